@@ -1,0 +1,157 @@
+"""`memory://`: the store port as an executable specification.
+
+Everything is lost with the process. No method awaits anything, so each is
+atomic; the other drivers must behave as this one does.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rivet_ray.ids import Key, actor_id
+from rivet_ray.store import ActorRecord, Claim, Commit, CommitResult, Fence, NewActor, Store
+
+NO_OWNER = Fence(0, "")
+
+
+@dataclass(slots=True)
+class Stored:
+    """An actor that lives, or the tombstone of one that was destroyed."""
+
+    record: ActorRecord
+    generation: int
+    fence: Fence = NO_OWNER
+    sequence: int = 0
+    parts: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    alarm: float | None = None
+
+
+class MemoryStore:
+    """See `rivet_ray.store.Store`."""
+
+    def __init__(self) -> None:
+        self._living: dict[str, Stored] = {}
+        self._by_key: dict[tuple[str, str, Key], Stored] = {}
+        self._ids: list[str] = []
+        self._destroyed: dict[str, tuple[Fence, int]] = {}
+
+    async def find(self, namespace: str, name: str, key: Sequence[str]) -> ActorRecord | None:
+        stored = self._by_key.get((namespace, name, tuple(key)))
+        return stored.record if stored and stored.record.id in self._living else None
+
+    async def find_by_id(self, actor_id: str) -> ActorRecord | None:
+        stored = self._living.get(actor_id)
+        return stored.record if stored else None
+
+    async def create(self, actor: NewActor) -> tuple[ActorRecord, bool]:
+        place = (actor.namespace, actor.name, actor.key)
+        previous = self._by_key.get(place)
+        if previous is not None and previous.record.id in self._living:
+            return previous.record, False
+        generation = previous.generation + 1 if previous else 1
+        record = ActorRecord(
+            id=actor_id(actor.namespace, actor.name, actor.key, generation),
+            namespace=actor.namespace,
+            name=actor.name,
+            key=actor.key,
+            input=actor.input,
+            region=actor.region,
+            created_at=actor.created_at,
+        )
+        fence = previous.fence if previous else NO_OWNER
+        self._by_key[place] = self._living[record.id] = Stored(record, generation, fence)
+        bisect.insort(self._ids, record.id)
+        return record, True
+
+    async def list_actors(
+        self,
+        namespace: str,
+        name: str | None = None,
+        prefix: Sequence[str] = (),
+        *,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> list[ActorRecord]:
+        found: list[ActorRecord] = []
+        start = 0 if after is None else bisect.bisect_right(self._ids, after)
+        for identity in self._ids[start:]:
+            record = self._living[identity].record
+            if (
+                record.namespace == namespace
+                and (name is None or record.name == name)
+                and record.key[: len(prefix)] == tuple(prefix)
+            ):
+                found.append(record)
+                if len(found) == limit:
+                    break
+        return found
+
+    async def claim(self, actor_id: str, token: str) -> Claim | None:
+        stored = self._living.get(actor_id)
+        if stored is None:
+            return None
+        stored.fence = Fence(stored.fence.epoch + 1, token)
+        return Claim(
+            record=stored.record,
+            fence=stored.fence,
+            sequence=stored.sequence,
+            parts=dict(stored.parts),
+            alarm=stored.alarm,
+        )
+
+    async def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
+        return [self._commit(commit) for commit in commits]
+
+    def _commit(self, commit: Commit) -> CommitResult:
+        stored = self._living.get(commit.actor_id)
+        if stored is None and self._destroyed.get(commit.actor_id) == (
+            commit.fence,
+            commit.sequence,
+        ):
+            return CommitResult.ALREADY_DONE
+        if stored is None or stored.fence != commit.fence:
+            return CommitResult.FENCED
+        if commit.sequence == stored.sequence:
+            return CommitResult.ALREADY_DONE
+        if commit.sequence > stored.sequence + 1:
+            return CommitResult.BEHIND
+        if commit.sequence < stored.sequence:
+            return CommitResult.FENCED
+        if commit.destroy:
+            self._destroy(stored, commit)
+            return CommitResult.COMMITTED
+        stored.sequence = commit.sequence
+        for part in commit.delete:
+            stored.parts.pop(part, None)
+        stored.parts.update(commit.put)
+        stored.alarm = commit.alarm
+        return CommitResult.COMMITTED
+
+    def _destroy(self, stored: Stored, commit: Commit) -> None:
+        self._destroyed[commit.actor_id] = (commit.fence, commit.sequence)
+        del self._living[stored.record.id]
+        del self._ids[bisect.bisect_left(self._ids, stored.record.id)]
+        stored.parts.clear()
+        stored.alarm = None
+
+    async def alarms_due(self, now: float, limit: int = 100) -> list[tuple[float, str]]:
+        due = [
+            (stored.alarm, identity)
+            for identity, stored in self._living.items()
+            if stored.alarm is not None and stored.alarm <= now
+        ]
+        return sorted(due)[:limit]
+
+    async def next_alarm(self) -> float | None:
+        alarms = [stored.alarm for stored in self._living.values() if stored.alarm is not None]
+        return min(alarms, default=None)
+
+    async def close(self) -> None:
+        pass
+
+
+async def open_memory(url: str) -> Store:
+    """Open a new, empty store; two of them share nothing."""
+    return MemoryStore()

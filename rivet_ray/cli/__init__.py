@@ -1,0 +1,5 @@
+"""The `rivet-ray` command."""
+
+from rivet_ray.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,58 @@
+"""The commands, and the one place where their errors become one line."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, NoReturn
+
+try:
+    import typer
+except ImportError as error:
+    raise SystemExit(
+        "rivet-ray: the server's packages are missing; pip install 'rivet-ray[server]'"
+    ) from error
+
+from rivet_ray.cli.dev import CommandError, serve_dev
+
+application = typer.Typer(
+    name="rivet-ray",
+    help="Stateful actors: serve them, look at them, look after them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@application.callback()
+def rivet_ray() -> None:
+    """Keep `dev` a command of its own while it is the only one."""
+
+
+@application.command()
+def dev(
+    registries: Annotated[
+        list[str],
+        typer.Argument(metavar="MODULE:CLASS...", help="Registries to serve, as one."),
+    ],
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 chooses a free one.")] = 8080,
+    store: Annotated[str, typer.Option(metavar="URL", help="Where state is kept.")] = "memory://",
+    reload: Annotated[bool, typer.Option(help="Start again when a source file changes.")] = False,
+) -> None:
+    """Serve actors in this process, for development.
+
+    Actor types without `on_auth` are open to everybody here, with a warning.
+    """
+    serve_dev(registries, host=host, port=port, store=store, reload=reload)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit: 0 done, 1 a fault, 2 wrong usage."""
+    try:
+        application()
+    except CommandError as error:
+        print(f"rivet-ray: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(0)

@@ -1,0 +1,254 @@
+"""`Client`: the way to the actors of a server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from types import TracebackType
+from typing import Any, Generic, Self, cast
+
+import msgspec
+from typing_extensions import TypeVar
+
+from rivet_ray.client.connection import ActorConnection
+from rivet_ray.client.handle import ActorHandle, TypedHandle
+from rivet_ray.client.interface import Interface
+from rivet_ray.client.transport import Transport
+from rivet_ray.definition.remote import ActorAccessor, Connection, KeyLike
+from rivet_ray.errors import Outcome, RequestFailed
+from rivet_ray.ids import key_from
+from rivet_ray.protocol import values
+from rivet_ray.protocol.queries import (
+    ActorQuery,
+    Create,
+    GetById,
+    GetByKey,
+    GetOrCreate,
+    check_key,
+)
+
+Actor_T = TypeVar("Actor_T")
+
+
+class Client:
+    """A client of one server.
+
+        async with Client("http://localhost:8080") as client:
+            counter = client.actor("counter", "k")
+            await counter.call("increment", 5)
+
+    `App.client(url)` is the same with types. `encoding` is `cbor` or `json`;
+    `timeout` is how many seconds a call waits for its answer. Raises ValueError
+    for a URL or an encoding that cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://localhost:8080",
+        *,
+        encoding: str = "cbor",
+        timeout: float = 65.0,
+    ) -> None:
+        # Imported here so that a server's own client loads no HTTP client.
+        from rivet_ray.client.http import HttpTransport
+
+        self._setup(HttpTransport(url, encoding=encoding, timeout=timeout), timeout)
+
+    @classmethod
+    def over(cls, transport: Transport, *, timeout: float = 65.0) -> Self:
+        """A client on a transport of another kind, which it then owns."""
+        client = cls.__new__(cls)
+        client._setup(transport, timeout)
+        return client
+
+    def _setup(self, transport: Transport, timeout: float) -> None:
+        self._transport = transport
+        self._timeout = timeout
+        self._accessors: dict[tuple[str, type[Any]], Accessor[Any]] = {}
+        self._connections: set[ActorConnection[Any]] = set()
+        self._closed = False
+
+    # --- Actors of a known class -----------------------------------------------
+
+    def accessor(self, name: str, actor: type[Actor_T]) -> ActorAccessor[Actor_T]:
+        """The actors of the type that the server's registry calls `name`."""
+        found = self._accessors.get((name, actor))
+        if found is None:
+            found = self._accessors[name, actor] = Accessor[Actor_T](self, name, Interface(actor))
+        return found
+
+    # --- Actors by name ---------------------------------------------------------
+
+    def actor(
+        self,
+        name: str,
+        key: KeyLike = (),
+        *,
+        params: Any = None,
+        input: Any = None,
+        region: str | None = None,
+    ) -> ActorHandle:
+        """A handle to the actor of this type and key; the first call creates it."""
+        return ActorHandle(self._get_or_create(name, key, input, region, params))
+
+    def get(self, name: str, key: KeyLike = (), *, params: Any = None) -> ActorHandle:
+        """A handle to an actor that exists; its calls raise ActorNotFound if not."""
+        return ActorHandle(self._get(name, key, params))
+
+    async def create(
+        self,
+        name: str,
+        key: KeyLike = (),
+        input: Any = None,
+        *,
+        params: Any = None,
+        region: str | None = None,
+    ) -> ActorHandle:
+        """Create the actor now. Raises ActorAlreadyExists when the key is taken."""
+        return ActorHandle(await self._create(name, key, input, region, params))
+
+    def get_with_id(self, actor_id: str, *, params: Any = None) -> ActorHandle:
+        """A handle by the actor's id."""
+        return ActorHandle(self._by_id(None, actor_id, params))
+
+    # --- Life --------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close every connection and socket; calls fail from now on. Idempotent."""
+        self._closed = True
+        connections = list(self._connections)
+        await asyncio.gather(*(connection.dispose() for connection in connections))
+        await self._transport.aclose()
+
+    # --- For handles ----------------------------------------------------------------
+
+    def _get(self, name: str, key: KeyLike, params: Any) -> Address:
+        return Address(self, name, GetByKey(name, _checked(key)), params)
+
+    def _get_or_create(
+        self, name: str, key: KeyLike, input: Any, region: str | None, params: Any
+    ) -> Address:
+        query = GetOrCreate(name, _checked(key), _input(input), region)
+        return Address(self, name, query, params)
+
+    async def _create(
+        self, name: str, key: KeyLike, input: Any, region: str | None, params: Any
+    ) -> Address:
+        query = Create(name, _checked(key), _input(input), region)
+        address = Address(self, name, query, params)
+        await address.resolve()
+        return address
+
+    def _by_id(self, name: str | None, actor_id: str, params: Any) -> Address:
+        return Address(self, name, GetById(actor_id), params)
+
+    def _usable(self) -> Transport:
+        if self._closed:
+            raise RequestFailed("This client is closed.", outcome=Outcome.NOT_STARTED)
+        return self._transport
+
+
+class Address:
+    """Where a handle's actor is, and the way there: the handle's channel."""
+
+    __slots__ = ("_client", "_params", "_query", "label")
+
+    def __init__(self, client: Client, name: str | None, query: ActorQuery, params: Any) -> None:
+        self._client = client
+        self._query = query
+        self._params = params
+        if isinstance(query, GetById):
+            self.label = f"{name or 'the actor'} with id {query.actor_id}"
+        else:
+            self.label = f"{query.name} {json.dumps(query.key, ensure_ascii=False)}"
+
+    async def invoke(self, action: str, arguments: bytes) -> bytes | None:
+        client = self._client
+        return await client._usable().call(
+            self._query, action, arguments, self._params, client._timeout
+        )
+
+    async def resolve(self) -> str:
+        if not isinstance(self._query, GetById):
+            actor_id = await self._client._usable().resolve(self._query, self._params)
+            self._query = GetById(actor_id)
+        return self._query.actor_id
+
+    def connect(self, interface: Interface | None, params: Any) -> Connection[Any]:
+        client = self._client
+        return ActorConnection[Any](
+            client._usable().connect(self._query, self._params if params is None else params),
+            interface,
+            self.label,
+            timeout=client._timeout,
+            started=client._connections.add,
+            ended=client._connections.discard,
+        )
+
+
+class Accessor(Generic[Actor_T]):
+    """The actors of one type, typed as their class: `client.counter`."""
+
+    __slots__ = ("_client", "_interface", "_name")
+
+    def __init__(self, client: Client, name: str, interface: Interface) -> None:
+        self._client = client
+        self._name = name
+        self._interface = interface
+
+    def get(self, key: KeyLike = (), *, params: Any = None) -> Actor_T:
+        return self._handle(self._client._get(self._name, key, params))
+
+    def get_or_create(
+        self,
+        key: KeyLike = (),
+        input: Any = None,
+        *,
+        region: str | None = None,
+        params: Any = None,
+    ) -> Actor_T:
+        return self._handle(self._client._get_or_create(self._name, key, input, region, params))
+
+    async def create(
+        self,
+        key: KeyLike = (),
+        input: Any = None,
+        *,
+        region: str | None = None,
+        params: Any = None,
+    ) -> Actor_T:
+        return self._handle(await self._client._create(self._name, key, input, region, params))
+
+    def get_with_id(self, actor_id: str, *, params: Any = None) -> Actor_T:
+        return self._handle(self._client._by_id(self._name, actor_id, params))
+
+    def _handle(self, address: Address) -> Actor_T:
+        # Python has no mapped types: to type checkers a handle is its actor.
+        return cast("Actor_T", TypedHandle(address, self._interface))
+
+    def __repr__(self) -> str:
+        return f"<actors of type {self._name}>"
+
+
+def _checked(key: KeyLike) -> list[str]:
+    parts = list(key_from(key))
+    check_key(parts)
+    return parts
+
+
+def _input(value: Any) -> msgspec.Raw | msgspec.UnsetType:
+    """The input as JSON now, so that later changes to it do not matter."""
+    if value is None:
+        return msgspec.UNSET
+    return msgspec.Raw(msgspec.json.encode(value, enc_hook=values.encode_custom))

@@ -1,0 +1,213 @@
+"""A client's connection to one actor."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+from types import TracebackType
+from typing import Any, NoReturn, Self, cast
+
+from typing_extensions import TypeVar
+
+from rivet_ray.client.handle import ActorHandle, TypedHandle
+from rivet_ray.client.interface import Interface, payload_decoder
+from rivet_ray.client.listeners import LIFECYCLE, Stream, log
+from rivet_ray.client.session import Session, Socket, again
+from rivet_ray.client.transport import ConnectionTransport
+from rivet_ray.definition.events import Event
+from rivet_ray.definition.remote import Connection, EventStream, Unsubscribe
+from rivet_ray.errors import ConnectionClosed, Outcome, RequestFailed, RivetError
+from rivet_ray.protocol.v0 import Init
+
+Actor_T = TypeVar("Actor_T")
+
+
+class ActorConnection(Connection[Actor_T]):
+    """A connection, opened by `async with`, by `await` or by its first action.
+
+    `timeout` is how many seconds opening may take, and each call. `ended` is
+    called once, when nothing of the connection is left.
+    """
+
+    def __init__(
+        self,
+        transport: ConnectionTransport,
+        interface: Interface | None,
+        label: str,
+        *,
+        timeout: float,
+        started: Callable[[ActorConnection[Any]], None],
+        ended: Callable[[ActorConnection[Any]], None],
+    ) -> None:
+        self.label = label
+        self._transport = transport
+        self._timeout = timeout
+        self._on_start = started
+        self._on_end = ended
+        self._session = Session(label)
+        self._listeners = self._session.listeners
+        self._init: Init | None = None
+        self._settled = asyncio.Event()
+        """Set when the connection is open, or will never be."""
+        self._end: RivetError | None = None
+        """Why the connection is over."""
+        self._task: asyncio.Task[None] | None = None
+        self._disposed = False
+        self._handle = ActorHandle(self) if interface is None else TypedHandle(self, interface)
+
+    @property
+    def actor(self) -> Actor_T:
+        return cast("Actor_T", self._handle)
+
+    @property
+    def actor_id(self) -> str:
+        return self._opened().actor_id
+
+    @property
+    def connection_id(self) -> str:
+        return self._opened().connection_id
+
+    # --- Events --------------------------------------------------------------
+
+    def on(self, event: Any, handler: Callable[..., Any], /) -> Unsubscribe:
+        return self._listen(event, handler, once=False)
+
+    def once(self, event: Any, handler: Callable[..., Any], /) -> Unsubscribe:
+        return self._listen(event, handler, once=True)
+
+    def off(self, event: Any = None, handler: Callable[..., Any] | None = None, /) -> None:
+        self._listeners.remove_handlers(None if event is None else _name(event), handler)
+
+    def events(self, event: Any, /) -> EventStream[Any]:
+        name = _name(event)
+        if name in LIFECYCLE:
+            raise ValueError(f"{name!r} is a life-cycle event; use conn.on({name!r}, handler)")
+        stream = Stream(self._listeners, name, payload_decoder(event), self._start)
+        if self._end is not None:
+            stream.end(None)
+        else:
+            self._listeners.add(name, stream)
+        return stream
+
+    def _listen(self, event: Any, handler: Callable[..., Any], *, once: bool) -> Unsubscribe:
+        return self._listeners.handle(_name(event), handler, payload_decoder(event), once=once)
+
+    # --- Calls: the channel of `actor` ----------------------------------------
+
+    async def invoke(self, action: str, arguments: bytes) -> bytes | None:
+        self._start()
+        if self._end is not None:
+            raise again(self._end, Outcome.NOT_STARTED)
+        return await self._session.call(action, arguments, self._timeout)
+
+    async def resolve(self) -> str:
+        await self._open()
+        return self.actor_id
+
+    def connect(self, interface: Interface | None, params: Any) -> NoReturn:
+        raise AttributeError("conn.actor is connected already; connect() is for handles")
+
+    # --- Life ------------------------------------------------------------------
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> Self:
+        try:
+            return await self._open()
+        except BaseException:
+            await self.dispose()
+            raise
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.dispose()
+
+    async def dispose(self) -> None:
+        if self._task is not None:
+            if not self._disposed:
+                # Once only: a second time would cut the closing handshake short.
+                self._task.cancel()
+            self._disposed = True
+            await asyncio.wait([self._task])
+        if self._end is None:
+            self._finish(self._was_closed("was closed by its client."))
+        await self._listeners.cancel_tasks()
+        self._listeners.remove_handlers()
+
+    def _start(self) -> None:
+        if self._task is None and self._end is None:
+            self._task = asyncio.create_task(self._run(), name=f"rivet_ray {self.label}")
+            self._on_start(self)
+            self._task.add_done_callback(lambda _: self._on_end(self))
+
+    async def _open(self) -> Self:
+        self._start()
+        await self._settled.wait()
+        if self._end is not None:
+            raise again(self._end, None)
+        return self
+
+    async def _run(self) -> None:
+        try:
+            end = await self._live()
+        except asyncio.CancelledError:
+            self._finish(self._was_closed("was closed by its client."))
+            raise
+        except RivetError as error:
+            end = error
+        except Exception as error:
+            log.exception("the connection to %s failed", self.label)
+            end = RequestFailed(f"The connection to {self.label} failed: {error}")
+        self._finish(end)
+        await self._listeners.finish_tasks()
+
+    async def _live(self) -> RivetError:
+        """The connection from its opening to its end; why it ended."""
+        socket = Socket(self._transport, self._session)
+        try:
+            async with asyncio.timeout(self._timeout):
+                self._init = await socket.open()
+        except TimeoutError as error:
+            raise RequestFailed(
+                f"The connection to {self.label} was not open within {self._timeout:g} s.",
+                outcome=Outcome.NOT_STARTED,
+            ) from error
+        self._settled.set()
+        self._listeners.emit("connected")
+        closing = await socket.run()
+        return self._was_closed(f"closed ({closing}).")
+
+    def _finish(self, end: RivetError) -> None:
+        """The connection is over: tell everyone who waits for something of it."""
+        self._end = end
+        self._session.end(end)
+        if self._init is None:
+            self._listeners.end_streams(again(end, None))
+            self._listeners.emit("error", end)
+        else:
+            self._listeners.end_streams(None)
+            self._listeners.emit("disconnected")
+        self._settled.set()
+
+    def _was_closed(self, how: str) -> ConnectionClosed:
+        return ConnectionClosed(f"The connection to {self.label} {how}")
+
+    def _opened(self) -> Init:
+        if self._init is None:
+            raise RuntimeError(
+                f"The connection to {self.label} is not open yet; "
+                "write `async with handle.connect() as conn` or `await conn` first"
+            )
+        return self._init
+
+    def __repr__(self) -> str:
+        return f"<connection to {self.label}>"
+
+
+def _name(event: Event[Any] | str) -> str:
+    return event if isinstance(event, str) else event.name

@@ -1,0 +1,169 @@
+"""Handles: an actor's actions, wherever the actor is."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any, NoReturn, Protocol, overload
+
+from typing_extensions import ParamSpec, TypeVar
+
+from rivet_ray.client.interface import Interface, Operation, decode_plain, operation_of
+from rivet_ray.definition.actions import Action
+from rivet_ray.definition.remote import Connection
+from rivet_ray.protocol import values
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Channel(Protocol):
+    """The way of a handle to its actor: an address, or a connection."""
+
+    @property
+    def label(self) -> str:
+        """The actor, for people: `counter ["k"]`."""
+        ...
+
+    async def invoke(self, action: str, arguments: bytes) -> bytes | None:
+        """Run an action by its wire name."""
+        ...
+
+    async def resolve(self) -> str: ...
+
+    def connect(self, interface: Interface | None, params: Any) -> Connection[Any]: ...
+
+
+class RemoteAction:
+    """One action of one actor: `handle.increment`."""
+
+    __slots__ = ("_channel", "_operation")
+
+    def __init__(self, channel: Channel, operation: Operation) -> None:
+        self._channel = channel
+        self._operation = operation
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+        """The arguments are encoded now: what happens to them later does not matter."""
+        return self._run(self._operation.encode(args, kwargs))
+
+    async def _run(self, arguments: bytes) -> Any:
+        return self._operation.decode(await self._channel.invoke(self._operation.name, arguments))
+
+    @property
+    def local(self) -> NoReturn:
+        raise AttributeError(
+            f"{self._operation.label}.local works inside the actor only; "
+            f"on a handle call the action itself: await handle.{self._operation.name}(…)"
+        )
+
+    def __repr__(self) -> str:
+        return f"<action {self._operation.name} of {self._channel.label}>"
+
+
+def _call(
+    channel: Channel,
+    action: Action[Any, ..., Any, Any] | str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Coroutine[Any, Any, Any]:
+    if not isinstance(action, str):
+        return RemoteAction(channel, operation_of(action))(*args, **kwargs)
+    if kwargs:
+        raise TypeError(
+            f"{action!r}: arguments are positional on the wire; give them without "
+            "names, or give the action by reference: handle.call(Counter.increment, …)"
+        )
+    return _call_plain(channel, action, values.encode(args))
+
+
+async def _call_plain(channel: Channel, action: str, arguments: bytes) -> Any:
+    return decode_plain(await channel.invoke(action, arguments))
+
+
+class ActorHandle:
+    """A handle to an actor whose class the caller need not have.
+
+    counter = client.actor("counter", "k")
+    await counter.call("increment", 5)
+    await counter.call(Counter.increment, 5)   # typed
+    """
+
+    __slots__ = ("_channel",)
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    @overload
+    def call(
+        self, action: Action[Any, P, R, Any], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def call(self, action: str, /, *args: Any) -> Coroutine[Any, Any, Any]: ...
+    def call(self, action: Any, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+        """Run an action, by reference or by its name on the wire.
+
+        By name the result is plain JSON-like values. Cancelling it gives up the
+        answer, not necessarily the action.
+        """
+        return _call(self._channel, action, args, kwargs)
+
+    def connect(self, *, params: Any = None) -> Connection[ActorHandle]:
+        """A connection, opened by `async with`, `await` or its first action.
+
+        `params` are those of the handle where they are not given.
+        """
+        return self._channel.connect(None, params)
+
+    async def resolve(self) -> str:
+        """The actor's id, after creating it where that is asked for.
+
+        The handle keeps it: from now on it means this very actor.
+        """
+        return await self._channel.resolve()
+
+    def __repr__(self) -> str:
+        return f"<handle of {self._channel.label}>"
+
+
+class TypedHandle:
+    """A handle to an actor of a known class, and typed as that class."""
+
+    __slots__ = ("__channel", "__interface")
+    __channel: Channel
+    __interface: Interface
+
+    def __init__(self, channel: Channel, interface: Interface) -> None:
+        object.__setattr__(self, "_TypedHandle__channel", channel)
+        object.__setattr__(self, "_TypedHandle__interface", interface)
+
+    def connect(self, *, params: Any = None) -> Connection[Any]:
+        return self.__channel.connect(self.__interface, params)
+
+    async def resolve(self) -> str:
+        return await self.__channel.resolve()
+
+    def __getattr__(self, name: str) -> Any:
+        # Also asked for the slots of a half-made copy, hence no use of them yet.
+        if name.startswith(("__", "_TypedHandle__")):
+            raise AttributeError(name)
+        operation = self.__interface.operations.get(name)
+        if operation is not None:
+            return RemoteAction(self.__channel, operation)
+        if name == "call":
+            return ActorHandle(self.__channel).call
+        raise AttributeError(self.__interface.why_not(name), name=name, obj=self)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(
+            f"{name!r} cannot be set on a handle of {self.__interface.actor.__name__}: "
+            "what an actor holds is changed by its actions only"
+        )
+
+    def __delattr__(self, name: str) -> NoReturn:
+        self.__setattr__(name, None)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*self.__interface.operations, "call", "connect", "resolve"})
+
+    def __repr__(self) -> str:
+        return f"<handle of {self.__channel.label}>"

@@ -1,0 +1,190 @@
+"""The transport for everyone: HTTP for calls, WebSocket for connections."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import re
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx
+import msgspec
+
+from rivet_ray.client.transport import ConnectionTransport, read_outcome, rebuild
+from rivet_ray.client.websocket import WebSocketConnection
+from rivet_ray.errors import Outcome, RequestFailed, RivetError
+from rivet_ray.protocol import values
+from rivet_ray.protocol.encodings import ENCODINGS, JSON, DecodeFault
+from rivet_ray.protocol.queries import ActorQuery, encode_query
+from rivet_ray.protocol.v0 import (
+    OUTCOME_HEADER,
+    connect_protocols,
+    decode_action_response,
+    decode_error,
+    decode_resolved,
+    encode_action_request,
+)
+
+MAX_CONNECTIONS = 1_000
+CONNECT_TIMEOUT = 10.0
+"""Seconds to reach the server, or to wait for a free connection to it."""
+KEEP_ALIVE = 30.0
+"""Seconds that an idle connection is kept."""
+
+_NEVER_LEFT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.UnsupportedProtocol,
+)
+_NOT_PLAIN = re.compile(r"[^\x20-\x7e]")
+
+
+class HttpTransport:
+    """Calls over HTTP/1.1, connections over WebSocket; both speak dialect v0."""
+
+    def __init__(self, url: str, *, encoding: str = "cbor", timeout: float = 65.0) -> None:
+        """Raises ValueError for a URL or an encoding that cannot be used."""
+        if encoding not in ENCODINGS:
+            raise ValueError(f"encoding must be one of {', '.join(ENCODINGS)}, not {encoding!r}")
+        self._encoding = ENCODINGS[encoding]
+        self._base = registry_url(url)
+        self._url = url
+        self._timeout = timeout
+        connect = min(CONNECT_TIMEOUT, timeout)
+        self._http = httpx.AsyncClient(
+            headers={
+                "User-Agent": USER_AGENT,
+                "Content-Type": self._encoding.content_type,
+                "X-RivetKit-Encoding": self._encoding.name,
+            },
+            limits=httpx.Limits(
+                max_connections=MAX_CONNECTIONS,
+                max_keepalive_connections=MAX_CONNECTIONS,
+                keepalive_expiry=KEEP_ALIVE,
+            ),
+            # The whole request has one deadline, in `_post`.
+            timeout=httpx.Timeout(None, connect=connect, pool=connect),
+        )
+
+    async def resolve(self, query: ActorQuery, params: Any) -> str:
+        body = self._encoding.encode({})
+        answer = await self._post("actors/resolve", body, query, params, self._timeout)
+        try:
+            return decode_resolved(self._encoding, answer)
+        except DecodeFault as fault:
+            raise self._unreadable(str(fault)) from fault
+
+    async def call(
+        self, query: ActorQuery, action: str, arguments: bytes, params: Any, timeout: float
+    ) -> bytes | None:
+        body = encode_action_request(self._encoding, arguments)
+        path = f"actors/actions/{quote(action, safe='')}"
+        answer = await self._post(path, body, query, params, timeout)
+        try:
+            return decode_action_response(self._encoding, answer)
+        except DecodeFault as fault:
+            raise self._unreadable(str(fault)) from fault
+
+    def connect(self, query: ActorQuery, params: Any) -> ConnectionTransport:
+        return WebSocketConnection(
+            # http://… becomes ws://…, https://… becomes wss://…
+            f"ws{self._base.removeprefix('http')}/actors/connect/websocket",
+            connect_protocols(
+                encode_query(query),
+                self._encoding.name,
+                None if params is None else to_json(params),
+            ),
+            self._encoding,
+            USER_AGENT,
+        )
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def _post(
+        self, path: str, body: bytes, query: ActorQuery, params: Any, timeout: float
+    ) -> bytes:
+        headers = {"X-RivetKit-Query": plain_json(encode_query(query))}
+        if params is not None:
+            headers["X-RivetKit-Conn-Params"] = plain_json(to_json(params))
+        try:
+            async with asyncio.timeout(timeout):
+                answer = await self._http.post(
+                    f"{self._base}/{path}", content=body, headers=headers
+                )
+        except _NEVER_LEFT as error:
+            raise RequestFailed(
+                f"No server could be reached at {self._url} ({_text(error)}). "
+                "Is the server running? Start it with `rivet-ray dev`.",
+                outcome=Outcome.NOT_STARTED,
+            ) from error
+        except TimeoutError as error:
+            raise RequestFailed(
+                f"The server at {self._url} did not answer within {timeout:g} s; the call may "
+                "still have its effect. Give Client(timeout=…) more seconds if it needs them.",
+                outcome=Outcome.UNKNOWN,
+            ) from error
+        except httpx.HTTPError as error:
+            raise RequestFailed(
+                f"The connection to {self._url} broke before the answer was complete "
+                f"({_text(error)}); the call may have had its effect.",
+                outcome=Outcome.UNKNOWN,
+            ) from error
+        if answer.is_success:
+            return answer.content
+        raise self._failure(answer)
+
+    def _failure(self, answer: httpx.Response) -> RivetError:
+        outcome = read_outcome(answer.headers.get(OUTCOME_HEADER), Outcome.UNKNOWN)
+        is_json = "application/json" in answer.headers.get("Content-Type", "")
+        try:
+            message = decode_error(JSON if is_json else self._encoding, answer.content)
+        except DecodeFault:
+            return self._unreadable(f"status {answer.status_code}: {answer.text[:200]!r}", outcome)
+        return rebuild(message, outcome)
+
+    def _unreadable(self, what: str, outcome: Outcome | None = Outcome.UNKNOWN) -> RequestFailed:
+        return RequestFailed(
+            f"{self._url} answered something that is no answer of an actor server ({what}). "
+            "Does the URL lead to a rivet_ray server, without the trailing /registry?",
+            outcome=outcome,
+        )
+
+
+def registry_url(url: str) -> str:
+    """Where the registry of a server is; a path in the URL is kept."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ValueError(f"{url!r} is no URL of a server; it looks like http://localhost:8080")
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}/registry"
+
+
+def to_json(value: Any) -> str:
+    """A JSON-like value, a dataclass, a Struct or a pydantic model as JSON."""
+    return msgspec.json.encode(value, enc_hook=values.encode_custom).decode()
+
+
+def plain_json(text: str) -> str:
+    r"""JSON that may stand in a header: anything beyond printable ASCII is `\u` escaped."""
+    return _NOT_PLAIN.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    units = found[0].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+
+
+def _text(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _user_agent() -> str:
+    try:
+        return f"rivet_ray/{importlib.metadata.version('rivet-ray')}"
+    except importlib.metadata.PackageNotFoundError:
+        return "rivet_ray/unknown"
+
+
+USER_AGENT = _user_agent()

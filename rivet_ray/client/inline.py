@@ -1,0 +1,156 @@
+"""A client without network: calls go straight to the port of a host.
+
+There is no `on_auth` here, and connections have no request. For the code of the
+server itself, for other actors, and for tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any, Protocol
+
+from rivet_ray import ids
+from rivet_ray.client.transport import Closing
+from rivet_ray.errors import (
+    ActionTimedOut,
+    ConnectionClosed,
+    Outcome,
+    SlowConsumer,
+)
+from rivet_ray.protocol import values
+from rivet_ray.protocol.port import Caller, Deliver, Failed, Reply
+from rivet_ray.protocol.queries import ActorQuery
+from rivet_ray.protocol.v0 import (
+    ActionRequest,
+    ActionResponse,
+    ErrorMessage,
+    EventMessage,
+    Init,
+    ToClient,
+    ToServer,
+)
+from rivet_ray.runtime import Directory, HostClient
+
+UNREAD_LIMIT = 65_536
+
+
+class Backend(Protocol):
+    """A directory and a host; `rivet_ray.runtime.Standalone` is one."""
+
+    @property
+    def directory(self) -> Directory: ...
+    @property
+    def calls(self) -> HostClient: ...
+    async def start(self) -> None: ...
+
+
+class InlineTransport:
+    """See `rivet_ray.client.transport.Transport`."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    async def resolve(self, query: ActorQuery, params: Any) -> str:
+        await self._backend.start()
+        return (await self._backend.directory.resolve(query)).id
+
+    async def call(
+        self, query: ActorQuery, action: str, arguments: bytes, params: Any, timeout: float
+    ) -> bytes | None:
+        try:
+            async with asyncio.timeout(timeout):
+                actor = await self.resolve(query, params)
+                return await self._backend.calls.call(
+                    actor, action, arguments, caller=_caller(params), timeout=timeout
+                )
+        except TimeoutError as error:
+            late = f"{action} was not answered within {timeout:g} s."
+            raise ActionTimedOut(late, outcome=Outcome.UNKNOWN) from error
+
+    def connect(self, query: ActorQuery, params: Any) -> InlineConnection:
+        return InlineConnection(self, self._backend, query, params)
+
+    async def aclose(self) -> None:
+        """The backend belongs to the server; nothing is closed here."""
+
+
+def _caller(params: Any) -> Caller:
+    return Caller(None if params is None else values.encode(params))
+
+
+class InlineConnection:
+    """See `rivet_ray.client.transport.ConnectionTransport`; also a `Sink`."""
+
+    def __init__(
+        self, transport: InlineTransport, backend: Backend, query: ActorQuery, params: Any
+    ) -> None:
+        self._transport = transport
+        self._backend = backend
+        self._query = query
+        self._params = params
+        self._actor = ""
+        self._id = ids.connection_id()
+        self._messages: asyncio.Queue[ToClient | None] = asyncio.Queue()
+        self._ended = False
+        self.closing = Closing(1006, "")
+
+    async def open(self) -> Init:
+        self._actor = await self._transport.resolve(self._query, self._params)
+        token = ids.connection_token()
+        await self._backend.calls.attach(self._actor, self._id, token, _caller(self._params), self)
+        return Init(self._actor, self._id, token)
+
+    async def send(self, message: ToServer) -> None:
+        if self._ended:
+            raise ConnectionClosed("The connection has ended.", outcome=Outcome.NOT_STARTED)
+        calls = self._backend.calls
+        if isinstance(message, ActionRequest):
+            answer = partial(self._answer, message.id)
+            calls.start(self._actor, message.name, message.arguments, answer, connection=self._id)
+        else:
+            calls.subscribe(self._actor, self._id, message.event, message.subscribe)
+
+    def _answer(self, action_id: int, answer: Reply | Failed) -> None:
+        if isinstance(answer, Reply):
+            self._put(ActionResponse(action_id, answer.output))
+            return
+        failure = answer.failure
+        self._put(
+            ErrorMessage(
+                failure.code, failure.message, failure.metadata, action_id, failure.outcome
+            )
+        )
+
+    def _put(self, message: ToClient) -> None:
+        if self._messages.qsize() < UNREAD_LIMIT:
+            self._messages.put_nowait(message)
+        else:
+            self.closed(1011, SlowConsumer.code)
+
+    async def __aiter__(self) -> AsyncIterator[ToClient]:
+        while (message := await self._messages.get()) is not None:
+            yield message
+
+    async def close(self) -> None:
+        if not self._ended:
+            self._end(Closing(1000, ""))
+
+    def _end(self, closing: Closing) -> None:
+        self._ended = True
+        self.closing = closing
+        self._backend.calls.detach(self._id)
+        self._messages.put_nowait(None)
+
+    # --- Sink -------------------------------------------------------------
+
+    def attached(self) -> None:
+        """`open` returns Init itself."""
+
+    def deliver(self, message: Deliver) -> None:
+        self._put(EventMessage(message.event, message.arguments))
+
+    def closed(self, code: int, reason: str) -> None:
+        if not self._ended:
+            self._end(Closing(code, reason))

@@ -1,0 +1,264 @@
+"""Who listens to what on a connection: handlers and streams."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, Protocol, get_args
+
+from rivet_ray.client.interface import PayloadDecoder
+from rivet_ray.definition.remote import Lifecycle
+from rivet_ray.errors import RivetError, SlowConsumer
+
+MAX_UNREAD = 1_024
+"""How many unread events a stream keeps before it fails with SlowConsumer."""
+
+LIFECYCLE: frozenset[str] = frozenset(get_args(Lifecycle))
+
+log = logging.getLogger("rivet_ray.client")
+
+
+class Listener(Protocol):
+    """Wants the events of one name."""
+
+    active: bool
+    """False once it was removed, also while an event is being handed out."""
+
+    def receive(self, arguments: bytes) -> None:
+        """Take an event. Must not raise."""
+        ...
+
+
+class Listeners:
+    """The listeners of one connection, and the tasks of asynchronous handlers.
+
+    They outlive sockets: whoever opens one announces `events()` on it. `changed`
+    is called when an event gets its first listener or loses its last.
+    """
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
+        self._listeners: dict[str, list[Listener]] = {}
+        self._lifecycle: dict[str, list[Handler]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def events(self) -> Iterator[str]:
+        """The names of the events that somebody listens to, oldest first."""
+        return iter(self._listeners)
+
+    def __contains__(self, event: str) -> bool:
+        return event in self._listeners
+
+    # --- Adding and removing ----------------------------------------------
+
+    def handle(
+        self, event: str, handler: Callable[..., Any], decode: PayloadDecoder, *, once: bool
+    ) -> Callable[[], None]:
+        """Add a handler; returns what removes it."""
+        added = Handler(self, event, handler, decode, once=once)
+        if event in LIFECYCLE:
+            self._lifecycle.setdefault(event, []).append(added)
+        else:
+            self.add(event, added)
+        return lambda: self.remove(event, added)
+
+    def add(self, event: str, listener: Listener) -> None:
+        listeners = self._listeners.setdefault(event, [])
+        listeners.append(listener)
+        if len(listeners) == 1:
+            self._changed()
+
+    def remove(self, event: str, listener: Listener) -> None:
+        """Harmless for a listener that is gone already."""
+        listener.active = False
+        lifecycle = event in LIFECYCLE
+        table: dict[str, Any] = self._lifecycle if lifecycle else self._listeners
+        listeners = table.get(event, [])
+        if listener in listeners:
+            listeners.remove(listener)
+            if not listeners:
+                del table[event]
+                if not lifecycle:
+                    self._changed()
+
+    def remove_handlers(
+        self, event: str | None = None, handler: Callable[..., Any] | None = None
+    ) -> None:
+        """Remove those that match; streams stay."""
+        for name in [*self._lifecycle, *self._listeners] if event is None else [event]:
+            for listener in (*self._lifecycle.get(name, ()), *self._listeners.get(name, ())):
+                if isinstance(listener, Handler) and handler in (None, listener.handler):
+                    self.remove(name, listener)
+
+    # --- Handing out --------------------------------------------------------
+
+    def deliver(self, event: str, arguments: bytes) -> None:
+        """Give an event of the actor to its listeners, in the order they were added."""
+        for listener in tuple(self._listeners.get(event, ())):
+            if listener.active:
+                listener.receive(arguments)
+
+    def emit(self, event: Lifecycle, *arguments: Any) -> None:
+        """Give an event of the connection itself to its handlers."""
+        for listener in tuple(self._lifecycle.get(event, ())):
+            if listener.active:
+                listener.take(arguments)
+
+    def emit_error(self, error: Exception) -> None:
+        """Give an error that no call waits for to the `error` handlers, or log it."""
+        if "error" not in self._lifecycle:
+            log.warning("an error on a connection has no handler: %s", error)
+        self.emit("error", error)
+
+    def failed(self, event: str, error: Exception) -> None:
+        """A handler of `event` failed: that is logged, and told unless it would circle."""
+        log.error("a handler of the event %r failed", event, exc_info=error)
+        if event != "error":
+            self.emit("error", error)
+
+    # --- Tasks ---------------------------------------------------------------
+
+    def spawn(self, event: str, work: Coroutine[Any, Any, Any]) -> None:
+        """Run an asynchronous handler until it returns, or the connection is disposed."""
+        task = asyncio.create_task(work, name=f"rivet_ray handler of {event}")
+        self._tasks.add(task)
+        task.add_done_callback(lambda done: self._finished(event, done))
+
+    def _finished(self, event: str, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if isinstance(error, Exception):
+            self.failed(event, error)
+
+    async def finish_tasks(self) -> None:
+        """Wait until no handler runs."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def cancel_tasks(self) -> None:
+        """Cancel the handlers that run, except the one that asks for it."""
+        tasks = self._tasks - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def end_streams(self, error: RivetError | None) -> None:
+        """Let every stream end after what it still holds, with `error` if there is one."""
+        for listeners in list(self._listeners.values()):
+            for listener in list(listeners):
+                if isinstance(listener, Stream):
+                    listener.end(error)
+
+
+class Handler:
+    """A function that is called for each event."""
+
+    __slots__ = ("_decode", "_event", "_listeners", "_once", "active", "handler")
+
+    def __init__(
+        self,
+        listeners: Listeners,
+        event: str,
+        handler: Callable[..., Any],
+        decode: PayloadDecoder,
+        *,
+        once: bool,
+    ) -> None:
+        self._listeners = listeners
+        self._event = event
+        self._decode = decode
+        self._once = once
+        self.handler = handler
+        self.active = True
+
+    def receive(self, arguments: bytes) -> None:
+        try:
+            decoded = self._decode(arguments)
+        except Exception as error:
+            self._listeners.failed(self._event, error)
+        else:
+            self.take(decoded)
+
+    def take(self, arguments: tuple[Any, ...]) -> None:
+        if self._once:
+            self._listeners.remove(self._event, self)
+        try:
+            result = self.handler(*arguments)
+        except Exception as error:
+            self._listeners.failed(self._event, error)
+            return
+        if inspect.iscoroutine(result):
+            self._listeners.spawn(self._event, result)
+
+
+class Stream:
+    """The events of one name, to be read with `async for`, by one reader."""
+
+    def __init__(
+        self,
+        listeners: Listeners,
+        event: str,
+        decode: PayloadDecoder,
+        start: Callable[[], None],
+    ) -> None:
+        self._listeners = listeners
+        self._event = event
+        self._decode = decode
+        self._start = start
+        self._unread: deque[bytes] = deque()
+        self._news = asyncio.Event()
+        self._ended = False
+        self._error: RivetError | None = None
+        self.active = True
+
+    def receive(self, arguments: bytes) -> None:
+        if len(self._unread) >= MAX_UNREAD:
+            self.end(
+                SlowConsumer(
+                    f"More than {MAX_UNREAD} events {self._event!r} were not read in time. "
+                    "Read faster, or use conn.on(…) and keep what matters."
+                )
+            )
+            return
+        self._unread.append(arguments)
+        self._news.set()
+
+    def end(self, error: RivetError | None) -> None:
+        """No more events come; those that are here can still be read."""
+        if self._ended:
+            return
+        self._ended = True
+        self._error = error
+        self._listeners.remove(self._event, self)
+        self._news.set()
+
+    async def aclose(self) -> None:
+        """Stop listening; also done by leaving the loop."""
+        self._unread.clear()
+        self.end(None)
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self._read()
+
+    async def _read(self) -> AsyncIterator[Any]:
+        try:
+            if not self._ended:
+                self._start()
+            while True:
+                while self._unread:
+                    arguments = self._decode(self._unread.popleft())
+                    yield arguments[0] if len(arguments) == 1 else arguments
+                if self._ended:
+                    break
+                self._news.clear()
+                await self._news.wait()
+            if self._error is not None:
+                raise self._error
+        finally:
+            await self.aclose()

@@ -1,0 +1,207 @@
+"""A connection's memory, which outlives sockets, and one socket's life."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from rivet_ray.client.listeners import Listeners, log
+from rivet_ray.client.transport import Closing, ConnectionTransport, rebuild
+from rivet_ray.errors import (
+    ActionTimedOut,
+    ConnectionClosed,
+    Outcome,
+    Overloaded,
+    RivetError,
+    from_code,
+)
+from rivet_ray.protocol.encodings import EncodeFault
+from rivet_ray.protocol.v0 import (
+    ActionRequest,
+    ActionResponse,
+    ErrorMessage,
+    EventMessage,
+    Init,
+    SubscriptionRequest,
+    ToClient,
+    ToServer,
+)
+
+MAX_UNSENT = 16_384
+"""How many calls may wait to be sent before further ones fail with Overloaded."""
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    request: ActionRequest
+    answer: asyncio.Future[bytes | None]
+    sent: bool = False
+
+
+class Session:
+    """What a connection wants and waits for: its calls and its subscriptions.
+
+    It knows no socket. A Socket asks it for what to send and tells it what came.
+    """
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.listeners = Listeners(self._change)
+        self.news = asyncio.Event()
+        """Set when there may be something to send."""
+        self._calls: dict[int, _Call] = {}
+        self._unsent: dict[int, _Call] = {}
+        self._announced: set[str] = set()
+        self._listeners_changed = False
+        self._next_id = 0
+
+    async def call(self, action: str, arguments: bytes, timeout: float) -> bytes | None:
+        """Queue a call and wait for its answer; forgotten when cancelled."""
+        if len(self._unsent) >= MAX_UNSENT:
+            raise Overloaded(
+                f"{MAX_UNSENT} calls already wait for the connection to {self.label}.",
+                outcome=Outcome.NOT_STARTED,
+            )
+        number = self._next_id
+        self._next_id += 1
+        answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        call = _Call(ActionRequest(number, action, arguments), answer)
+        self._calls[number] = self._unsent[number] = call
+        self.news.set()
+        try:
+            async with asyncio.timeout(timeout):
+                return await answer
+        except TimeoutError as error:
+            raise ActionTimedOut(
+                f"{action!r} on {self.label} was not answered within {timeout:g} s. "
+                "Give Client(timeout=…) more seconds if it needs them.",
+                outcome=Outcome.UNKNOWN if call.sent else Outcome.NOT_STARTED,
+            ) from error
+        finally:
+            self._calls.pop(number, None)
+            self._unsent.pop(number, None)
+
+    def begin(self) -> None:
+        """A new socket is open: nothing was announced on it yet."""
+        self._announced.clear()
+        self._change()
+
+    def next_message(self) -> ToServer | None:
+        """What to send next: subscriptions before calls, calls in their order."""
+        if self._listeners_changed:
+            for event in self.listeners.events():
+                if event not in self._announced:
+                    self._announced.add(event)
+                    return SubscriptionRequest(event, True)
+            for event in self._announced:
+                if event not in self.listeners:
+                    self._announced.discard(event)
+                    return SubscriptionRequest(event, False)
+            self._listeners_changed = False
+        for number, call in self._unsent.items():
+            del self._unsent[number]
+            call.sent = True
+            return call.request
+        return None
+
+    def did_not_leave(self, message: ToServer) -> None:
+        """Take back what `next_message` gave: a call is the next to be sent again."""
+        call = self._calls.get(message.id) if isinstance(message, ActionRequest) else None
+        if call is not None:
+            call.sent = False
+            self._unsent = {call.request.id: call, **self._unsent}
+
+    def receive(self, message: ToClient) -> None:
+        """A message came. Never raises, whatever handlers do."""
+        match message:
+            case ActionResponse():
+                call = self._calls.pop(message.id, None)
+                if call is not None and not call.answer.done():
+                    call.answer.set_result(message.output)
+            case EventMessage():
+                self.listeners.deliver(message.name, message.arguments)
+            case ErrorMessage():
+                if message.action_id is None:
+                    self.listeners.emit_error(rebuild(message, None))
+                else:
+                    self._fail(message.action_id, rebuild(message, Outcome.UNKNOWN))
+            case Init():
+                log.warning("the connection to %s was initialised twice", self.label)
+
+    def refuse(self, message: ToServer, fault: EncodeFault) -> None:
+        """A call that `next_message` gave cannot be written: it alone fails."""
+        if isinstance(message, ActionRequest):
+            self._fail(message.id, fault)
+
+    def end(self, error: RivetError) -> None:
+        """No socket will come any more: fail every call, saying what is known (C8)."""
+        for call in list(self._calls.values()):
+            if call.answer.done():
+                continue
+            if call.sent:
+                failure: RivetError = ConnectionClosed(
+                    f"{error.message} {call.request.name!r} was under way and may have "
+                    "had its effect.",
+                    outcome=Outcome.UNKNOWN,
+                )
+            else:
+                failure = again(error, Outcome.NOT_STARTED)
+            call.answer.set_exception(failure)
+
+    def _fail(self, number: int, error: Exception) -> None:
+        call = self._calls.pop(number, None)
+        if call is not None and not call.answer.done():
+            call.answer.set_exception(error)
+
+    def _change(self) -> None:
+        self._listeners_changed = True
+        self.news.set()
+
+
+class Socket:
+    """One life of a session on the network."""
+
+    def __init__(self, transport: ConnectionTransport, session: Session) -> None:
+        self._transport = transport
+        self._session = session
+
+    async def open(self) -> Init:
+        return await self._transport.open()
+
+    async def run(self) -> Closing:
+        """Carry messages both ways until the connection ends, and say how it did."""
+        self._session.begin()
+        writer = asyncio.create_task(self._write(), name=f"rivet_ray to {self._session.label}")
+        try:
+            async for message in self._transport:
+                self._session.receive(message)
+        finally:
+            writer.cancel()
+            await asyncio.wait([writer])
+            await self._transport.close()
+        return self._transport.closing
+
+    async def _write(self) -> None:
+        session = self._session
+        while True:
+            await session.news.wait()
+            session.news.clear()
+            while (message := session.next_message()) is not None:
+                try:
+                    await self._transport.send(message)
+                except EncodeFault as fault:
+                    session.refuse(message, fault)
+                except ConnectionClosed as error:
+                    # The reader sees the end too, and fails the calls.
+                    if error.outcome is Outcome.NOT_STARTED:
+                        session.did_not_leave(message)
+                    return
+                except Exception:
+                    log.exception("sending to %s failed", session.label)
+                    await self._transport.close()
+                    return
+
+
+def again(error: RivetError, outcome: Outcome | None) -> RivetError:
+    """The same error for one more caller; an exception is not raised twice."""
+    return from_code(error.code, error.message, error.metadata, outcome)

@@ -1,0 +1,107 @@
+"""What carries a client's calls: HTTP and WebSocket, or nothing but function calls.
+
+Handles and connections are written against these two protocols only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple, Protocol
+
+from rivet_ray.errors import Outcome, RivetError, from_code
+from rivet_ray.protocol import values
+from rivet_ray.protocol.queries import ActorQuery
+from rivet_ray.protocol.v0 import ErrorMessage, Init, ToClient, ToServer
+
+
+class Closing(NamedTuple):
+    """How a connection ended: a WebSocket close code and its reason."""
+
+    code: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.reason}".rstrip()
+
+
+class ConnectionTransport(Protocol):
+    """One life of one connection: opened once, used until it ends, never again."""
+
+    @property
+    def closing(self) -> Closing:
+        """How the connection ended; meaningful once iteration has ended."""
+        ...
+
+    async def open(self) -> Init:
+        """Open the connection. Raises the RivetError that the server refused it with.
+
+        Raises RequestFailed where no server answered. Nothing stays open when
+        this raises or is cancelled.
+        """
+        ...
+
+    async def send(self, message: ToServer) -> None:
+        """Hand a message over, in order of the calls; waits while the way is full.
+
+        Raises ConnectionClosed, with the outcome NOT_STARTED where the message
+        certainly did not leave.
+        """
+        ...
+
+    def __aiter__(self) -> AsyncIterator[ToClient]:
+        """Every message after Init, in order. Ends when the connection does."""
+        ...
+
+    async def close(self) -> None:
+        """Close the connection and wait until it is. Harmless at any time."""
+        ...
+
+
+class Transport(Protocol):
+    """A way to the actors of one server.
+
+    Arguments and outputs are msgpack. `params` is any JSON-like value, None for
+    none. Every method raises the RivetError that the server answered, or
+    RequestFailed where it cannot be reached or understood.
+    """
+
+    async def resolve(self, query: ActorQuery, params: Any) -> str:
+        """The id of the actor, which is created where the query says so."""
+        ...
+
+    async def call(
+        self, query: ActorQuery, action: str, arguments: bytes, params: Any, timeout: float
+    ) -> bytes | None:
+        """Run an action; its output, or None where it returns nothing.
+
+        Waits at most `timeout` seconds. Cancelling it gives up the answer, not
+        necessarily the action.
+        """
+        ...
+
+    def connect(self, query: ActorQuery, params: Any) -> ConnectionTransport:
+        """A connection that is not open yet."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of every socket. Connections are closed by their owners before."""
+        ...
+
+
+def rebuild(message: ErrorMessage, outcome: Outcome | None) -> RivetError:
+    """The error of a message as the class it was raised as.
+
+    `outcome` holds where the message does not say one.
+    """
+    metadata = None if message.metadata is None else values.decode(message.metadata)
+    return from_code(
+        message.code, message.message, metadata, read_outcome(message.outcome, outcome)
+    )
+
+
+def read_outcome(text: str | None, otherwise: Outcome | None) -> Outcome | None:
+    """An outcome as a server writes it; one that we do not know is `otherwise`."""
+    try:
+        return otherwise if text is None else Outcome(text)
+    except ValueError:
+        return otherwise

@@ -1,0 +1,134 @@
+"""A connection over one WebSocket."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from typing import cast
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed as SocketClosed
+from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.protocol import State
+from websockets.typing import Subprotocol
+
+from rivet_ray.client.transport import Closing, rebuild
+from rivet_ray.errors import ConnectionClosed, Outcome, RequestFailed, RivetError, from_code
+from rivet_ray.protocol.encodings import DecodeFault, Encoding
+from rivet_ray.protocol.v0 import (
+    ErrorMessage,
+    Init,
+    ToClient,
+    ToServer,
+    decode_to_client,
+    encode_to_server,
+)
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds to wait for the server's half of the closing handshake."""
+ABNORMAL = 1006
+SERVER_ERROR = 1011
+PROTOCOL_ERROR = 1002
+
+_CODE = re.compile(r"[A-Za-z][\w.-]*")
+
+
+class WebSocketConnection:
+    """Implements ConnectionTransport."""
+
+    def __init__(self, url: str, protocols: list[str], encoding: Encoding, user_agent: str) -> None:
+        self._url = url
+        self._protocols = cast("list[Subprotocol]", protocols)
+        self._encoding = encoding
+        self._user_agent = user_agent
+        self._socket: ClientConnection | None = None
+        self._closing: Closing | None = None
+
+    @property
+    def closing(self) -> Closing:
+        return self._closing or self._read_closing()
+
+    async def open(self) -> Init:
+        try:
+            self._socket = await connect(
+                self._url,
+                subprotocols=self._protocols,
+                # A small compressed frame costs several times a plain one on both sides.
+                compression=None,
+                max_size=None,
+                open_timeout=None,  # the connection's own deadline covers it
+                close_timeout=CLOSE_TIMEOUT,
+                user_agent_header=self._user_agent,
+            )
+        except InvalidStatus as error:
+            status = error.response.status_code
+            raise self._unreachable(f"it answered HTTP status {status}") from error
+        except (OSError, WebSocketException) as error:
+            raise self._unreachable(str(error) or type(error).__name__) from error
+        try:
+            return await self._first()
+        except BaseException:
+            await self._socket.close()
+            raise
+
+    async def send(self, message: ToServer) -> None:
+        socket = self._socket
+        if socket is None or socket.state is not State.OPEN:
+            raise ConnectionClosed("The WebSocket is closed.", outcome=Outcome.NOT_STARTED)
+        frame = encode_to_server(self._encoding, message)
+        try:
+            await socket.send(frame, text=not self._encoding.binary)
+        except SocketClosed as error:
+            raise ConnectionClosed("The WebSocket closed.", outcome=Outcome.UNKNOWN) from error
+
+    def __aiter__(self) -> AsyncIterator[ToClient]:
+        return self
+
+    async def __anext__(self) -> ToClient:
+        if self._socket is None:
+            raise StopAsyncIteration
+        try:
+            return decode_to_client(self._encoding, await self._socket.recv())
+        except SocketClosed:
+            raise StopAsyncIteration from None
+        except DecodeFault as fault:
+            self._closing = Closing(PROTOCOL_ERROR, f"a message cannot be read: {fault}")
+            await self._socket.close(PROTOCOL_ERROR, "malformed_message")
+            raise StopAsyncIteration from None
+
+    async def close(self) -> None:
+        if self._socket is not None:
+            await self._socket.close()
+
+    async def _first(self) -> Init:
+        assert self._socket is not None
+        try:
+            message = decode_to_client(self._encoding, await self._socket.recv())
+        except SocketClosed as error:
+            raise self._refusal(self._read_closing()) from error
+        except DecodeFault as fault:
+            raise self._unreachable(f"its first message cannot be read: {fault}") from fault
+        if isinstance(message, Init):
+            return message
+        if isinstance(message, ErrorMessage):
+            raise rebuild(message, None)
+        raise self._unreachable(f"its first message is {type(message).__name__}, not Init")
+
+    def _read_closing(self) -> Closing:
+        socket = self._socket
+        if socket is None or socket.close_code is None:
+            return Closing(ABNORMAL, "")
+        return Closing(socket.close_code, socket.close_reason or "")
+
+    def _refusal(self, closing: Closing) -> RivetError:
+        """A close before Init: its reason is the code of an error."""
+        if closing.code == SERVER_ERROR and _CODE.fullmatch(closing.reason):
+            return from_code(closing.reason, f"The server refused the connection ({closing}).")
+        return self._unreachable(f"it closed the connection at once ({closing})")
+
+    def _unreachable(self, why: str) -> RequestFailed:
+        return RequestFailed(
+            f"No connection to {self._url} could be opened: {why}. "
+            "Is the server running? Start it with `rivet-ray dev`.",
+            outcome=Outcome.NOT_STARTED,
+        )

@@ -1,0 +1,156 @@
+"""Checking the arguments of an action against its annotations."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from types import GenericAlias
+from typing import Any, cast
+
+import msgspec
+
+from rivet_ray.errors import InvalidArgument
+from rivet_ray.protocol import values
+
+_PATH = re.compile(r" - at `\$(\[(?P<index>\d+|\.\.\.)\])?(?P<rest>[^`]*)`$")
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def type_fault(kind: Any) -> str | None:
+    """Why values of a type cannot travel or be saved, or None when they can."""
+    try:
+        values.decoder(kind)
+        custom = _custom_types(msgspec.inspect.type_info(kind))
+    except (TypeError, ValueError, RecursionError) as error:
+        return str(error)
+    names = sorted({found.__qualname__ for found in custom if not values.is_pydantic_model(found)})
+    if names:
+        return (
+            f"{', '.join(names)} cannot be encoded; use a dataclass, a msgspec.Struct, "
+            "a TypedDict, a pydantic model or plain JSON values"
+        )
+    return None
+
+
+def _custom_types(info: Any, seen: set[int] | None = None) -> list[type[Any]]:
+    seen = set() if seen is None else seen
+    if id(info) in seen:
+        return []
+    seen.add(id(info))
+    if isinstance(info, msgspec.inspect.CustomType):
+        return [info.cls]
+    if isinstance(info, (list, tuple)):
+        items = cast("Sequence[Any]", info)
+        return [kind for item in items for kind in _custom_types(item, seen)]
+    if isinstance(info, (msgspec.inspect.Type, msgspec.inspect.Field)):
+        return [
+            kind
+            for name in type(info).__struct_fields__
+            if name not in ("cls", "default")
+            for kind in _custom_types(getattr(info, name), seen)
+        ]
+    return []
+
+
+class Arguments:
+    """The parameters of one action, compiled once."""
+
+    def __init__(self, function: Callable[..., Any], hints: Mapping[str, Any]) -> None:
+        """Raises ValueError with every fault, one to a line."""
+        faults: list[str] = []
+        fields: list[Any] = []
+        self.names: list[str] = []
+        self.rest: msgspec.msgpack.Decoder[Any] | None = None
+        self.signature = inspect.signature(function)
+        parameters = list(self.signature.parameters.values())[1:]
+        for parameter in parameters:
+            kind = hints.get(parameter.name, Any)
+            if parameter.kind not in (*_POSITIONAL, inspect.Parameter.VAR_POSITIONAL):
+                faults.append(
+                    f"parameter {parameter.name!r} can only be given by keyword; "
+                    "arguments are positional on the wire"
+                )
+            elif fault := type_fault(kind):
+                faults.append(f"parameter {parameter.name!r}: {fault}")
+            elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+                self.rest = values.decoder(GenericAlias(list, (kind,)))
+                self.rest_name = parameter.name
+            else:
+                fields.append(self._field(len(self.names), parameter, kind))
+                self.names.append(parameter.name)
+        if faults:
+            raise ValueError("\n".join(faults))
+        self._decoder: msgspec.msgpack.Decoder[Any] = values.decoder(
+            msgspec.defstruct(
+                "arguments",
+                fields,
+                array_like=True,
+                forbid_unknown_fields=self.rest is None,
+                gc=False,
+            )
+        )
+
+    @property
+    def required(self) -> int:
+        """How many arguments a caller must give."""
+        parameters = list(self.signature.parameters.values())[1:]
+        return sum(
+            parameter.kind in _POSITIONAL and parameter.default is inspect.Parameter.empty
+            for parameter in parameters
+        )
+
+    @staticmethod
+    def _field(index: int, parameter: inspect.Parameter, kind: Any) -> Any:
+        name = f"a{index}"
+        if parameter.default is inspect.Parameter.empty:
+            return (name, kind)
+        default = parameter.default
+        return (name, kind, msgspec.field(default_factory=lambda: default))
+
+    def decode(self, data: bytes) -> tuple[Any, ...]:
+        """The arguments of a call, from a msgpack array.
+
+        Raises InvalidArgument, which names the parameter.
+        """
+        try:
+            found = msgspec.structs.astuple(self._decoder.decode(data))
+        except msgspec.ValidationError as error:
+            raise self._named(error, data) from error
+        return found if self.rest is None else (*found, *self._decode_rest(data))
+
+    def _decode_rest(self, data: bytes) -> list[Any]:
+        assert self.rest is not None
+        given = values.decode(data)[len(self.names) :]
+        try:
+            decoded: list[Any] = self.rest.decode(values.encode(given))
+        except msgspec.ValidationError as error:
+            raise InvalidArgument(f"*{self.rest_name}", str(error)) from error
+        return decoded
+
+    def _named(self, error: msgspec.ValidationError, data: bytes) -> InvalidArgument:
+        text = str(error)
+        found = _PATH.search(text)
+        if found is None or not (found["index"] or "").isdigit():
+            given = len(values.decode(data))
+            if given < len(self.names):
+                return InvalidArgument(self.names[given], "this argument is missing")
+            return InvalidArgument(
+                "arguments", f"at most {len(self.names)} can be given, got {given}"
+            )
+        problem = text[: found.start()] + (f" at {found['rest']}" if found["rest"] else "")
+        return InvalidArgument(self.names[int(found["index"])], problem)
+
+    def positional(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
+        """Arguments as a caller wrote them, as the wire wants them.
+
+        Raises TypeError as a call of the method itself would.
+        """
+        if not kwargs:
+            self.signature.bind(None, *args)
+            return list(args)
+        bound = self.signature.bind(None, *args, **kwargs)
+        given = len(bound.args) - 1
+        last = max((self.names.index(name) + 1 for name in kwargs), default=0)
+        bound.apply_defaults()
+        return list(bound.args[1 : 1 + max(given, last)])

@@ -1,0 +1,38 @@
+"""`Event`: something that an actor tells its connections."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, get_args
+
+from typing_extensions import TypeVarTuple
+
+Payload = TypeVarTuple("Payload")
+
+
+class Event(Generic[*Payload]):
+    """A kind of event, as a class attribute of an actor.
+
+        new_count = Event[int]()
+        moved = Event[str, int, int](name="playerMoved")
+
+    The type arguments are the arguments of the event, in order. `name` is its
+    name on the wire, the attribute's own by default.
+    """
+
+    name: str
+
+    def __init__(self, *, name: str | None = None) -> None:
+        self._given_name = name
+        self.name = name or ""
+
+    def __set_name__(self, owner: type, attribute: str) -> None:
+        self.name = self._given_name or attribute
+
+    @property
+    def payload(self) -> tuple[Any, ...]:
+        """The types of the arguments; `(Any,)` for an `Event` without types."""
+        alias = getattr(self, "__orig_class__", None)
+        return (Any,) if alias is None else get_args(alias)
+
+    def __repr__(self) -> str:
+        return f"<event {self.name}>"

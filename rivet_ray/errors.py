@@ -1,0 +1,310 @@
+"""Every error of rivet_ray, in one tree.
+
+An error has a wire `code`, an HTTP `status` and is either public (its message
+and metadata reach the caller) or hidden (the caller sees `internal_error`).
+Exceptions are translated to wire failures once, where they leave the host or
+the gateway, and rebuilt from their code once, in the client.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, ClassVar
+
+
+class Outcome(str, Enum):
+    """What is known about the effect of a failed action (promise C8)."""
+
+    NOT_STARTED = "not_started"
+    """No code of the action ran; trying again is safe."""
+    TOOK_EFFECT = "took_effect"
+    """The action ran; what it changed before it failed is kept and durable."""
+    UNKNOWN = "unknown"
+    """The action may or may not have run, and may or may not have been saved."""
+
+
+class RivetError(Exception):
+    """Base of everything rivet_ray raises on purpose.
+
+    `metadata` is any JSON-like value, or None for none. `outcome` is None only
+    where no action was involved.
+    """
+
+    code: str = "internal_error"
+    status: int = 500
+    public: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        metadata: Any = None,
+        outcome: Outcome | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.metadata = metadata
+        self.outcome = outcome
+
+
+class PublicError(RivetError):
+    """An error whose message and metadata the caller may read."""
+
+    status = 400
+    public = True
+
+
+# --- What users raise -------------------------------------------------------
+
+
+class UserError(PublicError):
+    """Raise this in an action to tell the caller what went wrong.
+
+    `message` is for humans, `code` for programs, `metadata` is any JSON-like
+    value. All three reach the client; the HTTP status is 400.
+    """
+
+    code = "user_error"
+
+    def __init__(
+        self,
+        message: str,
+        code: str | None = None,
+        metadata: Any = None,
+        *,
+        outcome: Outcome | None = None,
+    ) -> None:
+        super().__init__(message, metadata=metadata, outcome=outcome)
+        if code is not None:
+            self.code = code
+
+
+class InvalidArgument(UserError):
+    """An argument, input or parameter does not fit its annotation.
+
+    `metadata["parameter"]` names it.
+    """
+
+    def __init__(self, parameter: str, problem: str) -> None:
+        super().__init__(
+            f"{parameter}: {problem}",
+            metadata={"parameter": parameter, "problem": problem},
+            outcome=Outcome.NOT_STARTED,
+        )
+        self.parameter = parameter
+
+
+class Unauthorized(PublicError):
+    """The caller is not known. Raise it in `on_auth` or `on_before_connect`."""
+
+    code = "unauthorized"
+    status = 401
+
+    def __init__(self, message: str = "Unauthorized.", **details: Any) -> None:
+        super().__init__(message, **details)
+
+
+class Forbidden(PublicError):
+    """The caller is known and may not do this."""
+
+    code = "forbidden"
+    status = 403
+
+    def __init__(self, message: str = "Forbidden.", **details: Any) -> None:
+        super().__init__(message, **details)
+
+
+# --- What callers see -------------------------------------------------------
+
+
+class InternalError(RivetError):
+    """What a caller sees of every hidden error: no text, no traceback."""
+
+    MESSAGE: ClassVar[str] = "Internal error. Read the server logs for more details."
+
+
+class ActorNotFound(PublicError):
+    """No such actor, or no actor type of that name in the registry."""
+
+    code = "actor_not_found"
+
+
+class ActorAlreadyExists(PublicError):
+    """`create` on a name and key that are taken."""
+
+    code = "actor_already_exists"
+
+
+class ActorStopped(PublicError):
+    """The actor's instance stopped while the call waited or ran."""
+
+    code = "actor_stopped"
+    status = 503
+
+
+class ActionNotFound(PublicError):
+    """The actor type has no such action that callers may use."""
+
+    code = "action_not_found"
+
+
+class ActionTimedOut(PublicError):
+    """The action did not finish before its deadline."""
+
+    code = "action_timed_out"
+
+
+class ActionCancelled(PublicError):
+    """The caller went away, or the action was cancelled, before it finished."""
+
+    code = "action_cancelled"
+
+
+class InvalidRequest(PublicError):
+    """The request misses something or has it in the wrong form."""
+
+    code = "invalid_request"
+
+
+class InvalidEncoding(PublicError):
+    """`X-RivetKit-Encoding` is neither `json` nor `cbor`."""
+
+    code = "invalid_encoding"
+
+
+class InvalidQueryJSON(PublicError):
+    """The actor query is not JSON."""
+
+    code = "invalid_query_json"
+
+
+class InvalidActionRequest(PublicError):
+    """The body of an action request cannot be read."""
+
+    code = "invalid_action_request"
+
+
+class InvalidParams(PublicError):
+    """The connection parameters are not JSON, or do not fit the actor's type."""
+
+    code = "invalid_params"
+
+
+class MalformedMessage(PublicError):
+    """A message on a connection cannot be read."""
+
+    code = "malformed_message"
+
+
+class MessageTooLong(PublicError):
+    """A message or body is larger than the server accepts."""
+
+    code = "message_too_long"
+
+
+class ConnectionNotFound(PublicError):
+    """No open connection has that id."""
+
+    code = "conn_not_found"
+
+
+class SlowConsumer(PublicError):
+    """The client read more slowly than its actor sent, and was closed."""
+
+    code = "slow_consumer"
+    status = 503
+
+
+class Overloaded(PublicError):
+    """A bounded queue is full. Nothing was started; try again later."""
+
+    code = "overloaded"
+    status = 503
+
+
+class ServerStopping(PublicError):
+    """The server is shutting down."""
+
+    code = "server_stopping"
+    status = 503
+
+
+class ConnectionClosed(PublicError):
+    """The connection ended. `outcome` says what is known of a call on it."""
+
+    code = "connection_closed"
+    status = 503
+
+
+class RequestFailed(PublicError):
+    """The server could not be reached, or answered something we cannot read."""
+
+    code = "request_failed"
+    status = 502
+
+
+# --- Faults inside the server ----------------------------------------------
+
+
+class InvalidStateType(RivetError):
+    """The state holds a value that cannot be saved; the message names its path."""
+
+    code = "invalid_state_type"
+
+
+class NoConnection(RivetError):
+    """`self.conn` outside a turn that a connection caused."""
+
+    code = "no_connection"
+
+
+class DefinitionError(TypeError):
+    """An actor class, registry or driver is wrong; every fault is listed."""
+
+    def __init__(self, subject: str, faults: list[str]) -> None:
+        lines = "".join(f"\n  - {fault}" for fault in faults)
+        super().__init__(f"{subject} cannot be used:{lines}")
+        self.subject = subject
+        self.faults = faults
+
+
+class StoreError(RivetError):
+    """The store could not do what was asked."""
+
+    code = "store_error"
+
+
+class StoreUnavailable(StoreError, PublicError):
+    """The store did not answer; whether it acted is unknown."""
+
+    code = "store_unavailable"
+    status = 503
+    public = True
+
+
+def _tree(base: type[RivetError]) -> dict[str, type[RivetError]]:
+    found: dict[str, type[RivetError]] = {}
+    for error in base.__subclasses__():
+        found.update(_tree(error))
+        if error.public:
+            found.setdefault(error.code, error)
+    return found
+
+
+_BY_CODE = _tree(RivetError) | {UserError.code: UserError, InternalError.code: InternalError}
+
+
+def from_code(
+    code: str,
+    message: str,
+    metadata: Any = None,
+    outcome: Outcome | None = None,
+) -> RivetError:
+    """Rebuild an error that arrived over a wire as the class it left as.
+
+    A code of no class of ours is the code of somebody's `UserError`.
+    """
+    error = _BY_CODE.get(code)
+    if error is None or error is UserError:
+        return UserError(message, code, metadata, outcome=outcome)
+    return error(message, metadata=metadata, outcome=outcome)

@@ -1,0 +1,110 @@
+"""`POST /actors/actions/{action}` and `POST /actors/resolve`: plain ASGI endpoints."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from starlette.types import Receive, Scope, Send
+
+from rivet_ray.errors import InvalidEncoding
+from rivet_ray.gateway.admission import Admission
+from rivet_ray.gateway.backend import Backend
+from rivet_ray.gateway.negotiate import (
+    ENCODING,
+    PARAMS,
+    QUERY,
+    ClientGone,
+    MissingHeaders,
+    encoding_of,
+    fallback_encoding,
+    headers_of,
+    params_of,
+    query_of,
+    read_body,
+    request_info,
+    require,
+)
+from rivet_ray.gateway.responses import JSON, TEXT, respond, respond_error
+from rivet_ray.gateway.settings import GatewaySettings
+from rivet_ray.protocol import v0
+from rivet_ray.protocol.queries import Intent
+
+ACTION = frozenset[Intent]({"action"})
+NOTHING = frozenset[Intent]()
+NOT_FOUND = b"Not Found (RivetKit)"
+
+
+async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    """The answer to every path and method that is not served."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1000})
+    else:
+        await respond(send, 404, NOT_FOUND, TEXT)
+
+
+class Endpoint(ABC):
+    """A POST endpoint that answers errors in the request's encoding."""
+
+    def __init__(self, backend: Backend, admission: Admission, settings: GatewaySettings) -> None:
+        self.backend = backend
+        self.admission = admission
+        self.settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await not_found(scope, receive, send)
+            return
+        headers = headers_of(scope)
+        try:
+            await self.answer(scope, receive, send, headers)
+        except MissingHeaders as missing:
+            await respond(send, 400, missing.body, JSON)
+        except ClientGone:
+            return
+        except Exception as error:
+            await respond_error(send, error, fallback_encoding(headers))
+
+    @abstractmethod
+    async def answer(
+        self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]
+    ) -> None:
+        """Answer the request, or raise."""
+
+
+class CallAction(Endpoint):
+    """Run one action of one actor."""
+
+    async def answer(
+        self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]
+    ) -> None:
+        require(headers, ENCODING)
+        encoding = encoding_of(headers)
+        query = query_of(headers)
+        params = params_of(headers.get(PARAMS), self.settings.max_params_size)
+        body = await read_body(receive, headers, self.settings.max_body_size)
+        arguments = v0.decode_action_request(encoding, body)
+        request = request_info(scope)
+        record, caller = await self.admission.admit(query, ACTION, params, request)
+        action: str = scope["path_params"]["action"]
+        output = await self.backend.calls.call(record.id, action, arguments, caller=caller)
+        await respond(
+            send,
+            200,
+            v0.encode_action_response(encoding, output),
+            encoding.content_type.encode(),
+        )
+
+
+class Resolve(Endpoint):
+    """The id of the actor that a query means."""
+
+    async def answer(
+        self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]
+    ) -> None:
+        require(headers, QUERY, ENCODING)
+        encoding = encoding_of(headers, InvalidEncoding)
+        query = query_of(headers)
+        params = params_of(headers.get(PARAMS), self.settings.max_params_size)
+        record, _ = await self.admission.admit(query, NOTHING, params, request_info(scope))
+        content_type = encoding.content_type.encode() if encoding.binary else TEXT
+        await respond(send, 200, v0.encode_resolved(encoding, record.id), content_type)

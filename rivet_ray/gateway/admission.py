@@ -1,0 +1,71 @@
+"""Who may go on: `on_auth`, then the directory, in that order (promise C10)."""
+
+from __future__ import annotations
+
+import logging
+from inspect import isawaitable
+from typing import Any
+
+from rivet_ray.definition import ActorDefinition
+from rivet_ray.errors import Forbidden, InternalError, InvalidParams, RivetError
+from rivet_ray.gateway.backend import Backend
+from rivet_ray.gateway.settings import GatewaySettings
+from rivet_ray.protocol import values
+from rivet_ray.protocol.port import Caller, RequestInfo
+from rivet_ray.protocol.queries import ActorQuery, Intent
+from rivet_ray.store import ActorRecord
+
+log = logging.getLogger("rivet_ray.gateway")
+
+
+class Admission:
+    """Decides for each request from outside whether it reaches an actor."""
+
+    def __init__(self, backend: Backend, settings: GatewaySettings) -> None:
+        self._backend = backend
+        self._settings = settings
+
+    async def admit(
+        self,
+        query: ActorQuery,
+        intents: frozenset[Intent],
+        params: bytes | None,
+        request: RequestInfo,
+    ) -> tuple[ActorRecord, Caller]:
+        """The actor, found or created, and who calls it.
+
+        Raises what `on_auth` raises, before the actor is looked up or created.
+        """
+        backend = self._backend
+        if not backend.started:
+            await backend.start()
+        directory = backend.directory
+        definition = directory.definition(await directory.name_of(query))
+        auth = await self._authorize(definition, query.intents | intents, params, request)
+        return await directory.resolve(query), Caller(params, auth, request)
+
+    async def _authorize(
+        self,
+        definition: ActorDefinition,
+        intents: frozenset[Intent],
+        params: bytes | None,
+        request: RequestInfo,
+    ) -> bytes | None:
+        if "on_auth" not in definition.hooks:
+            if definition.public or self._settings.open:
+                return None
+            raise Forbidden(
+                "This actor type cannot be used from outside: "
+                "it neither defines on_auth nor says public = True."
+            )
+        decoded = definition.decode("Params", params, InvalidParams)
+        try:
+            result: Any = definition.actor.on_auth(request, decoded, intents)
+            if isawaitable(result):
+                result = await result
+            return None if result is None else values.encode(result)
+        except RivetError:
+            raise
+        except Exception as error:
+            log.exception("on_auth of %s failed", definition.actor.__qualname__)
+            raise InternalError(InternalError.MESSAGE, metadata={}) from error

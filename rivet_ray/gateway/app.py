@@ -1,0 +1,66 @@
+"""`create_app`: the routes of the gateway inside one FastAPI application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+
+from rivet_ray.gateway.actions import CallAction, Resolve, not_found
+from rivet_ray.gateway.admission import Admission
+from rivet_ray.gateway.backend import Backend
+from rivet_ray.gateway.settings import GatewaySettings
+from rivet_ray.gateway.websocket import ConnectWebSocket
+from rivet_ray.protocol import v0
+
+PREFIXES = ("/registry", "")
+"""Every route answers at both, so that the app can be served as it is or mounted."""
+
+
+def create_app(backend: Backend, settings: GatewaySettings | None = None) -> FastAPI:
+    """The gateway as a FastAPI application.
+
+    The backend is opened when the application starts, or with the first
+    request where it is mounted into another one, and closed when it stops.
+    """
+    settings = settings or GatewaySettings()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        await backend.start()
+        try:
+            yield
+        finally:
+            await backend.close()
+
+    app = FastAPI(title="rivet_ray", lifespan=lifespan, redirect_slashes=False)
+    # Before FastAPI's own, so that the hot routes are matched first.
+    app.router.routes[:0] = _routes(backend, settings)
+    app.router.default = not_found
+    return app
+
+
+def _routes(backend: Backend, settings: GatewaySettings) -> list[BaseRoute]:
+    admission = Admission(backend, settings)
+    call = CallAction(backend, admission, settings)
+    resolve = Resolve(backend, admission, settings)
+    connect = ConnectWebSocket(backend, admission, settings)
+    routes: list[BaseRoute] = []
+    for prefix in PREFIXES:
+        for slash in ("", "/"):
+            routes += [
+                Route(f"{prefix}/actors/actions/{{action}}{slash}", call),
+                Route(f"{prefix}/actors/resolve{slash}", resolve),
+                WebSocketRoute(f"{prefix}/actors/connect/websocket{slash}", connect),
+            ]
+        routes += [Route(path, banner) for path in {prefix or "/", f"{prefix}/"}]
+    return routes
+
+
+async def banner(_: Request) -> PlainTextResponse:
+    """`GET /`: what this is."""
+    return PlainTextResponse(v0.BANNER)

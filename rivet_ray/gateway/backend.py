@@ -1,0 +1,35 @@
+"""What stands behind a gateway: a directory, and the hosts that it leads to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from rivet_ray.definition import ActorDefinition
+from rivet_ray.runtime import Directory, HostClient
+
+
+class Backend(Protocol):
+    """The way to the actors; `rivet_ray.runtime.Standalone` is one."""
+
+    @property
+    def definitions(self) -> Mapping[str, ActorDefinition]: ...
+
+    @property
+    def started(self) -> bool: ...
+
+    @property
+    def directory(self) -> Directory:
+        """Available once `start` has returned."""
+        ...
+
+    @property
+    def calls(self) -> HostClient:
+        """Available once `start` has returned."""
+        ...
+
+    async def start(self) -> None:
+        """Open everything, once; called before each use until `started`."""
+        ...
+
+    async def close(self) -> None: ...

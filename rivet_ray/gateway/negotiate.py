@@ -1,0 +1,150 @@
+"""Reading what a request says about itself: encoding, query, parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from starlette.types import Scope
+
+from rivet_ray.errors import (
+    InvalidParams,
+    InvalidRequest,
+    MessageTooLong,
+    RivetError,
+)
+from rivet_ray.protocol import v0, values
+from rivet_ray.protocol.encodings import ENCODINGS, Encoding
+from rivet_ray.protocol.port import RequestInfo
+from rivet_ray.protocol.queries import ActorQuery, decode_query
+
+QUERY = b"x-rivetkit-query"
+ENCODING = b"x-rivetkit-encoding"
+PARAMS = b"x-rivetkit-conn-params"
+
+_INTERNAL = frozenset(name.lower().encode() for name in v0.INTERNAL_HEADERS)
+
+
+class MissingHeaders(Exception):
+    """A required header is not there; the original answers with its validator's report."""
+
+    def __init__(self, names: Sequence[bytes]) -> None:
+        super().__init__(", ".join(name.decode() for name in names))
+        self.body = msgspec.json.encode(
+            {
+                "success": False,
+                "error": {
+                    "issues": [
+                        {
+                            "code": "invalid_type",
+                            "expected": "string",
+                            "received": "undefined",
+                            "path": [name.decode()],
+                            "message": "Required",
+                        }
+                        for name in names
+                    ],
+                    "name": "ZodError",
+                },
+            }
+        )
+
+
+def headers_of(scope: Scope) -> dict[bytes, bytes]:
+    """The headers of a request; of repeated ones the last."""
+    found: dict[bytes, bytes] = dict(scope["headers"])
+    return found
+
+
+def require(headers: dict[bytes, bytes], *names: bytes) -> None:
+    """Raise MissingHeaders with every header that is not there."""
+    missing = [name for name in names if name not in headers]
+    if missing:
+        raise MissingHeaders(missing)
+
+
+def encoding_of(
+    headers: dict[bytes, bytes], otherwise: type[RivetError] = InvalidRequest
+) -> Encoding:
+    """The encoding that the client chose. Raises `otherwise` for an unknown one."""
+    name = headers.get(ENCODING, b"").decode("latin-1")
+    return encoding_named(name, otherwise)
+
+
+def encoding_named(name: str | None, otherwise: type[RivetError] = InvalidRequest) -> Encoding:
+    encoding = ENCODINGS.get(name or "")
+    if encoding is None:
+        raise otherwise(f"The encoding must be json or cbor, not {(name or '')[:40]!r}.")
+    return encoding
+
+
+def fallback_encoding(headers: dict[bytes, bytes]) -> Encoding:
+    """The encoding for an error when even the encoding may be wrong."""
+    return ENCODINGS.get(headers.get(ENCODING, b"").decode("latin-1"), ENCODINGS["json"])
+
+
+def query_of(headers: dict[bytes, bytes]) -> ActorQuery:
+    """The actor that the client means."""
+    if QUERY not in headers:
+        raise InvalidRequest("The header X-RivetKit-Query is missing.")
+    return decode_query(headers[QUERY])
+
+
+def params_of(text: str | bytes | None, limit: int) -> bytes | None:
+    """Connection parameters from JSON to msgpack."""
+    if text is None:
+        return None
+    if len(text) > limit:
+        raise InvalidParams(f"Connection parameters have at most {limit} bytes.")
+    try:
+        return values.encode(msgspec.json.decode(text))
+    except (msgspec.DecodeError, UnicodeError, RecursionError, OverflowError) as error:
+        raise InvalidParams(f"The connection parameters are not JSON: {error}") from error
+
+
+def request_info(scope: Scope) -> RequestInfo:
+    """The request as hooks see it; internal headers never come in from outside."""
+    headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
+    decoded = [
+        (name.decode("latin-1"), value.decode("latin-1"))
+        for name, value in headers
+        if name not in _INTERNAL
+    ]
+    host = next((value for name, value in decoded if name == "host"), "localhost")
+    path = scope.get("raw_path") or scope["path"].encode()
+    query = scope["query_string"]
+    target = path.decode("latin-1") + (f"?{query.decode('latin-1')}" if query else "")
+    url = f"{scope['scheme']}://{host}{target}"
+    return RequestInfo(scope.get("method", "GET"), url, decoded)
+
+
+async def read_body(receive: Any, headers: dict[bytes, bytes], limit: int) -> bytes:
+    """A request's whole body. Raises MessageTooLong without reading on."""
+    declared = headers.get(b"content-length", b"")
+    if declared.isdigit() and int(declared) > limit:
+        raise _body_too_long(limit)
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk = message.get("body", b"")
+        if chunk:
+            size += len(chunk)
+            if size > limit:
+                raise _body_too_long(limit)
+            chunks.append(chunk)
+        if not message.get("more_body", False):
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _body_too_long(limit: int) -> MessageTooLong:
+    error = MessageTooLong(f"A body has at most {limit} bytes.")
+    error.status = 413
+    return error
+
+
+class ClientGone(Exception):
+    """The client left before it had sent its request."""

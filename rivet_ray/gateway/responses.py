@@ -1,0 +1,55 @@
+"""HTTP answers of the v0 dialect, written straight to ASGI."""
+
+from __future__ import annotations
+
+import logging
+
+from starlette.types import Send
+
+from rivet_ray.errors import InternalError, Outcome, RivetError
+from rivet_ray.protocol import v0, values
+from rivet_ray.protocol.encodings import Encoding
+
+log = logging.getLogger("rivet_ray.gateway")
+
+TEXT = b"text/plain;charset=UTF-8"
+JSON = b"application/json"
+_OUTCOME = v0.OUTCOME_HEADER.lower().encode()
+
+
+async def respond(
+    send: Send,
+    status: int,
+    body: bytes,
+    content_type: bytes,
+    extra: list[tuple[bytes, bytes]] | None = None,
+) -> None:
+    """A whole response."""
+    headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
+    if extra:
+        headers.extend(extra)
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def error_message(error: BaseException, action_id: int | None = None) -> v0.ErrorMessage:
+    """What a client may know of an error (promise C10: no text of a hidden one)."""
+    if not isinstance(error, RivetError) or not error.public:
+        if not isinstance(error, InternalError):
+            log.error("a request failed: %s", error, exc_info=error)
+        outcome = error.outcome if isinstance(error, RivetError) else Outcome.UNKNOWN
+        told = outcome.value if outcome else None
+        hidden = values.encode({})
+        return v0.ErrorMessage(InternalError.code, InternalError.MESSAGE, hidden, action_id, told)
+    outcome = error.outcome or Outcome.NOT_STARTED
+    metadata = None if error.metadata is None else values.encode(error.metadata)
+    return v0.ErrorMessage(error.code, error.message, metadata, action_id, outcome.value)
+
+
+async def respond_error(send: Send, error: BaseException, encoding: Encoding) -> None:
+    """An error's body and status, in the encoding of the request."""
+    message = error_message(error)
+    status = error.status if isinstance(error, RivetError) and error.public else 500
+    content_type = TEXT if not encoding.binary else encoding.content_type.encode()
+    extra = [(_OUTCOME, message.outcome.encode())] if message.outcome else None
+    await respond(send, status, v0.encode_error(encoding, message), content_type, extra)

@@ -1,0 +1,23 @@
+"""What an operator may set about a gateway."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """Limits of a gateway. Sizes are bytes, for text frames characters."""
+
+    max_incoming_message_size: int = 65_536
+    """The longest WebSocket message a client may send."""
+    max_body_size: int = 20 * 1024 * 1024
+    """The longest HTTP body a client may send."""
+    max_params_size: int = 4_096
+    """The longest connection parameters, as JSON."""
+    max_in_flight: int = 1_024
+    """Actions of one connection that may run at once; more wait in its socket."""
+    max_queued_frames: int = 4_096
+    """Frames that wait for one slow client; beyond, it is closed."""
+    open: bool = False
+    """Let anybody use actor types that have no `on_auth`: for development."""

@@ -1,0 +1,222 @@
+"""`GET /actors/connect/websocket`: a connection of the v0 dialect."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+
+from starlette.types import Message, Receive, Scope, Send
+
+from rivet_ray import ids
+from rivet_ray.errors import (
+    InvalidQueryJSON,
+    MalformedMessage,
+    MessageTooLong,
+    RivetError,
+)
+from rivet_ray.gateway.actions import not_found
+from rivet_ray.gateway.admission import Admission
+from rivet_ray.gateway.backend import Backend
+from rivet_ray.gateway.fanout import EventFrames
+from rivet_ray.gateway.negotiate import encoding_named, params_of, request_info
+from rivet_ray.gateway.responses import error_message
+from rivet_ray.gateway.settings import GatewaySettings
+from rivet_ray.gateway.socket import INTERNAL, Outgoing, fit
+from rivet_ray.protocol import v0
+from rivet_ray.protocol.encodings import Encoding
+from rivet_ray.protocol.port import Caller, Deliver, Failed, Reply
+from rivet_ray.protocol.queries import Intent, decode_query
+from rivet_ray.store import ActorRecord
+
+log = logging.getLogger("rivet_ray.gateway")
+
+CONNECT = frozenset[Intent]({"connect"})
+PROTOCOL = "rivetkit"
+CLOSE_TIMEOUT = 10.0
+"""Seconds for a client to take what waits for it when its socket is closed."""
+
+
+class ConnectWebSocket:
+    """Accepts the socket, then admits it; refusals come as a close with a code.
+
+    The upgrade itself is never refused, because clients learn nothing from a
+    refused one.
+    """
+
+    def __init__(self, backend: Backend, admission: Admission, settings: GatewaySettings) -> None:
+        self._backend = backend
+        self._admission = admission
+        self._settings = settings
+        self._frames = EventFrames()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            await not_found(scope, receive, send)
+            return
+        await receive()
+        offered: list[str] = scope.get("subprotocols", [])
+        chosen = PROTOCOL if PROTOCOL in offered else None
+        await send({"type": "websocket.accept", "subprotocol": chosen})
+        try:
+            await self._serve(scope, receive, send, offered)
+        except OSError:
+            return  # The client left while we wrote.
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, offered: list[str]) -> None:
+        encoding: Encoding | None = None
+        try:
+            asked = v0.parse_protocols(offered)
+            if asked.query is None:
+                raise InvalidQueryJSON("The subprotocol query.<JSON> is missing.")
+            encoding = encoding_named(asked.encoding)
+            query = decode_query(asked.query)
+            params = params_of(asked.params, self._settings.max_params_size)
+            request = request_info(scope)
+            record, caller = await self._admission.admit(query, CONNECT, params, request)
+        except Exception as error:
+            await _refuse(send, error, encoding)
+            return
+        await Socket(self._backend, self._settings, self._frames, encoding, record, send).run(
+            receive, caller
+        )
+
+
+async def _refuse(send: Send, error: Exception, encoding: Encoding | None) -> None:
+    """Setup failed: the error as a message where its encoding is known, then 1011."""
+    message = error_message(error)
+    if encoding is not None:
+        frame = v0.encode_to_client(encoding, message)
+        key = "bytes" if encoding.binary else "text"
+        await send({"type": "websocket.send", key: frame if encoding.binary else frame.decode()})
+    await send({"type": "websocket.close", "code": INTERNAL, "reason": fit(message.code)})
+
+
+class Socket:
+    """One connected client; see `rivet_ray.runtime.Sink`."""
+
+    __slots__ = (
+        "_backend",
+        "_encoding",
+        "_frames",
+        "_id",
+        "_in_flight",
+        "_outgoing",
+        "_record",
+        "_room",
+        "_settings",
+        "_token",
+    )
+
+    def __init__(
+        self,
+        backend: Backend,
+        settings: GatewaySettings,
+        frames: EventFrames,
+        encoding: Encoding,
+        record: ActorRecord,
+        send: Send,
+    ) -> None:
+        self._backend = backend
+        self._settings = settings
+        self._frames = frames
+        self._encoding = encoding
+        self._record = record
+        self._outgoing = Outgoing(send, encoding, settings.max_queued_frames)
+        self._id = ids.connection_id()
+        self._token = ids.connection_token()
+        self._in_flight = 0
+        self._room: asyncio.Future[None] | None = None
+
+    async def run(self, receive: Receive, caller: Caller) -> None:
+        """Serve the client until either side ends the connection."""
+        calls = self._backend.calls
+        writer = asyncio.ensure_future(self._outgoing.write())
+        reader = asyncio.ensure_future(self._attach_then_read(receive, caller))
+        try:
+            await asyncio.wait((writer, reader), return_when=asyncio.FIRST_COMPLETED)
+            if reader.done() and reader.result():
+                await asyncio.wait((writer,), timeout=CLOSE_TIMEOUT)
+        finally:
+            calls.detach(self._id)
+            for task in (writer, reader):
+                task.cancel()
+            await asyncio.gather(writer, reader, return_exceptions=True)
+
+    async def _attach_then_read(self, receive: Receive, caller: Caller) -> bool:
+        """Whether the socket is still there, to be closed by the writer."""
+        try:
+            await self._backend.calls.attach(self._record.id, self._id, self._token, caller, self)
+        except RivetError as error:
+            self.closed(INTERNAL, error_message(error).code)
+            return True
+        try:
+            while True:
+                message = await receive()
+                if message["type"] != "websocket.receive":
+                    return False
+                self._handle(message)
+                if self._in_flight >= self._settings.max_in_flight:
+                    self._room = asyncio.get_running_loop().create_future()
+                    await self._room
+        except RivetError as error:
+            log.warning("a connection to %s is closed: %s", self._record.name, error)
+            self.closed(INTERNAL, error.code)
+        except Exception:
+            log.exception("a connection to %s failed", self._record.name)
+            self.closed(INTERNAL, "internal_error")
+        return True
+
+    def _handle(self, message: Message) -> None:
+        text: str | None = message.get("text")
+        frame = text if text is not None else message["bytes"]
+        limit = self._settings.max_incoming_message_size
+        if len(frame) > limit:
+            raise MessageTooLong(f"A message of {len(frame)} is longer than {limit}.")
+        if (text is None) != self._encoding.binary:
+            raise MalformedMessage("The frame type does not fit the encoding.")
+        asked = v0.decode_to_server(self._encoding, frame)
+        if isinstance(asked, v0.SubscriptionRequest):
+            self._backend.calls.subscribe(self._record.id, self._id, asked.event, asked.subscribe)
+            return
+        self._in_flight += 1
+        self._backend.calls.start(
+            self._record.id,
+            asked.name,
+            asked.arguments,
+            partial(self._answer, asked.id),
+            connection=self._id,
+        )
+
+    def _answer(self, action_id: int, answer: Reply | Failed) -> None:
+        self._in_flight -= 1
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+        if isinstance(answer, Reply):
+            message: v0.ToClient = v0.ActionResponse(action_id, answer.output)
+        else:
+            failure = answer.failure
+            message = v0.ErrorMessage(
+                failure.code, failure.message, failure.metadata, action_id, failure.outcome
+            )
+        self._put(message)
+
+    def _put(self, message: v0.ToClient) -> None:
+        try:
+            frame = v0.encode_to_client(self._encoding, message)
+        except ValueError as error:
+            log.error("an answer of %s cannot be sent: %s", self._record.name, error)
+            action = message.id if isinstance(message, v0.ActionResponse) else None
+            frame = v0.encode_to_client(self._encoding, error_message(error, action))
+        self._outgoing.put(frame)
+
+    # --- Sink -------------------------------------------------------------
+
+    def attached(self) -> None:
+        self._put(v0.Init(self._record.id, self._id, self._token))
+
+    def deliver(self, message: Deliver) -> None:
+        self._outgoing.put(self._frames.frame(message, self._encoding))
+
+    def closed(self, code: int, reason: str) -> None:
+        self._outgoing.close(code, reason)

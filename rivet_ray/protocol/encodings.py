@@ -1,0 +1,396 @@
+"""JSON and CBOR, as the clients of the original write and read them.
+
+Both speak of the same values: None, booleans, integers from -2**63 to 2**64-1,
+finite floats, strings, bytes, dates, lists and dicts with string keys. What
+cannot travel in both is refused in both, so an action behaves alike in either.
+What arrives is never trusted: reading takes time and memory in proportion to
+the bytes received, and every bad byte ends in a DecodeFault.
+"""
+
+from __future__ import annotations
+
+import abc
+import base64
+import io
+import math
+import re
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, NoReturn, TypeVar, cast, final
+
+import cbor2
+import msgspec
+
+from rivet_ray.protocol import values
+
+MAX_DEPTH = 100
+"""How many containers (in CBOR also tags) may lie inside one another on input."""
+
+UNDEFINED = cbor2.undefined
+"""JavaScript's undefined, where `Encoding.decode_as` tells it from null."""
+
+_T = TypeVar("_T")
+_BYTES_LIKE: tuple[type[Any], ...] = (bytes, bytearray, memoryview)
+_ENCODE_ERRORS = (TypeError, ValueError, OverflowError, RecursionError, cbor2.CBORError)
+_DECODE_ERRORS = (*_ENCODE_ERRORS, MemoryError)
+
+
+class DecodeFault(ValueError):
+    """The bytes are not what they should be. The message says why."""
+
+
+class EncodeFault(ValueError):
+    """The value has no form on the wire. The message says why."""
+
+
+class Schema(Generic[_T]):
+    """A type that messages are checked against, in either encoding."""
+
+    def __init__(self, kind: type[_T]) -> None:
+        self.kind = kind
+        self.json = msgspec.json.Decoder(kind)
+
+
+class Encoding(abc.ABC):
+    """One way to write plain values as bytes."""
+
+    name: str
+    """The value of `X-RivetKit-Encoding`."""
+    content_type: str
+    """The media type of HTTP bodies."""
+    binary: bool
+    """Whether WebSocket frames are binary; otherwise they are text."""
+
+    @abc.abstractmethod
+    def encode(self, value: Any) -> bytes:
+        """A value as bytes. Raises EncodeFault."""
+
+    @abc.abstractmethod
+    def decode(self, data: bytes | str) -> Any:
+        """Bytes as plain values; undefined is None. Raises DecodeFault, nothing else."""
+
+    @abc.abstractmethod
+    def decode_as(self, data: bytes | str, schema: Schema[_T]) -> _T:
+        """Bytes as an instance of the schema's type. Raises DecodeFault, nothing else.
+
+        Untyped members hold UNDEFINED wherever the client wrote undefined.
+        """
+
+
+# --- JSON -------------------------------------------------------------------
+
+
+@final
+class _JSON(Encoding):
+    name = "json"
+    content_type = "application/json"
+    binary = False
+
+    def __init__(self) -> None:
+        self._encoder = msgspec.json.Encoder(enc_hook=values.encode_custom)
+        self._untyped = Schema(object)
+
+    def encode(self, value: Any) -> bytes:
+        try:
+            data = self._encoder.encode(value)
+            if b"null" in data or _LONG_NUMBER.search(data):
+                self._check(value)
+        except EncodeFault:
+            raise
+        except _ENCODE_ERRORS as error:
+            raise EncodeFault(f"the value cannot be sent as JSON: {error}") from error
+        return data
+
+    def _check(self, value: Any) -> None:
+        # JSON has no limit to integers: msgpack refuses what we could not keep. And
+        # msgspec writes NaN as null, which would lose data silently; a msgpack float
+        # shows it, or comes close enough to look at each float.
+        if _NOT_FINITE.search(values.encode(value)) and _has(_is_not_finite, _to_builtins(value)):
+            raise EncodeFault("NaN and Infinity have no form in JSON")
+
+    def decode(self, data: bytes | str) -> Any:
+        value = self.decode_as(data, self._untyped)
+        if _LONG_NUMBER.search(_as_bytes(data)) and _has(_is_too_long, value):
+            raise DecodeFault("an integer outside -2**63..2**64-1 cannot be read")
+        return value
+
+    def decode_as(self, data: bytes | str, schema: Schema[_T]) -> _T:
+        try:
+            value = schema.json.decode(data)
+        except _DECODE_ERRORS as error:
+            raise DecodeFault(f"the JSON cannot be read: {error}") from error
+        if _may_be_deep(data) and _is_too_deep(value):
+            raise DecodeFault(f"the JSON is nested deeper than {MAX_DEPTH} levels")
+        return value
+
+
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+_NOT_FINITE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
+
+
+def _as_bytes(data: bytes | str) -> bytes:
+    return data.encode() if isinstance(data, str) else data
+
+
+def _may_be_deep(data: bytes | str) -> bool:
+    if isinstance(data, str):
+        return data.count("[") + data.count("{") > MAX_DEPTH
+    return data.count(b"[") + data.count(b"{") > MAX_DEPTH
+
+
+_type_of: Callable[[Any], type[Any]] = type
+
+
+def _levels(value: Any) -> Iterator[list[Any]]:
+    """The value, then its members, then theirs; no recursion, whatever the depth."""
+    level = [value]
+    while level:
+        yield level
+        level = [member for container in level for member in _members(container)]
+
+
+def _members(value: Any) -> Iterable[Any]:
+    kind = _type_of(value)
+    if kind is dict:
+        by_key: dict[Any, Any] = value
+        return by_key.values()
+    if kind is list:
+        items: list[Any] = value
+        return items
+    if isinstance(value, msgspec.Struct):
+        return msgspec.structs.astuple(value)
+    return ()
+
+
+def _is_too_deep(value: Any) -> bool:
+    for depth, level in enumerate(_levels(value)):
+        if depth == MAX_DEPTH:
+            return any(isinstance(member, (dict, list)) for member in level)
+    return False
+
+
+def _has(wanted: Callable[[Any], bool], value: Any) -> bool:
+    return any(wanted(member) for level in _levels(value) for member in level)
+
+
+def _is_not_finite(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _is_too_long(value: Any) -> bool:
+    return isinstance(value, int) and not -(2**63) <= value < 2**64
+
+
+def _to_builtins(value: Any) -> Any:
+    """Dates, Structs, sets and all else as what JSON knows, and bytes as they are."""
+    return msgspec.to_builtins(
+        value, builtin_types=_BYTES_LIKE, str_keys=True, enc_hook=values.encode_custom
+    )
+
+
+# --- CBOR -------------------------------------------------------------------
+
+
+@final
+class _CBOR(Encoding):
+    name = "cbor"
+    content_type = "application/octet-stream"
+    binary = True
+
+    def encode(self, value: Any) -> bytes:
+        try:
+            return cbor2.dumps(_for_javascript(value))
+        except EncodeFault:
+            raise
+        except _ENCODE_ERRORS as error:
+            raise EncodeFault(f"the value cannot be sent as CBOR: {error}") from error
+
+    def decode(self, data: bytes | str) -> Any:
+        return self._decode(data, undefined=None)
+
+    def decode_as(self, data: bytes | str, schema: Schema[_T]) -> _T:
+        value = self._decode(data, undefined=UNDEFINED)
+        try:
+            return msgspec.convert(value, schema.kind)
+        except _DECODE_ERRORS as error:
+            raise DecodeFault(f"the CBOR does not fit: {error}") from error
+
+    def _decode(self, data: bytes | str, undefined: Any) -> Any:
+        if isinstance(data, str):
+            raise DecodeFault("CBOR is binary, and this is text")
+        stream = io.BytesIO(data)
+        try:
+            value = cbor2.CBORDecoder(
+                stream,
+                max_depth=MAX_DEPTH,
+                semantic_decoders=_TAGS,
+                tag_hook=_refuse_tag,
+                # Numbers and lists as keys can be made to collide at will.
+                strict_hashable_types=True,
+            ).decode()
+            if stream.tell() != len(data):
+                raise DecodeFault("bytes follow the CBOR item")
+            if _UNUSUAL.search(data) is not None:
+                value = _from_javascript(value, undefined)
+        except DecodeFault:
+            raise
+        except _DECODE_ERRORS as error:
+            # cbor2 wraps what our tag readers raise; their text is the better one.
+            reason = error.__cause__ if isinstance(error.__cause__, DecodeFault) else error
+            raise DecodeFault(f"the CBOR cannot be read: {reason}") from error
+        return value
+
+
+def _for_javascript(value: Any) -> Any:
+    """The value in the types that make cbor2 write what a JavaScript client expects."""
+    kind = _type_of(value)
+    if kind is str or kind is bool or value is None:
+        return value
+    if kind is int:
+        return value if -(2**31) <= value < 2**32 else _large_integer(value)
+    if kind is list or kind is tuple:
+        return [_for_javascript(member) for member in value]
+    if kind is dict:
+        return {
+            key if type(key) is str else _as_string_key(key): _for_javascript(member)
+            for key, member in value.items()
+        }
+    if kind is float:
+        if not math.isfinite(value):
+            raise EncodeFault("NaN and Infinity are not sent: JSON has no form for them")
+        return value
+    if isinstance(value, _BYTES_LIKE):
+        return cbor2.CBORTag(64, bytes(value))
+    return _for_javascript(_to_builtins(value))
+
+
+def _large_integer(value: int) -> int | float:
+    """A float where it is exact: in JavaScript a 64-bit CBOR integer is a BigInt."""
+    if not -(2**63) <= value < 2**64:
+        raise EncodeFault("an integer outside -2**63..2**64-1 cannot be sent")
+    number = float(value)
+    return number if int(number) == value else value
+
+
+def _as_string_key(key: Any) -> str:
+    if isinstance(key, bytes):
+        return base64.b64encode(key).decode()
+    (text,) = _to_builtins({key: None})
+    return cast("str", text)
+
+
+_UNUSUAL = re.compile(rb"[\x3b\xd8-\xdb\xe0-\xf3\xf7-\xfb]")
+"""Where none of these bytes is, there is no float, no typed array, no undefined, no
+simple value and no integer below -2**63, and so nothing to translate."""
+
+
+def _from_javascript(value: Any, undefined: Any) -> Any:
+    """What cbor2 read, as the numbers that JavaScript meant, and nothing unknown."""
+    kind = _type_of(value)
+    if kind is str or kind is bool or value is None or kind is bytes:
+        return value
+    if kind is float:
+        return _number(value)
+    if kind is int:
+        if value < -(2**63):
+            raise DecodeFault("an integer below -2**63 cannot be read")
+        return value
+    if kind is list:
+        return [_from_javascript(member, undefined) for member in value]
+    if kind is dict:
+        return {key: _from_javascript(member, undefined) for key, member in value.items()}
+    if value is UNDEFINED:
+        return undefined
+    if kind is cbor2.CBORSimpleValue:
+        raise DecodeFault(f"simple value {value.value} has no meaning here")
+    return value
+
+
+def _number(value: float) -> int | float:
+    """JavaScript writes each integer of more than 32 bits as a float."""
+    if not math.isfinite(value):
+        raise DecodeFault("NaN and Infinity cannot be read")
+    if -(2**31) <= value < 2**32 or abs(value) > 2**53 or not value.is_integer():
+        return value
+    return int(value)
+
+
+def _of(kind: type[_T], value: Any, tag: int) -> _T:
+    if not isinstance(value, kind):
+        raise DecodeFault(f"tag {tag} needs {kind.__name__}, not {type(value).__name__}")
+    return value
+
+
+def _same(kind: type[Any], tag: int) -> Callable[[Any, bool], Any]:
+    """The reader of a tag that only says how JavaScript calls what it holds."""
+
+    def read(value: Any, immutable: bool) -> Any:
+        return _of(kind, value, tag)
+
+    return read
+
+
+def _bignum(tag: int) -> Callable[[Any, bool], int]:
+    def read(value: Any, immutable: bool) -> int:
+        digits = _of(bytes, value, tag).lstrip(b"\0")
+        number = int.from_bytes(digits[:9], "big")  # nine are enough to be too many
+        number = number if tag == 2 else -1 - number
+        if not -(2**63) <= number < 2**64:
+            raise DecodeFault("an integer outside -2**63..2**64-1 cannot be read")
+        return number
+
+    return read
+
+
+def _typed_array(tag: int, form: str) -> Callable[[Any, bool], list[int] | list[float]]:
+    item = struct.calcsize(form)
+    order, letter = form[0], form[1]
+
+    def read(value: Any, immutable: bool) -> list[int] | list[float]:
+        data = _of(bytes, value, tag)
+        if len(data) % item:
+            raise DecodeFault(f"a typed array of tag {tag} has {item} bytes an element")
+        return list(struct.unpack(f"{order}{len(data) // item}{letter}", data))
+
+    return read
+
+
+def _refuse(tag: int) -> Callable[[Any, bool], NoReturn]:
+    def read(value: Any, immutable: bool) -> NoReturn:
+        raise DecodeFault(f"tag {tag} cannot be read")
+
+    return read
+
+
+def _refuse_tag(tag: cbor2.CBORTag, immutable: bool) -> NoReturn:
+    raise DecodeFault(f"tag {tag.tag} cannot be read")
+
+
+_TYPED_ARRAYS = {
+    # RFC 8746. 68 is uint8 clamped; 76 is not assigned; 83 and 87 are float128.
+    **{65: ">H", 66: ">I", 67: ">Q", 68: ">B", 69: "<H", 70: "<I", 71: "<Q", 72: ">b"},
+    **{73: ">h", 74: ">i", 75: ">q", 77: "<h", 78: "<i", 79: "<q"},
+    **{80: ">e", 81: ">f", 82: ">d", 84: "<e", 85: "<f", 86: "<d"},
+}
+
+_REFUSED = (
+    # What cbor2 would read by itself: numbers whose value takes unbounded work (4, 5,
+    # 30), shared and repeated values (25, 28, 29, 256), and types of other worlds.
+    *(4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100),
+    *(256, 260, 261, 1004, 43000, 55799),
+)
+
+_TAGS: dict[int, Callable[[Any, bool], Any]] = {
+    # Tags 0 and 1, dates, are left to cbor2: it makes them dates with a time zone.
+    **{2: _bignum(2), 3: _bignum(3), 64: _same(bytes, 64)},
+    **{tag: _typed_array(tag, form) for tag, form in _TYPED_ARRAYS.items()},
+    **{258: _same(list, 258), 259: _same(dict, 259)},
+    **{tag: _refuse(tag) for tag in _REFUSED},
+}
+
+
+JSON: Encoding = _JSON()
+CBOR: Encoding = _CBOR()
+
+ENCODINGS: dict[str, Encoding] = {"json": JSON, "cbor": CBOR}
+"""Every encoding by its name."""

@@ -1,0 +1,206 @@
+"""The port between gateway and host: every message, as plain values.
+
+A gateway opens a session with a host. It sends `ToHost` messages and is handed
+`ToGateway` messages; both directions are ordered, and neither side ever blocks
+the other. In one process the messages are passed as they are, between
+processes the link carries `encode(message)`: neither side can tell.
+
+Arguments, outputs and event arguments are msgpack bytes. They are encoded when
+they are given, so nothing that happens later can change them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from rivet_ray.errors import Outcome, RivetError, from_code
+from rivet_ray.protocol import values
+
+INITIAL_CREDIT = 1024
+"""How many `Deliver` messages a host may send before the gateway grants more."""
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Base of every message of the port."""
+
+
+class RequestInfo(Message, frozen=True):
+    """The client's request, as hooks see it."""
+
+    method: str
+    url: str
+    headers: list[tuple[str, str]]
+
+
+class Caller(Message, frozen=True):
+    """Who calls or connects: parameters and the result of `on_auth`, msgpack."""
+
+    params: bytes | None = None
+    auth: bytes | None = None
+    request: RequestInfo | None = None
+
+
+class Failure(Message, frozen=True):
+    """An error on its way to a caller, already translated: hidden text is gone."""
+
+    code: str
+    message: str
+    status: int
+    metadata: bytes | None = None
+    outcome: str | None = None
+
+    def exception(self) -> RivetError:
+        """The error as the class it was raised as."""
+        metadata = None if self.metadata is None else values.decode(self.metadata)
+        outcome = None if self.outcome is None else Outcome(self.outcome)
+        return from_code(self.code, self.message, metadata, outcome)
+
+
+# --- Gateway to host --------------------------------------------------------
+
+
+class Call(Message, frozen=True, tag="call"):
+    """Run an action. Answered by one `Reply` or `Failed` with the same `call`."""
+
+    call: int
+    actor: str
+    action: str
+    arguments: bytes
+    """A msgpack array."""
+    connection: str | None = None
+    """The attached connection that calls; None for a call on its own."""
+    caller: Caller | None = None
+    """Who calls, where `connection` is None."""
+    timeout: float | None = None
+    """Seconds that the caller will wait from now on; None leaves it to the host."""
+
+
+class Cancel(Message, frozen=True, tag="cancel"):
+    """Nobody waits for `call` any more. Its reply may still arrive."""
+
+    call: int
+
+
+class Attach(Message, frozen=True, tag="attach"):
+    """Open a connection to an actor. Answered by `Attached` or `Failed`."""
+
+    call: int
+    actor: str
+    connection: str
+    token: str
+    caller: Caller
+
+
+class Detach(Message, frozen=True, tag="detach"):
+    """The client of a connection is gone, or was closed as asked by `Close`."""
+
+    connection: str
+
+
+class Subscribe(Message, frozen=True, tag="subscribe"):
+    """A connection wants, or no longer wants, an event."""
+
+    connection: str
+    event: str
+    subscribed: bool
+
+
+class Credit(Message, frozen=True, tag="credit"):
+    """The gateway can take `frames` more `Deliver` messages."""
+
+    frames: int
+
+
+ToHost = Call | Cancel | Attach | Detach | Subscribe | Credit
+
+
+# --- Host to gateway --------------------------------------------------------
+
+
+class Reply(Message, frozen=True, tag="reply"):
+    """What an action returned; `output` is None where it returns nothing at all."""
+
+    call: int
+    output: bytes | None
+
+
+class Failed(Message, frozen=True, tag="failed"):
+    """A call or an attachment failed."""
+
+    call: int
+    failure: Failure
+
+
+class Attached(Message, frozen=True, tag="attached"):
+    """The connection is open. Everything for it comes after this message."""
+
+    call: int
+
+
+class Deliver(Message, frozen=True, tag="deliver"):
+    """One event of one actor, for one connection or all that subscribed.
+
+    One message serves every subscribed connection of the session.
+    """
+
+    actor: str
+    event: str
+    arguments: bytes
+    """A msgpack array."""
+    connection: str | None = None
+
+
+class Close(Message, frozen=True, tag="close"):
+    """End a connection: tell the client `code` and `reason`, then send `Detach`."""
+
+    connection: str
+    code: int
+    reason: str
+
+
+ToGateway = Reply | Failed | Attached | Deliver | Close
+
+
+class HostSession(Protocol):
+    """A gateway's end of the port."""
+
+    def send(self, message: ToHost) -> None:
+        """Hand over a message. Never blocks and never raises."""
+        ...
+
+    def close(self) -> None:
+        """Detach every connection of this session; no message is received after."""
+        ...
+
+
+class Hosting(Protocol):
+    """A host, as a gateway sees it."""
+
+    def open(self, receive: Callable[[ToGateway], None]) -> HostSession:
+        """Start a session. `receive` is called on the event loop and must not block."""
+        ...
+
+
+_to_host = msgspec.msgpack.Decoder(ToHost)
+_to_gateway = msgspec.msgpack.Decoder(ToGateway)
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(message: ToHost | ToGateway) -> bytes:
+    """A message as msgpack."""
+    return _encoder.encode(message)
+
+
+def decode_to_host(data: bytes) -> ToHost:
+    """A message from a gateway. Raises msgspec.ValidationError."""
+    message: ToHost = _to_host.decode(data)
+    return message
+
+
+def decode_to_gateway(data: bytes) -> ToGateway:
+    """A message from a host. Raises msgspec.ValidationError."""
+    message: ToGateway = _to_gateway.decode(data)
+    return message

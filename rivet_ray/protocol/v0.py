@@ -1,0 +1,400 @@
+"""The documented dialect: what RivetKit 0.9 clients send and are sent.
+
+Nothing here does I/O. Each function turns wire bytes into a message or a message
+into wire bytes. `arguments` (an array), `output` and `metadata` are msgpack, as
+inside the system. Unknown members are ignored, as in the original.
+
+What a server reads raises the error that its client must see; what a client
+reads, DecodeFault. Writing raises EncodeFault for a value without a wire form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+from urllib.parse import quote, unquote
+
+import msgspec
+
+from rivet_ray.errors import InvalidActionRequest, MalformedMessage
+from rivet_ray.protocol import values
+from rivet_ray.protocol.encodings import UNDEFINED, DecodeFault, EncodeFault, Encoding, Schema
+
+PUBLIC_HEADERS = (
+    "X-RivetKit-Query",
+    "X-RivetKit-Encoding",
+    "X-RivetKit-Conn-Params",
+    "X-RivetKit-Actor",
+    "X-RivetKit-Conn",
+    "X-RivetKit-Conn-Token",
+)
+ALLOWED_PUBLIC_HEADERS = ("Content-Type", "User-Agent", *PUBLIC_HEADERS)
+"""What cross-origin clients must be allowed to send."""
+
+INTERNAL_HEADERS = ("X-RivetKit-Auth-Data", "X-RivetKit-Expose-Internal-Error")
+"""Never believed of a client: a server strips them from public requests."""
+
+OUTCOME_HEADER = "X-RivetKit-Outcome"
+"""Ours: an `errors.Outcome` value on an HTTP error, so its body stays the original's."""
+
+BANNER = """\
+This is a RivetKit registry, served by rivet_ray.
+The documentation of rivet_ray says how to reach its actors.
+"""
+"""The text of `GET /`."""
+
+MAX_ACTION_ID = 2**53  # as far as JavaScript counts
+
+
+# --- Messages ---------------------------------------------------------------
+
+
+class ActionRequest(msgspec.Struct, frozen=True, gc=False):
+    """Run an action. Answered by the ActionResponse or ErrorMessage of the same id."""
+
+    id: int
+    name: str
+    arguments: bytes
+
+
+class SubscriptionRequest(
+    msgspec.Struct, frozen=True, gc=False, rename={"event": "e", "subscribe": "s"}
+):
+    """The client wants, or no longer wants, an event."""
+
+    event: str
+    subscribe: bool
+
+
+_INIT_NAMES = {"actor_id": "ai", "connection_id": "ci", "token": "ct"}
+
+
+class Init(msgspec.Struct, frozen=True, gc=False, rename=_INIT_NAMES):
+    """The connection is open. The first message on every connection."""
+
+    actor_id: str
+    connection_id: str
+    token: str
+
+
+class ActionResponse(msgspec.Struct, frozen=True, gc=False):
+    """What an action returned; `output` is None where it returns nothing at all."""
+
+    id: int
+    output: bytes | None
+
+
+class EventMessage(msgspec.Struct, frozen=True, gc=False):
+    """An event of the actor."""
+
+    name: str
+    arguments: bytes
+
+
+class ErrorMessage(msgspec.Struct, frozen=True, gc=False):
+    """An action failed, or the connection did where `action_id` is None."""
+
+    code: str
+    message: str
+    metadata: bytes | None = None
+    action_id: int | None = None
+    outcome: str | None = None
+    """An `errors.Outcome` value."""
+
+
+ToServer = ActionRequest | SubscriptionRequest
+ToClient = Init | ActionResponse | EventMessage | ErrorMessage
+
+
+# --- Their wire forms -------------------------------------------------------
+
+
+class _Wire(msgspec.Struct, gc=False, omit_defaults=True):
+    """Base of what is written: full names here, the short ones on the wire."""
+
+
+_ActionId = Annotated[int, msgspec.Meta(ge=0, le=MAX_ACTION_ID)]
+
+
+class _Arguments(_Wire, rename={"arguments": "a"}):
+    arguments: list[Any]
+
+
+class _Output(_Wire, rename={"output": "o"}):
+    output: Any = msgspec.UNSET
+
+
+class _Resolved(_Wire, rename={"actor_id": "i"}):
+    actor_id: str
+
+
+class _Action(_Wire, rename={"id": "i", "name": "n", "arguments": "a"}):
+    id: _ActionId
+    name: str
+    arguments: list[Any]
+
+
+class _ToServerBody(_Wire, rename={"action": "ar", "subscription": "sr"}):
+    action: _Action | None = None
+    subscription: SubscriptionRequest | None = None
+
+
+class _ToServer(_Wire, rename={"body": "b"}):
+    body: _ToServerBody
+
+
+class _Error(_Wire, rename={"code": "c", "message": "m", "metadata": "md", "action_id": "ai"}):
+    code: str
+    message: str
+    metadata: Any = msgspec.UNSET
+    action_id: _ActionId | None = None
+    outcome: str | None = msgspec.field(default=None, name="oc")
+
+
+class _Response(_Wire, rename={"id": "i", "output": "o"}):
+    id: _ActionId
+    output: Any = msgspec.UNSET
+
+
+class _Event(_Wire, rename={"name": "n", "arguments": "a"}):
+    name: str
+    arguments: list[Any]
+
+
+class _ToClientBody(_Wire, rename={"init": "i", "error": "e", "response": "ar", "event": "ev"}):
+    init: Init | None = None
+    error: _Error | None = None
+    response: _Response | None = None
+    event: _Event | None = None
+
+
+class _ToClient(_Wire, rename={"body": "b"}):
+    body: _ToClientBody
+
+
+_arguments = Schema(_Arguments)
+_output = Schema(_Output)
+_resolved = Schema(_Resolved)
+_error = Schema(_Error)
+_to_server = Schema(_ToServer)
+_to_client = Schema(_ToClient)
+
+
+# --- Server side ------------------------------------------------------------
+
+
+def decode_action_request(encoding: Encoding, body: bytes) -> bytes:
+    """The arguments in the body of an action request, a msgpack array.
+
+    Raises InvalidActionRequest.
+    """
+    try:
+        return _pack_arguments(encoding.decode_as(body, _arguments).arguments)
+    except DecodeFault as error:
+        raise InvalidActionRequest(f"The action request cannot be read: {error}") from error
+
+
+def encode_action_response(encoding: Encoding, output: bytes | None) -> bytes:
+    """The body that answers an action; without output where it returned nothing."""
+    return encoding.encode(_Output(_unpack_optional(output)))
+
+
+def encode_error(encoding: Encoding, error: ErrorMessage) -> bytes:
+    """The body of an HTTP error. Its action and outcome are not part of it."""
+    return encoding.encode(_error_body(error))
+
+
+def encode_resolved(encoding: Encoding, actor_id: str) -> bytes:
+    """The body that answers which actor a query means."""
+    return encoding.encode(_Resolved(actor_id))
+
+
+def decode_to_server(encoding: Encoding, frame: bytes | str) -> ToServer:
+    """A client's message. Raises MalformedMessage, also for the wrong kind of frame."""
+    try:
+        _check_frame(encoding, frame)
+        body = encoding.decode_as(frame, _to_server).body
+        action, subscription = body.action, body.subscription
+        if action is not None and subscription is None:
+            return ActionRequest(action.id, action.name, _pack_arguments(action.arguments))
+    except DecodeFault as error:
+        raise MalformedMessage(f"The message cannot be read: {error}") from error
+    if subscription is None or action is not None:
+        raise MalformedMessage("A message must have exactly one of ar and sr.")
+    return subscription
+
+
+def encode_to_client(encoding: Encoding, message: ToClient) -> bytes:
+    """A server's message; of a text encoding, the UTF-8 of the text frame."""
+    match message:
+        case ActionResponse():
+            body = _ToClientBody(response=_Response(message.id, _unpack_optional(message.output)))
+        case EventMessage():
+            body = _ToClientBody(event=_Event(message.name, _unpack(message.arguments)))
+        case Init():
+            body = _ToClientBody(init=message)
+        case ErrorMessage():
+            error = _error_body(message)
+            error.action_id, error.outcome = message.action_id, message.outcome
+            body = _ToClientBody(error=error)
+    return encoding.encode(_ToClient(body))
+
+
+# --- Client side ------------------------------------------------------------
+
+
+def encode_action_request(encoding: Encoding, arguments: bytes) -> bytes:
+    """The body of an action request; `arguments` is a msgpack array."""
+    return encoding.encode(_Arguments(_unpack(arguments)))
+
+
+def decode_action_response(encoding: Encoding, body: bytes) -> bytes | None:
+    """What an action returned, or None for nothing at all. Raises DecodeFault."""
+    return _pack_optional(encoding.decode_as(body, _output).output)
+
+
+def decode_error(encoding: Encoding, body: bytes) -> ErrorMessage:
+    """The error in an HTTP body. Raises DecodeFault.
+
+    A server that could not tell the encoding of a request answers in JSON.
+    """
+    error = encoding.decode_as(body, _error)
+    return ErrorMessage(error.code, error.message, _pack_optional(error.metadata))
+
+
+def decode_resolved(encoding: Encoding, body: bytes) -> str:
+    """The id of the actor that a query means. Raises DecodeFault."""
+    return encoding.decode_as(body, _resolved).actor_id
+
+
+def encode_to_server(encoding: Encoding, message: ToServer) -> bytes:
+    """A client's message; of a text encoding, the UTF-8 of the text frame."""
+    if isinstance(message, ActionRequest):
+        body = _ToServerBody(_Action(message.id, message.name, _unpack(message.arguments)))
+    else:
+        body = _ToServerBody(subscription=message)
+    return encoding.encode(_ToServer(body))
+
+
+def decode_to_client(encoding: Encoding, frame: bytes | str) -> ToClient:
+    """A server's message. Raises DecodeFault, also for the wrong kind of frame."""
+    _check_frame(encoding, frame)
+    body = encoding.decode_as(frame, _to_client).body
+    match (body.init, body.error, body.response, body.event):
+        case (None, None, _Response(id=id, output=output), None):
+            return ActionResponse(id, _pack_optional(output))
+        case (None, None, None, _Event(name=name, arguments=arguments)):
+            return EventMessage(name, _pack_arguments(arguments))
+        case (None, _Error(code=code, message=text) as error, None, None):
+            metadata = _pack_optional(error.metadata)
+            return ErrorMessage(code, text, metadata, error.action_id, error.outcome)
+        case (Init() as init, None, None, None):
+            return init
+        case _:
+            raise DecodeFault("a message must have exactly one of i, e, ar and ev")
+
+
+# --- WebSocket subprotocols -------------------------------------------------
+
+
+class Connect(msgspec.Struct, frozen=True, gc=False):
+    """What the opener of a WebSocket asks for, None where left out; JSON is not read yet."""
+
+    query: str | None
+    encoding: str | None
+    params: str | None
+
+
+_QUERY, _ENCODING, _PARAMS, _LAST = "query.", "encoding.", "conn_params.", "rivetkit"
+_UNESCAPED = "-_.!~*'()"  # letters, digits and these: as encodeURIComponent has it
+
+
+def connect_protocols(query: str, encoding: str, params: str | None) -> list[str]:
+    """The subprotocols that a client offers; `query` and `params` are JSON texts.
+
+    Raises UnicodeEncodeError for a lone surrogate, as JavaScript raises URIError.
+    """
+    protocols = [_QUERY + quote(query, safe=_UNESCAPED), _ENCODING + encoding]
+    if params is not None:
+        protocols.append(_PARAMS + quote(params, safe=_UNESCAPED))
+    protocols.append(_LAST)
+    return protocols
+
+
+def parse_protocols(offered: Sequence[str]) -> Connect:
+    """Read the subprotocols that a client offers. Never raises.
+
+    Those after `rivetkit` are the raw socket user's own. The first of a kind counts.
+    """
+    found: dict[str, str] = {}
+    for protocol in offered:
+        if protocol == _LAST:
+            break
+        for prefix in (_QUERY, _ENCODING, _PARAMS):
+            if protocol.startswith(prefix):
+                found.setdefault(prefix, protocol[len(prefix) :])
+    query, params = (_decode_uri_component(found.get(prefix)) for prefix in (_QUERY, _PARAMS))
+    return Connect(query, found.get(_ENCODING), params)
+
+
+def _decode_uri_component(text: str | None) -> str | None:
+    if text is None:
+        return None
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        # Left as it is: it is not JSON, so whoever reads it refuses it with the
+        # right error. Replacement characters could name another actor.
+        return text
+
+
+# --- Between msgpack and plain values ---------------------------------------
+
+
+def _error_body(error: ErrorMessage) -> _Error:
+    return _Error(error.code, error.message, _unpack_optional(error.metadata))
+
+
+def _encode_undefined(value: Any) -> Any:
+    if value is UNDEFINED:
+        return None
+    raise TypeError(f"a value of type {type(value).__qualname__} cannot be read")
+
+
+_packer = msgspec.msgpack.Encoder(enc_hook=_encode_undefined)
+_array = msgspec.msgpack.Decoder(list[Any])
+
+
+def _pack(value: Any) -> bytes:
+    try:
+        return _packer.encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise DecodeFault(str(error)) from error
+
+
+def _pack_optional(value: Any) -> bytes | None:
+    return None if value is msgspec.UNSET or value is UNDEFINED else _pack(value)
+
+
+def _pack_arguments(arguments: list[Any]) -> bytes:
+    # A call with fewer arguments and one that ends in undefined mean the same.
+    while arguments and arguments[-1] is UNDEFINED:
+        arguments.pop()
+    return _pack(arguments)
+
+
+def _unpack(data: bytes, decode: Callable[[bytes], Any] = _array.decode) -> Any:
+    try:
+        return decode(data)
+    except (ValueError, RecursionError) as error:
+        raise EncodeFault(f"not the msgpack that is expected: {error}") from error
+
+
+def _unpack_optional(data: bytes | None) -> Any:
+    return msgspec.UNSET if data is None else _unpack(data, values.decode)
+
+
+def _check_frame(encoding: Encoding, frame: bytes | str) -> None:
+    if isinstance(frame, str) is encoding.binary:
+        expected = "binary" if encoding.binary else "text"
+        raise DecodeFault(f"{encoding.name} travels in {expected} frames")

@@ -1,0 +1,141 @@
+"""`Registry`: where an application's parts are put together (floor 6).
+
+The parts are imported when they are used, so that a client needs no server
+packages and the other way round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self
+
+from typing_extensions import TypeVar
+
+from rivet_ray.client.client import Client
+from rivet_ray.definition import Actor, ActorRegistry, Use
+from rivet_ray.definition import use as make_use
+from rivet_ray.errors import DefinitionError
+
+__all__ = ["Client", "Registry", "Server", "merge", "setup"]
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from rivet_ray.gateway import GatewaySettings
+
+RegistryT = TypeVar("RegistryT", bound="Registry")
+
+
+class Registry(ActorRegistry):
+    """The actor types of an application.
+
+        class App(Registry):
+            counter = use(Counter)
+
+        App.run_server()                                 # serve them
+        async with App.client("http://localhost:8080") as client:
+            await client.counter.get_or_create("k").increment(5)
+
+    The class is the registry. Its instances are clients, typed by it.
+    """
+
+    @classmethod
+    def client(
+        cls, url: str = "http://localhost:8080", *, encoding: str = "cbor", timeout: float = 65.0
+    ) -> Self:
+        """A client of a server at `url`; a path in the URL is kept.
+
+        `encoding` is `cbor` or `json`. `timeout` is how many seconds a call
+        waits for its answer. Use it as `async with`, or call `aclose`.
+        """
+        return cls(Client(url, encoding=encoding, timeout=timeout))
+
+    @classmethod
+    def create_server(
+        cls, *, store: str = "memory://", settings: GatewaySettings | None = None
+    ) -> Server[Self]:
+        """A server to mount into an application of your own: see `Server`."""
+        from rivet_ray.client.inline import InlineTransport
+        from rivet_ray.gateway import create_app
+        from rivet_ray.runtime import Standalone
+
+        backend = Standalone(cls.definitions(), store)
+        return Server(
+            handler=create_app(backend, settings),
+            client=cls(Client.over(InlineTransport(backend))),
+        )
+
+    @classmethod
+    def run_server(
+        cls,
+        *,
+        host: str = "127.0.0.1",
+        port: int | None = None,
+        store: str = "memory://",
+        settings: GatewaySettings | None = None,
+    ) -> None:
+        """Serve the actors until Ctrl-C; blocks.
+
+        `port` is the environment's PORT, or 8080, where it is not given.
+        """
+        from rivet_ray.gateway.server import run
+
+        server = cls.create_server(store=store, settings=settings)
+        run(server.handler, host=host, port=port)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the client's connections and sockets."""
+        await self._caller.aclose()
+
+
+@dataclass(frozen=True)
+class Server(Generic[RegistryT]):
+    """A registry being served inside this process.
+
+    server = App.create_server()
+    app.mount("/registry", server.handler)
+    """
+
+    handler: FastAPI
+    """The ASGI application. Its routes answer at `/…` and at `/registry/…`."""
+    client: RegistryT
+    """A client without network and without `on_auth`; for the server's own code."""
+
+
+def setup(*, use: Mapping[str, type[Actor[Any, Any, Any, Any, Any]]]) -> type[Registry]:
+    """A registry from a mapping: `setup(use={"counter": Counter})`.
+
+    The same as a class that lists them, but a type checker does not know what
+    its clients hold.
+    """
+    return type("App", (Registry,), {name: make_use(actor) for name, actor in use.items()})
+
+
+def merge(registries: Sequence[type[Registry]]) -> type[Registry]:
+    """One registry with the actor types of all. Raises DefinitionError for a clash."""
+    if len(registries) == 1:
+        return registries[0]
+    found: dict[str, Use[Any]] = {}
+    faults: list[str] = []
+    for registry in registries:
+        for name, used in registry.__uses__.items():
+            if name in found and found[name].actor is not used.actor:
+                faults.append(f"two actor types are called {name!r}")
+            found[name] = used
+    if faults:
+        raise DefinitionError(" + ".join(item.__qualname__ for item in registries), faults)
+    members = {f"use_{name}": make_use(used.actor, name=name) for name, used in found.items()}
+    return type("App", (Registry,), members)

@@ -1,0 +1,219 @@
+"""A caller's end of the port: numbers for calls, sinks for connections.
+
+Gateways and in-process clients share it. It turns the message stream of a
+session into answers to calls, and hands events to whoever attached.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from rivet_ray.errors import ActorStopped, Outcome
+from rivet_ray.protocol.port import (
+    INITIAL_CREDIT,
+    Attach,
+    Attached,
+    Call,
+    Caller,
+    Cancel,
+    Close,
+    Credit,
+    Deliver,
+    Detach,
+    Failed,
+    Hosting,
+    Reply,
+    Subscribe,
+    ToGateway,
+)
+
+Answer = Callable[[Reply | Failed], None]
+
+GRANT = INITIAL_CREDIT // 4
+
+
+class Sink(Protocol):
+    """Where a connection's events go. None of these may block."""
+
+    def attached(self) -> None:
+        """The connection is open; called before anything else is delivered."""
+        ...
+
+    def deliver(self, message: Deliver) -> None:
+        """An event for this connection. The same object is given to all its sinks."""
+        ...
+
+    def closed(self, code: int, reason: str) -> None:
+        """The actor ends the connection; answer with `HostClient.detach`."""
+        ...
+
+
+class HostClient:
+    """Calls and connections over one session with one host."""
+
+    def __init__(self, host: Hosting) -> None:
+        self._session = host.open(self._receive)
+        self._number = 0
+        self._answers: dict[int, Answer] = {}
+        self._attaching: dict[int, tuple[asyncio.Future[None], Sink]] = {}
+        self._sinks: dict[str, Sink] = {}
+        self._subscribers: dict[tuple[str, str], dict[str, Sink]] = {}
+        self._events: dict[str, set[tuple[str, str]]] = {}
+        self._taken = 0
+
+    # --- Calls --------------------------------------------------------------
+
+    def start(
+        self,
+        actor: str,
+        action: str,
+        arguments: bytes,
+        answer: Answer,
+        *,
+        connection: str | None = None,
+        caller: Caller | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        """Send a call; `answer` is called once, perhaps before this returns."""
+        self._number = number = self._number + 1
+        self._answers[number] = answer
+        self._session.send(Call(number, actor, action, arguments, connection, caller, timeout))
+        return number
+
+    async def call(
+        self,
+        actor: str,
+        action: str,
+        arguments: bytes,
+        *,
+        caller: Caller | None = None,
+        timeout: float | None = None,
+    ) -> bytes | None:
+        """The output of an action. Raises its error, rebuilt as the right class.
+
+        Cancelling the wait cancels the action.
+        """
+        future: asyncio.Future[Reply | Failed] = asyncio.get_running_loop().create_future()
+
+        def answer(message: Reply | Failed) -> None:
+            if not future.done():
+                future.set_result(message)
+
+        number = self.start(actor, action, arguments, answer, caller=caller, timeout=timeout)
+        try:
+            message = await future
+        except asyncio.CancelledError:
+            self.cancel(number)
+            raise
+        if isinstance(message, Failed):
+            raise message.failure.exception()
+        return message.output
+
+    def cancel(self, number: int) -> None:
+        """Nobody waits for a call any more."""
+        if self._answers.pop(number, None) is not None:
+            self._session.send(Cancel(number))
+
+    # --- Connections --------------------------------------------------------
+
+    async def attach(
+        self, actor: str, connection: str, token: str, caller: Caller, sink: Sink
+    ) -> None:
+        """Open a connection. Raises what refused it."""
+        self._number = number = self._number + 1
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._attaching[number] = (future, sink)
+        self._sinks[connection] = sink
+        self._session.send(Attach(number, actor, connection, token, caller))
+        try:
+            await future
+        except BaseException:
+            self.detach(connection)
+            raise
+        finally:
+            self._attaching.pop(number, None)
+
+    def subscribe(self, actor: str, connection: str, event: str, subscribed: bool) -> None:
+        """Start or end a connection's interest in an event."""
+        sink = self._sinks.get(connection)
+        if sink is None:
+            return
+        place = (actor, event)
+        if subscribed:
+            self._subscribers.setdefault(place, {})[connection] = sink
+            self._events.setdefault(connection, set()).add(place)
+        else:
+            self._drop(place, connection)
+            self._events.get(connection, set()).discard(place)
+        self._session.send(Subscribe(connection, event, subscribed))
+
+    def detach(self, connection: str) -> None:
+        """The client is gone. Harmless when it already was."""
+        if self._sinks.pop(connection, None) is None:
+            return
+        for place in self._events.pop(connection, ()):
+            self._drop(place, connection)
+        self._session.send(Detach(connection))
+
+    def _drop(self, place: tuple[str, str], connection: str) -> None:
+        sinks = self._subscribers.get(place)
+        if sinks is not None:
+            sinks.pop(connection, None)
+            if not sinks:
+                del self._subscribers[place]
+
+    # --- From the host ------------------------------------------------------
+
+    def _receive(self, message: ToGateway) -> None:
+        match message:
+            case Reply() | Failed():
+                answer = self._answers.pop(message.call, None)
+                if answer is not None:
+                    answer(message)
+                elif isinstance(message, Failed):
+                    self._refused(message)
+            case Deliver():
+                self._deliver(message)
+            case Attached():
+                self._attached(message)
+            case Close():
+                sink = self._sinks.get(message.connection)
+                if sink is not None:
+                    sink.closed(message.code, message.reason)
+
+    def _attached(self, message: Attached) -> None:
+        found = self._attaching.get(message.call)
+        if found is not None and not found[0].done():
+            found[1].attached()
+            found[0].set_result(None)
+
+    def _refused(self, message: Failed) -> None:
+        found = self._attaching.get(message.call)
+        if found is not None and not found[0].done():
+            found[0].set_exception(message.failure.exception())
+
+    def _deliver(self, message: Deliver) -> None:
+        self._taken += 1
+        if self._taken == GRANT:
+            self._taken = 0
+            self._session.send(Credit(GRANT))
+        if message.connection is not None:
+            sink = self._sinks.get(message.connection)
+            if sink is not None:
+                sink.deliver(message)
+            return
+        for sink in tuple(self._subscribers.get((message.actor, message.event), {}).values()):
+            sink.deliver(message)
+
+    def close(self) -> None:
+        """End the session; calls under way fail with the outcome unknown."""
+        self._session.close()
+        stopped = ActorStopped("The session with the host ended.", outcome=Outcome.UNKNOWN)
+        for future, _ in self._attaching.values():
+            if not future.done():
+                future.set_exception(stopped)
+        self._sinks.clear()
+        self._subscribers.clear()
+        self._events.clear()

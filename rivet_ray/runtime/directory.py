@@ -1,0 +1,115 @@
+"""The directory: from what a client means to the id of an actor."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+
+import msgspec
+
+from rivet_ray import ids
+from rivet_ray.clock import Clock
+from rivet_ray.definition import ActorDefinition
+from rivet_ray.errors import ActorAlreadyExists, ActorNotFound, InvalidRequest
+from rivet_ray.protocol import values
+from rivet_ray.protocol.queries import ActorQuery, Create, GetById, GetByKey, GetOrCreate, check_key
+from rivet_ray.store import ActorRecord, NewActor, Store
+
+REMEMBERED = 100_000
+
+
+class Directory:
+    """Finds and creates actors of one namespace, and remembers what it found."""
+
+    def __init__(
+        self,
+        definitions: Mapping[str, ActorDefinition],
+        store: Store,
+        clock: Clock,
+        namespace: str = ids.DEFAULT_NAMESPACE,
+    ) -> None:
+        self._definitions = definitions
+        self._store = store
+        self._clock = clock
+        self._namespace = namespace
+        self._known: OrderedDict[tuple[str, ids.Key], ActorRecord] = OrderedDict()
+
+    def definition(self, name: str) -> ActorDefinition:
+        """The actor type of that name. Raises ActorNotFound."""
+        definition = self._definitions.get(name)
+        if definition is None:
+            raise ActorNotFound(f"No actor type is called {name!r}.")
+        return definition
+
+    async def name_of(self, query: ActorQuery) -> str:
+        """The actor type that a query means; touches the store for ids only."""
+        if isinstance(query, GetById):
+            return (await self._by_id(query.actor_id)).name
+        return query.name
+
+    async def resolve(self, query: ActorQuery) -> ActorRecord:
+        """The actor that a query means, created where the query asks for it.
+
+        Raises ActorNotFound, ActorAlreadyExists, and InvalidArgument or
+        InvalidRequest for an input or key that does not fit.
+        """
+        if isinstance(query, GetById):
+            return await self._by_id(query.actor_id)
+        self.definition(query.name)
+        place = (query.name, tuple(query.key))
+        known = self._known.get(place)
+        if known is not None and not isinstance(query, Create):
+            self._known.move_to_end(place)
+            return known
+        record = await self._find_or_create(query)
+        self._known[place] = record
+        if len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
+        return record
+
+    def forget(self, record: ActorRecord) -> None:
+        """The actor turned out not to exist any more."""
+        self._known.pop((record.name, record.key), None)
+
+    async def _by_id(self, actor_id: str) -> ActorRecord:
+        record = await self._store.find_by_id(actor_id)
+        if (
+            record is None
+            or record.namespace != self._namespace
+            or record.name not in self._definitions
+        ):
+            raise ActorNotFound("The actor does not exist.")
+        return record
+
+    async def _find_or_create(self, query: GetByKey | GetOrCreate | Create) -> ActorRecord:
+        key = tuple(query.key)
+        check_key(key)
+        if not isinstance(query, Create):
+            found = await self._store.find(self._namespace, query.name, key)
+            if found is not None:
+                return found
+        if isinstance(query, GetByKey):
+            raise ActorNotFound(f"There is no {query.name} with the key {list(key)}.")
+        record, created = await self._store.create(
+            NewActor(
+                namespace=self._namespace,
+                name=query.name,
+                key=key,
+                input=self._input(query),
+                region=query.region,
+                created_at=self._clock.now(),
+            )
+        )
+        if not created and isinstance(query, Create):
+            raise ActorAlreadyExists(f"There is already a {query.name} with the key {list(key)}.")
+        return record
+
+    def _input(self, query: GetOrCreate | Create) -> bytes | None:
+        if isinstance(query.input, msgspec.UnsetType):
+            return None
+        try:
+            data = values.encode(msgspec.json.decode(query.input))
+        except (msgspec.DecodeError, OverflowError, RecursionError) as error:
+            raise InvalidRequest(f"The input cannot be read: {error}") from error
+        self.definition(query.name).decode("Input", data, None)
+        return data

@@ -1,0 +1,81 @@
+"""The output gate: nothing leaves an actor before what it reveals is durable.
+
+Everything that an actor gives away (a reply, an error, an event, the word that
+a connection is open, a close) passes its instance's gate. It is encoded when
+it is given and *held*. The checkpoint then looks at the state, once for many
+turns:
+
+* nothing differs from what the store has, and no write is under way: all that
+  is held depends on nothing unwritten and is released at once;
+* something differs: it is written, and what is held is *covered* by that write.
+  It is released when the store has confirmed it;
+* a write is under way: what is held may reveal it, so it waits for that one and
+  for the next look.
+
+Release is in the order in which things were given, always. A write that the
+store refuses, or whose result cannot be found out, breaks the gate: everything
+held or covered is handed the error instead, and so is all that comes later.
+A reply then becomes a failure with its outcome, an event is dropped.
+
+User I/O inside an action (SQL, HTTP) cannot be gated. `await self.save()`
+waits at the gate like a reply, and is the way to order such I/O after a write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rivet_ray.errors import RivetError
+
+Release = Callable[[RivetError | None], None]
+"""Called once: with None when the gate opens, with the error when it breaks."""
+
+
+class Gate:
+    """The gate of one instance. Only the checkpoint opens or breaks it."""
+
+    __slots__ = ("_broken", "_covered", "_held")
+
+    def __init__(self) -> None:
+        self._held: list[Release] = []
+        self._covered: list[Release] = []
+        self._broken: RivetError | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits."""
+        return not self._held and not self._covered
+
+    def hold(self, release: Release) -> None:
+        """Keep something until what it may reveal is durable."""
+        if self._broken is not None:
+            release(self._broken)
+        else:
+            self._held.append(release)
+
+    def cover(self) -> None:
+        """A write of the current state begins: what is held waits for it."""
+        self._covered.extend(self._held)
+        self._held.clear()
+
+    def open_covered(self) -> None:
+        """That write is durable."""
+        released, self._covered = self._covered, []
+        for release in released:
+            release(None)
+
+    def open_held(self) -> None:
+        """The state holds nothing unwritten."""
+        released, self._held = self._held, []
+        for release in released:
+            release(None)
+
+    def break_with(self, error: RivetError) -> None:
+        """A write was refused or stays unknown. Final."""
+        if self._broken is not None:
+            return
+        self._broken = error
+        released = self._covered + self._held
+        self._covered, self._held = [], []
+        for release in released:
+            release(error)

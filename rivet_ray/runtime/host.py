@@ -1,0 +1,186 @@
+"""A host: the place where actors live, in any topology."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from rivet_ray import ids
+from rivet_ray.clock import Clock, SystemClock, Timer
+from rivet_ray.definition import ActorDefinition
+from rivet_ray.errors import ActionTimedOut, ActorNotFound, Overloaded, ServerStopping
+from rivet_ray.protocol.port import ToGateway
+from rivet_ray.runtime.checkpoint import Checkpointer
+from rivet_ray.runtime.instance import Instance
+from rivet_ray.runtime.lifecycle import State
+from rivet_ray.runtime.session import Session
+from rivet_ray.store import Store
+
+log = logging.getLogger("rivet_ray.runtime")
+
+
+@dataclass(frozen=True, slots=True)
+class HostSettings:
+    """Limits of a host. Times are seconds."""
+
+    namespace: str = ids.DEFAULT_NAMESPACE
+    action_timeout: float = 60.0
+    """The deadline of actions that do not set their own."""
+    hook_timeout: float = 5.0
+    """The deadline of each connection hook."""
+    start_timeout: float = 60.0
+    """How long a call waits for its actor to start."""
+    stop_grace: float = 15.0
+    """How long turns may run on when the host closes."""
+    parked_limit: int = 10_000
+    """Calls that wait for one actor to start; the next one is refused."""
+
+
+@dataclass(slots=True, eq=False)
+class Parked:
+    """Something that waits for an actor to start. Exactly one of the two is called."""
+
+    go: Callable[[Instance], None]
+    fail: Callable[[BaseException], None]
+    timer: Timer | None = None
+
+
+class Host:
+    """Runs actors of a registry; see `rivet_ray.protocol.port.Hosting`.
+
+    Each actor has at most one instance here. The first call that needs it
+    starts it; whatever arrives meanwhile waits, in order.
+    """
+
+    def __init__(
+        self,
+        definitions: Mapping[str, ActorDefinition],
+        store: Store,
+        *,
+        clock: Clock | None = None,
+        settings: HostSettings | None = None,
+    ) -> None:
+        self.settings = settings or HostSettings()
+        self.clock: Clock = clock or SystemClock()
+        self.checkpointer = Checkpointer(store, self.clock)
+        self._definitions = definitions
+        self._store = store
+        self._instances: dict[str, Instance] = {}
+        self._parked: dict[str, list[Parked]] = {}
+        self._starting: set[asyncio.Task[None]] = set()
+        self._sessions: set[Session] = set()
+        self._closing = False
+
+    @property
+    def resident(self) -> int:
+        """How many actors are in memory."""
+        return len(self._instances)
+
+    def open(self, receive: Callable[[ToGateway], None]) -> Session:
+        """Start a gateway's session."""
+        session = Session(self, receive)
+        self._sessions.add(session)
+        return session
+
+    def end_session(self, session: Session) -> None:
+        self._sessions.discard(session)
+
+    def running(self, actor: str) -> Instance | None:
+        """The actor's instance, if it can take a call now."""
+        instance = self._instances.get(actor)
+        return instance if instance is not None and instance.state is State.RUNNING else None
+
+    def forget(self, instance: Instance) -> None:
+        """The instance has left memory."""
+        if self._instances.get(instance.record.id) is instance:
+            del self._instances[instance.record.id]
+
+    # --- Activation, at most one at a time for each actor -------------------
+
+    def park(
+        self,
+        actor: str,
+        go: Callable[[Instance], None],
+        fail: Callable[[BaseException], None],
+        timeout: float | None,
+    ) -> None:
+        """Call `go` with the running instance, or `fail` with why there is none."""
+        instance = self.running(actor)
+        if instance is not None:
+            go(instance)
+            return
+        if self._closing:
+            fail(ServerStopping("The server is shutting down."))
+            return
+        waiting = self._parked.get(actor)
+        if waiting is None:
+            waiting = self._parked[actor] = []
+            task = asyncio.get_running_loop().create_task(self._start(actor))
+            self._starting.add(task)
+            task.add_done_callback(self._starting.discard)
+        if len(waiting) >= self.settings.parked_limit:
+            fail(Overloaded("Too many calls wait for this actor to start."))
+            return
+        parked = Parked(go, fail)
+        limit = min(timeout or self.settings.start_timeout, self.settings.start_timeout)
+        parked.timer = self.clock.call_later(limit, lambda: self._expire(actor, parked, limit))
+        waiting.append(parked)
+
+    def _expire(self, actor: str, parked: Parked, limit: float) -> None:
+        waiting = self._parked.get(actor)
+        if waiting is not None and parked in waiting:
+            waiting.remove(parked)
+            parked.fail(ActionTimedOut(f"The actor did not start within {limit:g} s."))
+
+    async def _start(self, actor: str) -> None:
+        instance: Instance | None = None
+        error: BaseException | None = None
+        try:
+            instance = await self._activate(actor)
+        except asyncio.CancelledError:
+            error = ServerStopping("The server is shutting down.")
+            raise
+        except Exception as fault:
+            error = fault
+        finally:
+            self._unpark(actor, instance, error)
+
+    def _unpark(self, actor: str, instance: Instance | None, error: BaseException | None) -> None:
+        waiting = self._parked.pop(actor, [])
+        for parked in waiting:
+            if parked.timer is not None:
+                parked.timer.cancel()
+        for parked in waiting:
+            if instance is not None and instance.state is State.RUNNING:
+                parked.go(instance)
+            else:
+                parked.fail(error or ServerStopping("The actor stopped before the call began."))
+
+    async def _activate(self, actor: str) -> Instance:
+        claim = await self._store.claim(actor, ids.owner_token())
+        definition = self._definitions.get(claim.record.name) if claim else None
+        if claim is None or definition is None or claim.record.namespace != self.settings.namespace:
+            raise ActorNotFound("The actor does not exist.")
+        instance = Instance(self, definition, claim)
+        self._instances[actor] = instance
+        try:
+            await instance.start(claim)
+        except BaseException:
+            self.forget(instance)
+            raise
+        return instance
+
+    # --- The end ------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Refuse new calls, let turns finish, save everything. The store stays open."""
+        self._closing = True
+        for task in tuple(self._starting):
+            task.cancel()
+        if self._starting:
+            await asyncio.wait(self._starting)
+        running = [item for item in self._instances.values() if item.state is State.RUNNING]
+        await asyncio.gather(*(item.stop(self.settings.stop_grace) for item in running))
+        await self.checkpointer.flush()

@@ -1,0 +1,138 @@
+"""A gateway's session with a host: the host's end of the port."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from rivet_ray.errors import Outcome
+from rivet_ray.protocol.port import (
+    Attach,
+    Call,
+    Cancel,
+    Close,
+    Credit,
+    Deliver,
+    Detach,
+    Failed,
+    Subscribe,
+    ToGateway,
+    ToHost,
+)
+from rivet_ray.runtime.failures import failure_of
+from rivet_ray.runtime.outbox import Outbox
+
+if TYPE_CHECKING:
+    from rivet_ray.runtime.host import Host
+    from rivet_ray.runtime.instance import Instance
+
+TRY_AGAIN_LATER = 1013
+
+
+class Session:
+    """See `rivet_ray.protocol.port.HostSession`."""
+
+    __slots__ = ("_attaching", "_connections", "_host", "_open", "_outbox", "_running")
+
+    def __init__(self, host: Host, receive: Callable[[ToGateway], None]) -> None:
+        self._host = host
+        self._outbox = Outbox(receive, self._overflow)
+        self._running: dict[int, asyncio.Task[None]] = {}
+        self._connections: dict[str, Instance] = {}
+        self._attaching: set[str] = set()
+        self._open = True
+
+    # --- From the gateway ---------------------------------------------------
+
+    def send(self, message: ToHost) -> None:
+        match message:
+            case Call():
+                instance = self._host.running(message.actor)
+                if instance is not None:
+                    instance.actions.begin(self, message)
+                else:
+                    self._host.park(
+                        message.actor,
+                        lambda instance: instance.actions.begin(self, message),
+                        lambda error: self._refuse(message.call, error),
+                        message.timeout,
+                    )
+            case Subscribe():
+                found = self._connections.get(message.connection)
+                if found is not None:
+                    found.connections.subscribe(
+                        message.connection, message.event, message.subscribed
+                    )
+            case Attach():
+                self._attaching.add(message.connection)
+                self._host.park(
+                    message.actor,
+                    lambda instance: self._attach(instance, message),
+                    lambda error: self._refuse(message.call, error),
+                    None,
+                )
+            case Detach():
+                self._attaching.discard(message.connection)
+                found = self._connections.get(message.connection)
+                if found is not None:
+                    found.connections.detach(message.connection)
+            case Cancel():
+                task = self._running.get(message.call)
+                if task is not None:
+                    task.cancel()
+            case Credit():
+                self._outbox.grant(message.frames)
+
+    def close(self) -> None:
+        self._open = False
+        self._attaching.clear()
+        for connection, instance in tuple(self._connections.items()):
+            instance.connections.detach(connection)
+        self._host.end_session(self)
+
+    def _attach(self, instance: Instance, message: Attach) -> None:
+        instance.own(instance.connections.attach(self, message))
+
+    def _refuse(self, call: int, error: BaseException) -> None:
+        self.deliver(Failed(call, failure_of(error, Outcome.NOT_STARTED, "call")))
+
+    # --- To the gateway -----------------------------------------------------
+
+    def deliver(self, message: ToGateway) -> None:
+        """Send a message, unless the gateway has gone."""
+        if self._open:
+            self._outbox.put(message)
+
+    def _overflow(self, message: Deliver) -> None:
+        """The gateway is too slow for the actor: those who miss the event are told."""
+        instance = self._host.running(message.actor)
+        if instance is None:
+            return
+        for connection in instance.connections.of_session(self):
+            if connection.id == message.connection or (
+                message.connection is None and message.event in connection.events
+            ):
+                instance.connections.detach(connection.id)
+                self.deliver(Close(connection.id, TRY_AGAIN_LATER, "slow_consumer"))
+
+    # --- Book-keeping -------------------------------------------------------
+
+    def admit(self, connection: str, instance: Instance) -> bool:
+        """Whether the connection is still wanted; it is the instance's then."""
+        if connection not in self._attaching:
+            return False
+        self._attaching.discard(connection)
+        self._connections[connection] = instance
+        return True
+
+    def forget(self, connection: str) -> None:
+        self._connections.pop(connection, None)
+        self._attaching.discard(connection)
+
+    def track(self, call: int, task: asyncio.Task[None]) -> None:
+        """Remember the task of a call, so that it can be cancelled."""
+        self._running[call] = task
+
+    def untrack(self, call: int) -> None:
+        self._running.pop(call, None)

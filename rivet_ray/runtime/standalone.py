@@ -1,0 +1,76 @@
+"""A host with its directory and store in this process: the standalone topology."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from rivet_ray.clock import Clock, SystemClock
+from rivet_ray.definition import ActorDefinition
+from rivet_ray.runtime.calls import HostClient
+from rivet_ray.runtime.directory import Directory
+from rivet_ray.runtime.host import Host, HostSettings
+from rivet_ray.store import Store, open_store
+
+
+class Standalone:
+    """Opens the store and the host on first use, on the event loop that uses it.
+
+    A store that was given open is not closed with it.
+    """
+
+    directory: Directory
+    """Available once `start` has returned."""
+    calls: HostClient
+    """Available once `start` has returned."""
+    host: Host
+    """Available once `start` has returned."""
+
+    def __init__(
+        self,
+        definitions: Mapping[str, ActorDefinition],
+        store: str | Store = "memory://",
+        *,
+        clock: Clock | None = None,
+        settings: HostSettings | None = None,
+    ) -> None:
+        self.definitions = definitions
+        self._given = store
+        self._store: Store | None = None
+        self._clock: Clock = clock or SystemClock()
+        self._settings = settings or HostSettings()
+        self._started = False
+        self._starting: asyncio.Lock | None = None
+
+    @property
+    def started(self) -> bool:
+        return self._started
+
+    async def start(self) -> None:
+        """Open everything, once. Raises StoreError when the store cannot be opened."""
+        if self._started:
+            return
+        self._starting = self._starting or asyncio.Lock()
+        async with self._starting:
+            if not self._started:
+                await self._open()
+                self._started = True
+
+    async def _open(self) -> None:
+        store = self._given
+        if isinstance(store, str):
+            store = self._store = await open_store(store)
+        self.host = Host(self.definitions, store, clock=self._clock, settings=self._settings)
+        self.calls = HostClient(self.host)
+        self.directory = Directory(self.definitions, store, self._clock, self._settings.namespace)
+
+    async def close(self) -> None:
+        """Let turns finish, save everything, close the store. It can start again."""
+        if not self._started:
+            return
+        self._started = False
+        await self.host.close()
+        self.calls.close()
+        if self._store is not None:
+            await self._store.close()
+            self._store = None

@@ -1,0 +1,24 @@
+"""What storage must promise: the ports that drivers implement (floor 1)."""
+
+from rivet_ray.store.ports import Store
+from rivet_ray.store.records import (
+    ActorRecord,
+    Claim,
+    Commit,
+    CommitResult,
+    Fence,
+    NewActor,
+)
+from rivet_ray.store.urls import driver_schemes, open_store
+
+__all__ = [
+    "ActorRecord",
+    "Claim",
+    "Commit",
+    "CommitResult",
+    "Fence",
+    "NewActor",
+    "Store",
+    "driver_schemes",
+    "open_store",
+]

@@ -1,0 +1,84 @@
+"""The store port: every promise that a driver makes to the runtime.
+
+`rivet_ray.testing.conformance` turns each sentence below into a test; a driver
+is right when that suite passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from rivet_ray.store.records import ActorRecord, Claim, Commit, CommitResult, NewActor
+
+
+class Store(Protocol):
+    """Directory, ownership and snapshots of actors.
+
+    Every method may raise `StoreUnavailable`; whether a write happened is then
+    unknown, except as told below. Cancelling a call leaves its effect unknown
+    in the same way.
+    """
+
+    async def find(self, namespace: str, name: str, key: Sequence[str]) -> ActorRecord | None:
+        """The living actor of that name and key, or None."""
+        ...
+
+    async def find_by_id(self, actor_id: str) -> ActorRecord | None:
+        """The living actor of that id in any namespace, or None."""
+        ...
+
+    async def create(self, actor: NewActor) -> tuple[ActorRecord, bool]:
+        """The actor of that name and key, and whether this call created it.
+
+        Of any number of concurrent calls exactly one creates. The id is
+        `ids.actor_id`, with a higher generation after each destroy.
+        """
+        ...
+
+    async def list_actors(
+        self,
+        namespace: str,
+        name: str | None = None,
+        prefix: Sequence[str] = (),
+        *,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> list[ActorRecord]:
+        """Living actors in the order of their ids, at most `limit`.
+
+        `prefix` compares whole key parts. `after` is the last id of the
+        previous page.
+        """
+        ...
+
+    async def claim(self, actor_id: str, token: str) -> Claim | None:
+        """Take ownership: the epoch grows by one and `token` becomes the owner's.
+
+        From then on every commit with an older fence is FENCED. None when the
+        actor does not live. The snapshot returned is the one that the last
+        accepted commit left.
+        """
+        ...
+
+    async def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
+        """Apply each commit atomically, in order, with one result for each.
+
+        A commit is applied when its fence is the stored one and its sequence
+        the stored sequence + 1. A commit that repeats the stored sequence
+        under the same fence is ALREADY_DONE. Commits of different actors are
+        independent of one another.
+        """
+        ...
+
+    async def alarms_due(self, now: float, limit: int = 100) -> list[tuple[float, str]]:
+        """(alarm, actor id) of the living actors due at `now`, earliest first."""
+        ...
+
+    async def next_alarm(self) -> float | None:
+        """The earliest alarm of any living actor, in seconds since the epoch."""
+        ...
+
+    async def close(self) -> None:
+        """Finish writes under way and let go of files and sockets."""
+        ...

@@ -1,0 +1,41 @@
+"""Choosing a driver by the scheme of a URL.
+
+A driver is an entry point of the group `rivet_ray.drivers`, named after its
+scheme and pointing at `async def open(url: str) -> Store`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from importlib.metadata import EntryPoint, entry_points
+
+from rivet_ray.errors import StoreError
+from rivet_ray.store.ports import Store
+
+GROUP = "rivet_ray.drivers"
+
+OpenDriver = Callable[[str], Awaitable[Store]]
+
+
+def _drivers() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def driver_schemes() -> list[str]:
+    """The URL schemes for which a driver is installed."""
+    return sorted(_drivers())
+
+
+async def open_store(url: str) -> Store:
+    """Open the store that `url` names, such as `memory://`.
+
+    Raises StoreError for a scheme without a driver and StoreUnavailable when
+    the driver cannot reach its storage.
+    """
+    scheme, separator, _ = url.partition("://")
+    entry = _drivers().get(scheme) if separator else None
+    if entry is None:
+        known = ", ".join(f"{name}://" for name in driver_schemes())
+        raise StoreError(f"No driver for the store {url!r}. Installed drivers: {known}.")
+    driver: OpenDriver = entry.load()
+    return await driver(url)

@@ -1,0 +1,404 @@
+"""Events on connections: subscriptions, handlers, streams."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import Any, cast
+
+import pytest
+from client_servers import Counter, Peer, Point, socket_server
+
+from rivet_ray import errors
+from rivet_ray.client import Client
+from rivet_ray.client.interface import UnexpectedValue
+from rivet_ray.client.listeners import MAX_UNREAD
+from rivet_ray.definition.remote import Connection
+from rivet_ray.protocol import v0
+
+both_encodings = pytest.mark.parametrize("encoding", ["json", "cbor"])
+
+
+def connection(client: Client) -> Connection[Counter]:
+    return client.accessor("counter", Counter).get_or_create("k").connect()
+
+
+Step = Callable[[Peer, v0.ActionRequest], Any]
+
+
+class Played:
+    """A server that notes subscriptions and calls, and runs a step for each call."""
+
+    def __init__(self, step: Step | None = None) -> None:
+        self.step = step
+        self.seen: list[Any] = []
+
+    async def __call__(self, peer: Peer) -> None:
+        await peer.init()
+        async for frame in peer.socket:
+            message = v0.decode_to_server(peer.encoding, frame)
+            if isinstance(message, v0.SubscriptionRequest):
+                self.seen.append((message.event, message.subscribe))
+            else:
+                self.seen.append(message.name)
+                if self.step is not None:
+                    await self.step(peer, message)
+                await peer.answer(message, 0)
+
+
+async def three(peer: Peer, request: v0.ActionRequest) -> None:
+    for number in range(3):
+        await peer.event("new_count", number)
+
+
+@both_encodings
+async def test_events_arrive_in_order_and_before_the_answer(encoding: str) -> None:
+    seen: list[Any] = []
+    server_script = Played(three)
+    async with (
+        socket_server(server_script) as server,
+        Client(server.url, encoding=encoding) as client,
+        connection(client) as conn,
+    ):
+        conn.on(Counter.new_count, seen.append)
+        conn.on("new_count", lambda number: seen.append(str(number)))
+        await conn.actor.increment(1)
+        seen.append("answer")
+    assert seen == [0, "0", 1, "1", 2, "2", "answer"]
+    assert server_script.seen == [("new_count", True), "increment"]
+
+
+async def test_subscriptions_go_before_the_calls_that_waited() -> None:
+    played = Played()
+    async with socket_server(played) as server, Client(server.url) as client:
+        conn = connection(client)
+        calling = asyncio.ensure_future(conn.actor.increment(1))
+        await asyncio.sleep(0)
+        conn.on("b", print)
+        conn.on("a", print)
+        conn.on("b", str)
+        conn.on("gone", print)()
+        await calling
+        await conn.dispose()
+    assert played.seen == [("b", True), ("a", True), "increment"]
+
+
+async def test_an_event_is_subscribed_once_and_ended_with_its_last_listener() -> None:
+    played = Played()
+    async with (
+        socket_server(played) as server,
+        Client(server.url) as client,
+        connection(client) as conn,
+    ):
+        first = conn.on(Counter.new_count, print)
+        second = conn.on(Counter.new_count, print)
+        await conn.actor.increment(1)
+        first()
+        first()
+        await conn.actor.increment(2)
+        second()
+        await conn.actor.increment(3)
+        conn.on(Counter.new_count, print)
+        await conn.actor.increment(4)
+    on, off = ("new_count", True), ("new_count", False)
+    assert played.seen == [on, "increment", "increment", off, "increment", on, "increment"]
+
+
+async def test_life_cycle_events_are_not_subscribed() -> None:
+    played = Played()
+    seen: list[str] = []
+    async with socket_server(played) as server, Client(server.url) as client:
+        conn = connection(client)
+        conn.once("connected", lambda: seen.append("connected"))
+        conn.on("error", print)
+        async with conn:
+            conn.on("disconnected", lambda: seen.append("disconnected"))
+            await conn.actor.increment(1)
+            with pytest.raises(ValueError, match="life-cycle"):
+                conn.events("error")
+    assert played.seen == ["increment"]
+    assert seen == ["connected", "disconnected"]
+
+
+async def test_once_hears_one_event_and_ends_its_subscription() -> None:
+    played = Played(three)
+    seen: list[int] = []
+    async with (
+        socket_server(played) as server,
+        Client(server.url) as client,
+        connection(client) as conn,
+    ):
+        conn.once(Counter.new_count, seen.append)
+        await conn.actor.increment(1)
+        await conn.actor.increment(2)
+    assert seen == [0]
+    assert played.seen == [("new_count", True), "increment", ("new_count", False), "increment"]
+
+
+async def test_off_removes_one_or_all() -> None:
+    played = Played(three)
+    seen: list[Any] = []
+
+    def one(number: int) -> None:
+        seen.append(("one", number))
+        conn.off(Counter.new_count, two)
+
+    def two(number: int) -> None:
+        seen.append(("two", number))
+
+    async with (
+        socket_server(played) as server,
+        Client(server.url) as client,
+        connection(client) as conn,
+    ):
+        conn.on(Counter.new_count, one)
+        conn.on(Counter.new_count, two)
+        await conn.actor.increment(1)
+        assert seen == [("one", 0), ("one", 1), ("one", 2)]
+        conn.off(Counter.new_count)
+        await conn.actor.increment(1)
+        conn.on(Counter.moved, print)
+        conn.on("new_count", two)
+        conn.off()
+        await conn.actor.increment(1)
+    assert len(seen) == 3
+    on, off = ("new_count", True), ("new_count", False)
+    assert played.seen == [on, "increment", off, "increment", "increment"]
+
+
+async def move(peer: Peer, request: v0.ActionRequest) -> None:
+    await peer.event("moved", "me", {"x": 1, "y": 2})
+
+
+@both_encodings
+async def test_payloads_are_typed_by_reference(encoding: str) -> None:
+    seen: list[Any] = []
+    async with (
+        socket_server(Played(move)) as server,
+        Client(server.url, encoding=encoding) as client,
+        connection(client) as conn,
+    ):
+        conn.on(Counter.moved, lambda name, point: seen.append((name, point)))
+        conn.on("moved", lambda name, point: seen.append((name, point)))
+        await conn.actor.increment(1)
+    assert seen == [("me", Point(1, 2)), ("me", {"x": 1, "y": 2})]
+
+
+async def test_a_handler_that_fails_is_told_and_the_reader_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    problems: list[Any] = []
+    seen: list[int] = []
+
+    def broken(number: int) -> None:
+        raise LookupError(number)
+
+    async def broken_later(number: int) -> None:
+        raise KeyError(number)
+
+    def broken_error(error: Exception) -> None:
+        problems.append(type(error))
+        raise ValueError("error handlers may fail too")
+
+    async with (
+        socket_server(Played(three)) as server,
+        Client(server.url) as client,
+        connection(client) as conn,
+    ):
+        conn.on("error", broken_error)
+        conn.once(Counter.new_count, broken)
+        conn.once(Counter.new_count, broken_later)
+        conn.on(Counter.new_count, seen.append)
+        with caplog.at_level(logging.ERROR, "rivet_ray.client"):
+            await conn.actor.increment(1)
+            await asyncio.sleep(0.01)
+    assert seen == [0, 1, 2]
+    assert problems == [LookupError, KeyError]
+    assert len(caplog.records) == 4
+
+
+async def test_an_event_of_another_type_is_told() -> None:
+    async def step(peer: Peer, request: v0.ActionRequest) -> None:
+        await peer.event("new_count", "many")
+
+    problems: list[Exception] = []
+    async with (
+        socket_server(Played(step)) as server,
+        Client(server.url) as client,
+        connection(client) as conn,
+    ):
+        conn.on("error", problems.append)
+        conn.on(Counter.new_count, print)
+        stream = conn.events(Counter.new_count)
+        await conn.actor.increment(1)
+        with pytest.raises(UnexpectedValue, match=r"'new_count' does not carry \(int\)"):
+            await anext(aiter(stream))
+    assert [type(problem) for problem in problems] == [UnexpectedValue]
+
+
+async def test_an_error_without_a_handler_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def step(peer: Peer, request: v0.ActionRequest) -> None:
+        await peer.send(v0.ErrorMessage("slow_consumer", "Too slow."))
+
+    async with (
+        socket_server(Played(step)) as server,
+        Client(server.url) as client,
+        connection(client) as conn,
+    ):
+        await conn.actor.increment(1)
+    assert "Too slow." in caplog.text
+
+
+async def test_asynchronous_handlers_are_tasks_that_end_with_the_connection() -> None:
+    started: list[int] = []
+    ended: list[str] = []
+
+    async def slow(number: int) -> None:
+        started.append(number)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    async with (
+        socket_server(Played(three)) as server,
+        Client(server.url) as client,
+        connection(client) as conn,
+    ):
+        conn.on(Counter.new_count, slow)
+        await conn.actor.increment(1)
+        await asyncio.sleep(0)
+    assert started == [0, 1, 2]
+    assert ended == ["cancelled"] * 3
+
+
+async def test_a_handler_may_dispose_its_connection() -> None:
+    disposed = asyncio.Event()
+    async with socket_server(Played(three)) as server, Client(server.url) as client:
+        conn = connection(client)
+
+        async def dispose(number: int) -> None:
+            await conn.dispose()
+            disposed.set()
+
+        conn.once(Counter.new_count, dispose)
+        with pytest.raises(errors.ConnectionClosed):
+            while True:
+                await conn.actor.increment(1)
+        await disposed.wait()
+
+
+# --- Streams ---------------------------------------------------------------------------
+
+
+@both_encodings
+async def test_a_stream_gives_values_and_tuples(encoding: str) -> None:
+    async def step(peer: Peer, request: v0.ActionRequest) -> None:
+        await three(peer, request)
+        await move(peer, request)
+        await peer.event("empty")
+
+    played = Played(step)
+    async with (
+        socket_server(played) as server,
+        Client(server.url, encoding=encoding) as client,
+        connection(client) as conn,
+    ):
+        counts, moves = conn.events(Counter.new_count), conn.events(Counter.moved)
+        empty = conn.events("empty")
+        await conn.actor.increment(1)
+        seen: list[int] = []
+        async for number in counts:
+            seen.append(number)
+            if number == 2:
+                break
+        assert seen == [0, 1, 2]
+        async for name, point in moves:
+            assert (name, point) == ("me", Point(1, 2))
+            break
+        async for nothing in empty:
+            assert nothing == ()
+            break
+        await asyncio.sleep(0)
+        await conn.actor.increment(1)
+    assert sorted(item for item in played.seen if item != "increment") == [
+        ("empty", False),
+        ("empty", True),
+        ("moved", False),
+        ("moved", True),
+        ("new_count", False),
+        ("new_count", True),
+    ]
+
+
+async def test_a_stream_opens_its_connection_and_ends_with_it() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.init()
+        assert await peer.subscription() == ("new_count", True)
+        await peer.event("new_count", 1)
+        await peer.event("new_count", 2)
+
+    async with socket_server(script) as server, Client(server.url) as client:
+        conn = connection(client)
+        assert [number async for number in conn.events(Counter.new_count)] == [1, 2]
+        assert [number async for number in conn.events(Counter.new_count)] == []
+
+
+async def test_a_stream_of_a_refused_connection_says_why() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.socket.close(1011, "forbidden")
+
+    async with socket_server(script) as server, Client(server.url) as client:
+        with pytest.raises(errors.Forbidden):
+            async for _ in connection(client).events("x"):
+                pass
+
+
+async def test_a_stream_is_bounded() -> None:
+    async def step(peer: Peer, request: v0.ActionRequest) -> None:
+        for number in range(MAX_UNREAD + 5):
+            await peer.event("new_count", number)
+
+    played = Played(step)
+    async with (
+        socket_server(played) as server,
+        Client(server.url) as client,
+        connection(client) as conn,
+    ):
+        stream = conn.events(Counter.new_count)
+        await conn.actor.increment(1)
+        seen: list[int] = []
+        with pytest.raises(errors.SlowConsumer, match=str(MAX_UNREAD)):
+            async for number in stream:
+                seen.append(number)  # noqa: PERF401
+        assert seen == list(range(MAX_UNREAD))
+        played.step = None
+        await conn.actor.increment(1)
+    assert played.seen == [("new_count", True), "increment", ("new_count", False), "increment"]
+
+
+async def test_a_stream_can_be_closed() -> None:
+    played = Played(three)
+    async with (
+        socket_server(played) as server,
+        Client(server.url) as client,
+        connection(client) as conn,
+    ):
+        async with aclosing(cast("Any", conn.events(Counter.new_count))) as stream:
+            await conn.actor.increment(1)
+        assert [number async for number in stream] == []
+        await conn.actor.increment(1)
+    assert played.seen == [("new_count", True), "increment", ("new_count", False), "increment"]
+
+
+async def test_a_stream_survives_off_but_not_dispose() -> None:
+    played = Played(three)
+    async with socket_server(played) as server, Client(server.url) as client:
+        async with connection(client) as conn:
+            stream = conn.events(Counter.new_count)
+            conn.off()
+            await conn.actor.increment(1)
+        assert [number async for number in stream] == [0, 1, 2]

@@ -1,0 +1,412 @@
+"""The documented dialect: exact bytes, and what each reader refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rivet_ray.errors import InvalidActionRequest, MalformedMessage, Outcome
+from rivet_ray.protocol import v0, values
+from rivet_ray.protocol.encodings import CBOR, JSON, DecodeFault, EncodeFault, Encoding
+from rivet_ray.protocol.v0 import (
+    ActionRequest,
+    ActionResponse,
+    Connect,
+    ErrorMessage,
+    EventMessage,
+    Init,
+    SubscriptionRequest,
+)
+
+both = pytest.mark.parametrize("encoding", [JSON, CBOR], ids=["json", "cbor"])
+pack = values.encode
+
+TO_SERVER = [
+    (
+        ActionRequest(0, "add", pack([1, "x"])),
+        '{"b":{"ar":{"i":0,"n":"add","a":[1,"x"]}}}',
+        "a16162 a1626172 a3 616900 616e63616464 6161 82016178",
+    ),
+    (
+        ActionRequest(7, "now", pack([])),
+        '{"b":{"ar":{"i":7,"n":"now","a":[]}}}',
+        "a16162 a1626172 a3 616907 616e636e6f77 6161 80",
+    ),
+    (
+        SubscriptionRequest("new", True),
+        '{"b":{"sr":{"e":"new","s":true}}}',
+        "a16162 a1627372 a2 6165636e6577 6173f5",
+    ),
+    (
+        SubscriptionRequest("new", False),
+        '{"b":{"sr":{"e":"new","s":false}}}',
+        "a16162 a1627372 a2 6165636e6577 6173f4",
+    ),
+]
+TO_CLIENT = [
+    (
+        Init("a1", "c1", "t="),
+        '{"b":{"i":{"ai":"a1","ci":"c1","ct":"t="}}}',
+        "a16162 a16169 a3 626169626131 626369626331 62637462743d",
+    ),
+    (
+        ActionResponse(0, pack({"n": 5})),
+        '{"b":{"ar":{"i":0,"o":{"n":5}}}}',
+        "a16162 a1626172 a2 616900 616f a1616e05",
+    ),
+    (
+        ActionResponse(1, pack(None)),
+        '{"b":{"ar":{"i":1,"o":null}}}',
+        "a16162 a1626172 a2 616901 616ff6",
+    ),
+    (
+        ActionResponse(1, None),
+        '{"b":{"ar":{"i":1}}}',
+        "a16162 a1626172 a1 616901",
+    ),
+    (
+        EventMessage("new", pack([1, None])),
+        '{"b":{"ev":{"n":"new","a":[1,null]}}}',
+        "a16162 a1626576 a2 616e636e6577 6161 8201f6",
+    ),
+    (
+        ErrorMessage("c", "m"),
+        '{"b":{"e":{"c":"c","m":"m"}}}',
+        "a16162 a16165 a2 61636163 616d616d",
+    ),
+    (
+        ErrorMessage("c", "m", pack({"k": 1}), 0, Outcome.TOOK_EFFECT.value),
+        '{"b":{"e":{"c":"c","m":"m","md":{"k":1},"ai":0,"oc":"took_effect"}}}',
+        "a16162 a16165 a5 61636163 616d616d 626d64a1616b01 62616900 626f636b746f6f6b5f656666656374",
+    ),
+]
+
+
+def frame(encoding: Encoding, data: bytes) -> bytes | str:
+    return data if encoding.binary else data.decode()
+
+
+@pytest.mark.parametrize(("message", "json", "cbor"), TO_SERVER)
+def test_to_server_bytes(message: v0.ToServer, json: str, cbor: str) -> None:
+    """A client's messages are, byte for byte, those of the documentation."""
+    cbor_bytes = bytes.fromhex(cbor)
+    assert v0.encode_to_server(JSON, message) == json.encode()
+    assert v0.encode_to_server(CBOR, message) == cbor_bytes
+    assert v0.decode_to_server(JSON, json) == message
+    assert v0.decode_to_server(CBOR, cbor_bytes) == message
+
+
+@pytest.mark.parametrize(("message", "json", "cbor"), TO_CLIENT)
+def test_to_client_bytes(message: v0.ToClient, json: str, cbor: str) -> None:
+    """A server's messages are, byte for byte, those of the documentation."""
+    cbor_bytes = bytes.fromhex(cbor)
+    assert v0.encode_to_client(JSON, message) == json.encode()
+    assert v0.encode_to_client(CBOR, message) == cbor_bytes
+    assert v0.decode_to_client(JSON, json) == message
+    assert v0.decode_to_client(CBOR, cbor_bytes) == message
+
+
+def test_http_bodies() -> None:
+    """Bodies of actions, errors and resolved queries are those of the documentation."""
+    arguments = pack([1])
+    for encoding, expected in ((JSON, b'{"a":[1]}'), (CBOR, bytes.fromhex("a161618101"))):
+        assert v0.encode_action_request(encoding, arguments) == expected
+        assert v0.decode_action_request(encoding, expected) == arguments
+    outputs = {
+        pack(1): (b'{"o":1}', "a1616f01"),
+        pack(None): (b'{"o":null}', "a1616ff6"),
+        None: (b"{}", "a0"),
+    }
+    for output, (json, cbor) in outputs.items():
+        for encoding, expected in ((JSON, json), (CBOR, bytes.fromhex(cbor))):
+            assert v0.encode_action_response(encoding, output) == expected
+            assert v0.decode_action_response(encoding, expected) == output
+    for encoding, expected in ((JSON, b'{"i":"ab"}'), (CBOR, bytes.fromhex("a16169626162"))):
+        assert v0.encode_resolved(encoding, "ab") == expected
+        assert v0.decode_resolved(encoding, expected) == "ab"
+
+
+def test_http_errors() -> None:
+    """An HTTP error is code, message and metadata if any; never action or outcome."""
+    plain = ErrorMessage("c", "m")
+    full = ErrorMessage("c", "m", pack({}), 3, "unknown")
+    cases = (
+        (plain, JSON, b'{"c":"c","m":"m"}'),
+        (plain, CBOR, bytes.fromhex("a261636163616d616d")),
+        (full, JSON, b'{"c":"c","m":"m","md":{}}'),
+        (full, CBOR, bytes.fromhex("a361636163616d616d626d64a0")),
+    )
+    for error, encoding, expected in cases:
+        assert v0.encode_error(encoding, error) == expected
+        read = v0.decode_error(encoding, expected)
+        assert read == ErrorMessage(error.code, error.message, error.metadata)
+
+
+def test_cbor_of_the_original_is_read() -> None:
+    """cbor-x writes maps with 16-bit lengths and leaves out nothing that is undefined."""
+    data = "b900016162 b90001626172 b90003 616900 616e63616464 6161"
+    read = v0.decode_to_server(CBOR, bytes.fromhex(data + "8201fb4278bcfe56800000"))
+    assert read == ActionRequest(0, "add", pack([1, 1_700_000_000_000]))
+    assert v0.decode_action_response(CBOR, bytes.fromhex("b90001616ff7")) is None
+    error = v0.decode_error(CBOR, bytes.fromhex("b9000361636163616d616d626d64f7"))
+    assert error == ErrorMessage("c", "m")
+
+
+@pytest.mark.parametrize(
+    ("cbor", "arguments"),
+    [("81f7", []), ("8301f7f7", [1]), ("82f701", [None, 1]), ("8281f7f7", [[None]])],
+)
+def test_trailing_undefined_arguments_are_omitted(cbor: str, arguments: list[Any]) -> None:
+    """`f(1, undefined)` is `f(1)`; undefined anywhere else is null."""
+    assert v0.decode_action_request(CBOR, bytes.fromhex("a16161" + cbor)) == pack(arguments)
+    message = bytes.fromhex("a16162a1626172a3616900616e6161 6161" + cbor)
+    assert v0.decode_to_server(CBOR, message) == ActionRequest(0, "a", pack(arguments))
+
+
+@both
+def test_unknown_members_are_ignored(encoding: Encoding) -> None:
+    """A message with more members than we know is read."""
+
+    def wire(value: Any) -> bytes | str:
+        return frame(encoding, encoding.encode(value))
+
+    action = {"i": 1, "n": "a", "a": [], "x": 1}
+    expected = ActionRequest(1, "a", pack([]))
+    assert v0.decode_to_server(encoding, wire({"b": {"ar": action, "x": 1}, "y": []})) == expected
+    init = {"ai": "a", "ci": "b", "ct": "c", "x": 1}
+    assert v0.decode_to_client(encoding, wire({"b": {"i": init}})) == Init("a", "b", "c")
+    body = encoding.encode({"a": [1], "x": None})
+    assert v0.decode_action_request(encoding, body) == pack([1])
+
+
+@both
+@pytest.mark.parametrize(
+    "message",
+    [
+        None,
+        [],
+        {},
+        {"b": None},
+        {"b": {}},
+        {"b": {"x": 1}},
+        {"b": {"ar": {"i": 1, "n": "a", "a": []}, "sr": {"e": "a", "s": True}}},
+        {"b": {"ar": {"n": "a", "a": []}}},
+        {"b": {"ar": {"i": 1, "a": []}}},
+        {"b": {"ar": {"i": 1, "n": "a"}}},
+        {"b": {"ar": {"i": -1, "n": "a", "a": []}}},
+        {"b": {"ar": {"i": 2**53 + 1, "n": "a", "a": []}}},
+        {"b": {"ar": {"i": 1.5, "n": "a", "a": []}}},
+        {"b": {"ar": {"i": True, "n": "a", "a": []}}},
+        {"b": {"ar": {"i": "1", "n": "a", "a": []}}},
+        {"b": {"ar": {"i": 1, "n": 1, "a": []}}},
+        {"b": {"ar": {"i": 1, "n": "a", "a": {}}}},
+        {"b": {"ar": {"i": 1, "n": "a", "a": None}}},
+        {"b": {"sr": {"e": "a"}}},
+        {"b": {"sr": {"s": True}}},
+        {"b": {"sr": {"e": "a", "s": 1}}},
+    ],
+    ids=str,
+)
+def test_messages_of_the_wrong_shape(encoding: Encoding, message: Any) -> None:
+    """A client's message that is none ends in MalformedMessage, whose code it is sent."""
+    with pytest.raises(MalformedMessage):
+        v0.decode_to_server(encoding, frame(encoding, encoding.encode(message)))
+
+
+@both
+def test_largest_action_id(encoding: Encoding) -> None:
+    """Ids count as far as JavaScript's numbers do."""
+    request = ActionRequest(2**53, "a", pack([]))
+    data = frame(encoding, v0.encode_to_server(encoding, request))
+    assert v0.decode_to_server(encoding, data) == request
+
+
+@both
+@pytest.mark.parametrize(
+    "message",
+    [
+        {},
+        {"b": {}},
+        {"b": {"i": {"ai": "a", "ci": "b"}}},
+        {"b": {"ar": {"o": 1}}},
+        {"b": {"ev": {"n": "a"}}},
+        {"b": {"e": {"c": "a"}}},
+        {"b": {"ev": {"n": "a", "a": []}, "ar": {"i": 1}}},
+        {"b": {"i": {"ai": "a", "ci": "b", "ct": "c"}, "e": {"c": "a", "m": "b"}}},
+    ],
+    ids=str,
+)
+def test_server_messages_of_the_wrong_shape(encoding: Encoding, message: Any) -> None:
+    """A server's message that is none ends in DecodeFault."""
+    with pytest.raises(DecodeFault):
+        v0.decode_to_client(encoding, frame(encoding, encoding.encode(message)))
+
+
+def test_wrong_kind_of_frame() -> None:
+    """JSON travels in text frames and CBOR in binary ones, without exception."""
+    request = SubscriptionRequest("a", True)
+    response = ActionResponse(1, None)
+    wrong_server = (v0.encode_to_server(JSON, request), v0.encode_to_server(CBOR, request))
+    wrong_client = (v0.encode_to_client(JSON, response), v0.encode_to_client(CBOR, response))
+    with pytest.raises(MalformedMessage, match="text frames"):
+        v0.decode_to_server(JSON, wrong_server[0])
+    with pytest.raises(MalformedMessage, match="binary frames"):
+        v0.decode_to_server(CBOR, wrong_server[1].decode("latin-1"))
+    with pytest.raises(DecodeFault, match="text frames"):
+        v0.decode_to_client(JSON, wrong_client[0])
+    with pytest.raises(DecodeFault, match="binary frames"):
+        v0.decode_to_client(CBOR, wrong_client[1].decode("latin-1"))
+
+
+@both
+def test_integers_that_cannot_be_kept(encoding: Encoding) -> None:
+    """An argument of more than 64 bits is refused, not rounded."""
+    json, cbor = b'{"a":[18446744073709551616]}', "a1616181c249010000000000000000"
+    body = json if encoding is JSON else bytes.fromhex(cbor)
+    with pytest.raises(InvalidActionRequest):
+        v0.decode_action_request(encoding, body)
+
+
+@both
+def test_depth_counts_the_whole_message(encoding: Encoding) -> None:
+    """Arguments may be nested up to the limit of the message that holds them."""
+    inside: list[Any] = []
+    for _ in range(96):
+        inside = [inside]
+    request = ActionRequest(1, "a", pack(inside))
+    data = v0.encode_to_server(encoding, request)
+    assert v0.decode_to_server(encoding, frame(encoding, data)) == request
+    data = v0.encode_to_server(encoding, ActionRequest(1, "a", pack([inside])))
+    with pytest.raises(MalformedMessage):
+        v0.decode_to_server(encoding, frame(encoding, data))
+
+
+@both
+def test_what_cannot_be_written(encoding: Encoding) -> None:
+    """Output without a wire form ends in EncodeFault, and so does broken msgpack."""
+    for output in (pack(float("nan")), pack({(1, 2): 3}), pack([1])[:-1], b""):
+        with pytest.raises(EncodeFault):
+            v0.encode_action_response(encoding, output)
+        with pytest.raises(EncodeFault):
+            v0.encode_to_client(encoding, ActionResponse(1, output))
+    for arguments in (pack({}), pack([float("inf")]), b"\xc1"):
+        with pytest.raises(EncodeFault):
+            v0.encode_to_client(encoding, EventMessage("a", arguments))
+        with pytest.raises(EncodeFault):
+            v0.encode_action_request(encoding, arguments)
+
+
+Reader = Callable[[Encoding, Any], object]
+READERS: list[tuple[Reader, type[Exception]]] = [
+    (v0.decode_action_request, InvalidActionRequest),
+    (v0.decode_to_server, MalformedMessage),
+    (v0.decode_action_response, DecodeFault),
+    (v0.decode_error, DecodeFault),
+    (v0.decode_resolved, DecodeFault),
+    (v0.decode_to_client, DecodeFault),
+]
+
+
+@both
+@pytest.mark.parametrize(("read", "fault"), READERS)
+@given(data=st.data())
+def test_anything_may_arrive(
+    encoding: Encoding, read: Reader, fault: type[Exception], data: st.DataObject
+) -> None:
+    """Random bytes, random text and torn messages raise the documented error or nothing."""
+    whole = st.sampled_from([v0.encode_to_client(encoding, message[0]) for message in TO_CLIENT])
+    whole |= st.sampled_from([v0.encode_to_server(encoding, message[0]) for message in TO_SERVER])
+    torn = st.tuples(whole, st.integers(0, 80), st.binary(max_size=3)).map(
+        lambda parts: parts[0][: parts[1]] + parts[2] + parts[0][parts[1] + len(parts[2]) :]
+    )
+    latin = st.binary().map(lambda raw: raw.decode("latin-1"))
+    text = st.text() | latin | torn.map(lambda raw: raw.decode(errors="replace"))
+    received = data.draw(st.binary() | torn | text)
+    try:
+        read(encoding, received)
+    except fault:
+        pass
+
+
+# --- WebSocket subprotocols -------------------------------------------------
+
+
+def test_protocols_are_encoded_as_javascript_does() -> None:
+    """The offer is what `encodeURIComponent` makes of the query, then `rivetkit`."""
+    query = '{"getForKey":{"name":"a b","key":["é/😀","~!*\'()-_."]}}'
+    expected = (
+        "query.%7B%22getForKey%22%3A%7B%22name%22%3A%22a%20b%22%2C%22key%22%3A%5B%22"
+        "%C3%A9%2F%F0%9F%98%80%22%2C%22~!*'()-_.%22%5D%7D%7D"
+    )
+    assert v0.connect_protocols(query, "cbor", None) == [expected, "encoding.cbor", "rivetkit"]
+    assert v0.connect_protocols("{}", "json", '{"t":1}') == [
+        "query.%7B%7D",
+        "encoding.json",
+        "conn_params.%7B%22t%22%3A1%7D",
+        "rivetkit",
+    ]
+
+
+def test_a_lone_surrogate_cannot_be_offered() -> None:
+    """As in JavaScript, where it is a URIError."""
+    with pytest.raises(UnicodeEncodeError):
+        v0.connect_protocols("\ud800", "json", None)
+
+
+@given(
+    query=st.text(st.characters(exclude_categories=["Cs"])),
+    params=st.none() | st.text(st.characters(exclude_categories=["Cs"])),
+)
+def test_protocols_round_trip(query: str, params: str | None) -> None:
+    """What was offered is what is read, whatever the text."""
+    offered = v0.connect_protocols(query, "json", params)
+    assert v0.parse_protocols(offered) == Connect(query, "json", params)
+
+
+@pytest.mark.parametrize(
+    ("offered", "expected"),
+    [
+        ([], Connect(None, None, None)),
+        (["rivetkit"], Connect(None, None, None)),
+        (["query.1"], Connect("1", None, None)),
+        (["encoding.json", "query.1"], Connect("1", "json", None)),
+        (["query.1", "query.2"], Connect("1", None, None)),
+        (["query.1", "rivetkit", "encoding.json", "conn_params.2"], Connect("1", None, None)),
+        (["query.%ff", "encoding.%63bor"], Connect("%ff", "%63bor", None)),
+        (["query.", "conn_params."], Connect("", None, "")),
+        (["graphql-ws", "query.1%2b+1"], Connect("1++1", None, None)),
+    ],
+    ids=str,
+)
+def test_parse_protocols(offered: list[str], expected: Connect) -> None:
+    """Offers of the user, after `rivetkit`, are not ours; bad escapes stay as they are."""
+    assert v0.parse_protocols(offered) == expected
+
+
+@given(offered=st.lists(st.text() | st.sampled_from(["query.%", "conn_params.%ff", "query.%e9"])))
+def test_parse_protocols_never_raises(offered: list[str]) -> None:
+    """Whatever a client offers can be read."""
+    v0.parse_protocols(offered)
+
+
+def test_constants() -> None:
+    """Headers and banner are those that clients and proxies know."""
+    assert v0.ALLOWED_PUBLIC_HEADERS == (
+        "Content-Type",
+        "User-Agent",
+        "X-RivetKit-Query",
+        "X-RivetKit-Encoding",
+        "X-RivetKit-Conn-Params",
+        "X-RivetKit-Actor",
+        "X-RivetKit-Conn",
+        "X-RivetKit-Conn-Token",
+    )
+    assert v0.PUBLIC_HEADERS == v0.ALLOWED_PUBLIC_HEADERS[2:]
+    assert v0.INTERNAL_HEADERS == ("X-RivetKit-Auth-Data", "X-RivetKit-Expose-Internal-Error")
+    assert v0.OUTCOME_HEADER == "X-RivetKit-Outcome"
+    assert v0.BANNER.startswith("This is a RivetKit registry")
+    assert len(v0.BANNER.splitlines()) == 2
