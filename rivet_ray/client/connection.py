@@ -149,7 +149,7 @@ class ActorConnection(Connection[Actor_T]):
         self._start()
         await self._settled.wait()
         if self._end is not None:
-            raise again(self._end, None)
+            raise again(self._end, self._end.outcome)
         return self
 
     async def _run(self) -> None:
@@ -187,7 +187,7 @@ class ActorConnection(Connection[Actor_T]):
         self._end = end
         self._session.end(end)
         if self._init is None:
-            self._listeners.end_streams(again(end, None))
+            self._listeners.end_streams(again(end, end.outcome))
             self._listeners.emit("error", end)
         else:
             self._listeners.end_streams(None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from typing import cast
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed as SocketClosed
@@ -38,7 +37,10 @@ class WebSocketConnection:
 
     def __init__(self, url: str, protocols: list[str], encoding: Encoding, user_agent: str) -> None:
         self._url = url
-        self._protocols = cast("list[Subprotocol]", protocols)
+        # encodeURIComponent leaves parentheses as they are, but a header's token has none.
+        self._protocols = [
+            Subprotocol(protocol.replace("(", "%28").replace(")", "%29")) for protocol in protocols
+        ]
         self._encoding = encoding
         self._user_agent = user_agent
         self._socket: ClientConnection | None = None

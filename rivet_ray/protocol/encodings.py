@@ -24,7 +24,7 @@ import msgspec
 from rivet_ray.protocol import values
 
 MAX_DEPTH = 100
-"""How many containers (in CBOR also tags) may lie inside one another on input."""
+"""How many containers (in CBOR also tags) may be around a value that is read."""
 
 UNDEFINED = cbor2.undefined
 """JavaScript's undefined, where `Encoding.decode_as` tells it from null."""
@@ -165,7 +165,7 @@ def _members(value: Any) -> Iterable[Any]:
 def _is_too_deep(value: Any) -> bool:
     for depth, level in enumerate(_levels(value)):
         if depth == MAX_DEPTH:
-            return any(isinstance(member, (dict, list)) for member in level)
+            return any(_members(member) for member in level)
     return False
 
 

@@ -200,7 +200,7 @@ def encode_action_response(encoding: Encoding, output: bytes | None) -> bytes:
 
 
 def encode_error(encoding: Encoding, error: ErrorMessage) -> bytes:
-    """The body of an HTTP error. Its action and outcome are not part of it."""
+    """The body of an HTTP error; action and outcome are not part of it."""
     return encoding.encode(_error_body(error))
 
 
@@ -346,9 +346,6 @@ def _decode_uri_component(text: str | None) -> str | None:
         # Left as it is: it is not JSON, so whoever reads it refuses it with the
         # right error. Replacement characters could name another actor.
         return text
-
-
-# --- Between msgpack and plain values ---------------------------------------
 
 
 def _error_body(error: ErrorMessage) -> _Error:

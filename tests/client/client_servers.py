@@ -238,3 +238,26 @@ async def echo(peer: Peer) -> None:
         message = v0.decode_to_server(peer.encoding, frame)
         if isinstance(message, v0.ActionRequest):
             await peer.answer(message, (values.decode(message.arguments) or [None])[0])
+
+
+Step = Callable[[Peer, v0.ActionRequest], Any]
+
+
+class Played:
+    """A server that notes subscriptions and calls, and runs a step for each call."""
+
+    def __init__(self, step: Step | None = None) -> None:
+        self.step = step
+        self.seen: list[Any] = []
+
+    async def __call__(self, peer: Peer) -> None:
+        await peer.init()
+        async for frame in peer.socket:
+            message = v0.decode_to_server(peer.encoding, frame)
+            if isinstance(message, v0.SubscriptionRequest):
+                self.seen.append((message.event, message.subscribe))
+            else:
+                self.seen.append(message.name)
+                if self.step is not None:
+                    await self.step(peer, message)
+                await peer.answer(message, 0)

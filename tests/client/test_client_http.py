@@ -246,7 +246,7 @@ async def test_a_closed_client_fails_fast() -> None:
     assert caught.value.outcome is Outcome.NOT_STARTED
 
 
-async def test_a_thousand_calls_at_once() -> None:
+async def test_many_calls_at_once() -> None:
     async def respond(request: Request) -> Answer:
         return output(request, request.arguments[0])
 

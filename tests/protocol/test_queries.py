@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -72,7 +74,10 @@ def test_members_that_the_client_spreads_are_ignored() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "nope", '{"getForId":}', "{} {}", "[" * 100_000, b"\xff", b'"\xff"', "\ud800"],
+    [
+        *("", "{", "nope", '{"getForId":}', "{} {}", '{"x":' + "[" * 100_000, "\ud800"),
+        *(b"\xff", b'{"getForId":{"actorId":"\xff"}}'),
+    ],
     ids=lambda text: ascii(text[:20]),
 )
 def test_not_json(text: str | bytes) -> None:
@@ -137,7 +142,5 @@ def test_round_trip(name: str, data: st.DataObject) -> None:
 @given(text=st.text() | st.binary())
 def test_anything_may_arrive(text: str | bytes) -> None:
     """Random text raises one of the two documented errors or nothing."""
-    try:
+    with contextlib.suppress(InvalidQueryJSON, InvalidRequest):
         decode_query(text)
-    except (InvalidQueryJSON, InvalidRequest):
-        pass

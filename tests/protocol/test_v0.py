@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -116,11 +117,8 @@ def test_http_bodies() -> None:
     for encoding, expected in ((JSON, b'{"a":[1]}'), (CBOR, bytes.fromhex("a161618101"))):
         assert v0.encode_action_request(encoding, arguments) == expected
         assert v0.decode_action_request(encoding, expected) == arguments
-    outputs = {
-        pack(1): (b'{"o":1}', "a1616f01"),
-        pack(None): (b'{"o":null}', "a1616ff6"),
-        None: (b"{}", "a0"),
-    }
+    one, null = (b'{"o":1}', "a1616f01"), (b'{"o":null}', "a1616ff6")
+    outputs = {pack(1): one, pack(None): null, None: (b"{}", "a0")}
     for output, (json, cbor) in outputs.items():
         for encoding, expected in ((JSON, json), (CBOR, bytes.fromhex(cbor))):
             assert v0.encode_action_response(encoding, output) == expected
@@ -274,8 +272,8 @@ def test_integers_that_cannot_be_kept(encoding: Encoding) -> None:
 @both
 def test_depth_counts_the_whole_message(encoding: Encoding) -> None:
     """Arguments may be nested up to the limit of the message that holds them."""
-    inside: list[Any] = []
-    for _ in range(96):
+    inside: Any = 1
+    for _ in range(97):
         inside = [inside]
     request = ActionRequest(1, "a", pack(inside))
     data = v0.encode_to_server(encoding, request)
@@ -326,10 +324,8 @@ def test_anything_may_arrive(
     latin = st.binary().map(lambda raw: raw.decode("latin-1"))
     text = st.text() | latin | torn.map(lambda raw: raw.decode(errors="replace"))
     received = data.draw(st.binary() | torn | text)
-    try:
+    with contextlib.suppress(fault):
         read(encoding, received)
-    except fault:
-        pass
 
 
 # --- WebSocket subprotocols -------------------------------------------------
@@ -349,10 +345,7 @@ def test_protocols_are_encoded_as_javascript_does() -> None:
         "conn_params.%7B%22t%22%3A1%7D",
         "rivetkit",
     ]
-
-
-def test_a_lone_surrogate_cannot_be_offered() -> None:
-    """As in JavaScript, where it is a URIError."""
+    # A lone surrogate cannot be offered; in JavaScript it is a URIError.
     with pytest.raises(UnicodeEncodeError):
         v0.connect_protocols("\ud800", "json", None)
 
@@ -395,17 +388,10 @@ def test_parse_protocols_never_raises(offered: list[str]) -> None:
 
 def test_constants() -> None:
     """Headers and banner are those that clients and proxies know."""
-    assert v0.ALLOWED_PUBLIC_HEADERS == (
-        "Content-Type",
-        "User-Agent",
-        "X-RivetKit-Query",
-        "X-RivetKit-Encoding",
-        "X-RivetKit-Conn-Params",
-        "X-RivetKit-Actor",
-        "X-RivetKit-Conn",
-        "X-RivetKit-Conn-Token",
-    )
-    assert v0.PUBLIC_HEADERS == v0.ALLOWED_PUBLIC_HEADERS[2:]
+    ours = ("Query", "Encoding", "Conn-Params", "Actor", "Conn", "Conn-Token")
+    expected = ("Content-Type", "User-Agent", *(f"X-RivetKit-{name}" for name in ours))
+    assert expected == v0.ALLOWED_PUBLIC_HEADERS
+    assert v0.ALLOWED_PUBLIC_HEADERS[2:] == v0.PUBLIC_HEADERS
     assert v0.INTERNAL_HEADERS == ("X-RivetKit-Auth-Data", "X-RivetKit-Expose-Internal-Error")
     assert v0.OUTCOME_HEADER == "X-RivetKit-Outcome"
     assert v0.BANNER.startswith("This is a RivetKit registry")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import enum
 import uuid
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from rivet_ray.protocol import values
 
-UTC = datetime.timezone.utc
+UTC = datetime.UTC
 text = st.text(st.characters(exclude_categories=["Cs"]))
 scalars = (
     st.none()
@@ -74,7 +75,7 @@ def test_plain_values_come_back(value: Any) -> None:
         (tuple[int, str], (1, "a")),
         (dict[int, str], {1: "a"}),
         (datetime.datetime, datetime.datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)),
-        (datetime.datetime, datetime.datetime(2024, 1, 2, 3, 4, 5)),  # noqa: DTZ001
+        (datetime.datetime, datetime.datetime(2024, 1, 2, 3, 4, 5)),
         (datetime.date, datetime.date(2024, 1, 2)),
         (User, User(name="a", born=datetime.date(2024, 1, 2))),
         (
@@ -153,11 +154,9 @@ def test_a_type_that_cannot_be_read() -> None:
 
 @given(data=st.binary(max_size=100))
 def test_random_bytes(data: bytes) -> None:
-    """Bytes that are not msgpack raise msgspec.DecodeError, or are a value."""
-    try:
+    """Bytes that are not msgpack raise a ValueError (msgspec's or of UTF-8), or are a value."""
+    with contextlib.suppress(ValueError):
         values.decode(data)
-    except msgspec.DecodeError:
-        pass
 
 
 def test_constants() -> None:
