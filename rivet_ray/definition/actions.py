@@ -76,15 +76,21 @@ class Action(Generic[ActorT, P, R, Local]):
         self.function: Callable[..., Any] = function
         self.attribute: str = function.__name__
         self.name: str = name if name is not None else function.__name__
+        self.owner: type | None = None
+        """The class that defines the action; not one that gives it a second name."""
+        self.hints: dict[str, Any] | None = None
+        """The annotations, once read where they were written."""
+        self._given_name = name
         self.timeout: float | None = (
             timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         )
         self.__doc__ = function.__doc__
 
     def __set_name__(self, owner: type, name: str) -> None:
-        if self.name == self.attribute:
-            self.name = name
-        self.attribute = name
+        if self.owner is None:
+            self.owner = owner
+            self.name = name if self._given_name is None else self._given_name
+            self.attribute = name
 
     @overload
     def __get__(self, instance: None, owner: type) -> Action[ActorT, P, R, Local]: ...

@@ -13,7 +13,7 @@ import msgspec
 from rivet_ray.errors import InvalidArgument
 from rivet_ray.protocol import values
 
-_PATH = re.compile(r" - at `\$(\[(?P<index>\d+|\.\.\.)\])?(?P<rest>[^`]*)`$")
+_PATH = re.compile(r" - at (?P<key>`key` in )?`\$(\[(?P<index>\d+|\.\.\.)\])?(?P<rest>[^`]*)`$")
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -63,8 +63,10 @@ class Arguments:
         self.names: list[str] = []
         self.rest: msgspec.msgpack.Decoder[Any] | None = None
         self.signature = inspect.signature(function)
-        parameters = list(self.signature.parameters.values())[1:]
-        for parameter in parameters:
+        parameters = list(self.signature.parameters.values())
+        if not parameters or parameters[0].kind not in _POSITIONAL:
+            faults.append("its first parameter must be the actor: self")
+        for parameter in parameters[1:]:
             kind = hints.get(parameter.name, Any)
             if parameter.kind not in (*_POSITIONAL, inspect.Parameter.VAR_POSITIONAL):
                 faults.append(
@@ -125,20 +127,28 @@ class Arguments:
         try:
             decoded: list[Any] = self.rest.decode(values.encode(given))
         except msgspec.ValidationError as error:
-            raise InvalidArgument(f"*{self.rest_name}", str(error)) from error
+            text = str(error)
+            found = _PATH.search(text)
+            problem = text if found is None else text[: found.start()]
+            where = "" if found is None else f" at [{found['index']}]{found['rest']}"
+            raise InvalidArgument(f"*{self.rest_name}", problem + where) from error
         return decoded
 
     def _named(self, error: msgspec.ValidationError, data: bytes) -> InvalidArgument:
         text = str(error)
         found = _PATH.search(text)
         if found is None or not (found["index"] or "").isdigit():
-            given = len(values.decode(data))
+            items = values.decode(data)
+            if not isinstance(items, list):
+                return InvalidArgument("arguments", "they must be a list")
+            given = len(cast("list[Any]", items))
             if given < len(self.names):
                 return InvalidArgument(self.names[given], "this argument is missing")
             return InvalidArgument(
                 "arguments", f"at most {len(self.names)} can be given, got {given}"
             )
-        problem = text[: found.start()] + (f" at {found['rest']}" if found["rest"] else "")
+        where = f" at {found['rest']}" if found["rest"] else ""
+        problem = text[: found.start()] + (" in a key" if found["key"] else "") + where
         return InvalidArgument(self.names[int(found["index"])], problem)
 
     def positional(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:

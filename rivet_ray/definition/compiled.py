@@ -6,7 +6,7 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast, get_args, get_origin
+from typing import Any, Generic, TypeVar, cast, get_args, get_origin
 
 import msgspec
 import typing_extensions
@@ -70,6 +70,8 @@ class ActorDefinition:
     """By wire name."""
     state: StateCodec = field(default_factory=lambda: StateCodec(None))
     conn_state: StateCodec = field(default_factory=lambda: StateCodec(None))
+    declared: dict[type, dict[Any, Any]] = field(default_factory=dict[type, dict[Any, Any]])
+    """For each base in brackets, what its type parameters stand for."""
     types: dict[str, Any] = field(default_factory=dict[str, Any])
     """The type arguments of `Actor[...]`, by the names in `PARAMETERS`."""
     decoders: dict[str, msgspec.msgpack.Decoder[Any]] = field(
@@ -91,13 +93,14 @@ class ActorDefinition:
     ) -> Any:
         """A value from outside as the type that the actor declares for it.
 
-        `parameter` is one of Params, Input and Auth; without data the value is
-        None. Raises InvalidArgument, or `error` when it is given.
+        `parameter` is one of Params, Input and Auth. Without data the value is
+        None, which has to fit the type too, except for Auth: inside the server
+        there is none. Raises InvalidArgument, or `error` when it is given.
         """
-        if data is None:
+        if data is None and parameter == "Auth":
             return None
         try:
-            return self.decoders[parameter].decode(data)
+            return self.decoders[parameter].decode(values.NULL if data is None else data)
         except msgspec.ValidationError as problem:
             if error is None:
                 raise InvalidArgument(parameter.lower(), str(problem)) from problem
@@ -118,6 +121,8 @@ class _Compiler:
         self.base = base
         self.local_names = {**local_names, actor.__name__: actor}
         self.faults: list[str] = []
+        self.bound: dict[type, dict[Any, Any]] = {}
+        """What the type parameters of each ancestor stand for in this class."""
         self.reserved = frozenset(name for name in dir(base) if not name.startswith("_")) | {
             "state",
             "local",
@@ -137,7 +142,9 @@ class _Compiler:
                 self._action(definition, name, cast("Action[Any, ..., Any, Any]", value))
             elif isinstance(value, Event):
                 self._event(definition, name, cast("Event[Any]", value))
-            elif name in self.reserved and name not in (*HOOKS, "public"):
+            elif name in HOOKS:
+                self._hook(name, value)
+            elif name in self.reserved and name != "public":
                 self.faults.append(f"{name!r} is a name of Actor itself")
         if self.faults:
             raise DefinitionError(f"Actor {self.actor.__qualname__}", self.faults)
@@ -150,7 +157,7 @@ class _Compiler:
     def _members(self) -> dict[str, Any]:
         members: dict[str, Any] = {}
         for ancestor in reversed(self.actor.__mro__):
-            if issubclass(ancestor, self.base) and ancestor is not self.base:
+            if ancestor not in self.base.__mro__:
                 members.update(vars(ancestor))
         return {
             name: value
@@ -158,6 +165,12 @@ class _Compiler:
             if not (name.startswith("__") and name.endswith("__"))
             or isinstance(value, (Action, Event))
         }
+
+    def _hook(self, name: str, value: Any) -> None:
+        if name == "on_auth" and not isinstance(value, (classmethod, staticmethod)):
+            self.faults.append("on_auth must be a classmethod: it runs before there is an actor")
+        elif not callable(getattr(self.actor, name)):
+            self.faults.append(f"{name!r} is a hook and must be a method")
 
     # --- Actions ---------------------------------------------------------
 
@@ -169,7 +182,9 @@ class _Compiler:
             self.faults.append(f"{where}: the name is reserved by Actor")
         elif attribute.startswith("_"):
             self.faults.append(f"{where}: a private name cannot be an action")
-        if not action.name or action.name.startswith("_"):
+        elif attribute != action.attribute:
+            self.faults.append(f"{where}: it is the action {action.attribute!r} already")
+        if action.name != attribute and (not action.name or action.name.startswith("_")):
             self.faults.append(f"{where}: {action.name!r} is no name that callers may use")
         if action.name in definition.actions:
             self.faults.append(f"{where}: two actions are called {action.name!r}")
@@ -183,13 +198,18 @@ class _Compiler:
         if hints is None:
             return
         returns = hints.get("return", Any)
+        if returns in (typing.NoReturn, typing.Never):
+            returns = type(None)
+        faults: list[str] = []
         if fault := type_fault(returns):
-            self.faults.append(f"{where}: its result: {fault}")
-            return
+            faults.append(f"its result: {fault}")
         try:
             arguments = Arguments(action.function, hints)
         except ValueError as error:
-            self.faults.extend(f"{where}: {fault}" for fault in str(error).split("\n"))
+            faults.extend(str(error).split("\n"))
+            arguments = None
+        self.faults.extend(f"{where}: {fault}" for fault in faults)
+        if arguments is None or faults:
             return
         found = ActionDefinition(
             action=action,
@@ -205,18 +225,23 @@ class _Compiler:
         definition.attributes[attribute] = found
 
     def _hints(self, action: Action[Any, ..., Any, Any], where: str) -> dict[str, Any] | None:
-        try:
-            return typing_extensions.get_type_hints(
-                action.function, localns=self.local_names, include_extras=True
-            )
-        except (NameError, TypeError, SyntaxError) as error:
-            self.faults.append(f"{where}: its annotations cannot be read: {error}")
-            return None
+        if action.hints is None:
+            try:
+                action.hints = typing_extensions.get_type_hints(
+                    action.function, localns=self.local_names, include_extras=True
+                )
+            except (AttributeError, NameError, TypeError, SyntaxError) as error:
+                self.faults.append(f"{where}: its annotations cannot be read: {error}")
+                return None
+        bound = self.bound.get(action.owner, {}) if action.owner else {}
+        return {name: _filled(kind, bound) for name, kind in action.hints.items()}
 
     def _event(self, definition: ActorDefinition, attribute: str, event: Event[Any]) -> None:
         where = f"event {attribute!r}"
         if attribute in self.reserved:
             self.faults.append(f"{where}: the name is reserved by Actor")
+        elif attribute != event.attribute:
+            self.faults.append(f"{where}: it is the event {event.attribute!r} already")
         if event.name in definition.events:
             self.faults.append(f"{where}: two events are called {event.name!r}")
         if event.name in ("connected", "disconnected", "error"):
@@ -229,10 +254,12 @@ class _Compiler:
     # --- Type arguments --------------------------------------------------
 
     def _types(self, definition: ActorDefinition) -> None:
+        definition.declared = self._declared()
+        self._bind(definition)
+        found = {str(key.__name__): kind for key, kind in self.bound.get(self.base, {}).items()}
         defaults = (type(None), type(None), Any, Any, Any)
-        arguments = (*self._type_arguments(), *defaults[len(self._type_arguments()) :])
-        for name, kind in zip(PARAMETERS, arguments, strict=False):
-            resolved = self._resolve(name, kind)
+        for name, default in zip(PARAMETERS, defaults, strict=True):
+            resolved = found.get(name, default)
             if isinstance(resolved, TypeVar):
                 resolved = Any
             if fault := type_fault(resolved):
@@ -267,25 +294,44 @@ class _Compiler:
                 return typing_extensions.get_type_hints(
                     type("_", (), {"__annotations__": {"it": text}}), names, names
                 )["it"]
-            except NameError as error:
+            except (AttributeError, NameError, TypeError, SyntaxError) as error:
                 self.faults.append(f"{name}: {error}")
                 return Any
         return type(None) if kind is None else kind
 
-    def _type_arguments(self) -> tuple[Any, ...]:
-        """What the nearest `Actor[...]` among the bases says, TypeVars filled in."""
-        bound: dict[Any, Any] = {}
-        for ancestor in self.actor.__mro__:
-            for declared in vars(ancestor).get("__orig_bases__", ()):
-                origin = get_origin(declared)
-                if not (isinstance(origin, type) and issubclass(origin, self.base)):
-                    continue
-                arguments = tuple(bound.get(item, item) for item in get_args(declared))
-                if origin is self.base:
-                    return arguments
+    def _declared(self) -> dict[type, dict[Any, Any]]:
+        """What the class itself writes in brackets behind its bases."""
+        declared: dict[type, dict[Any, Any]] = {}
+        for alias in vars(self.actor).get("__orig_bases__", ()):
+            origin = get_origin(alias)
+            if isinstance(origin, type) and origin is not Generic:
                 parameters = getattr(origin, "__parameters__", ())
-                bound = dict(zip(parameters, arguments, strict=False))
-        return ()
+                declared[origin] = {
+                    parameter: self._resolve(parameter.__name__, kind)
+                    for parameter, kind in zip(parameters, get_args(alias), strict=False)
+                }
+        return declared
+
+    def _bind(self, definition: ActorDefinition) -> None:
+        """Follow the type parameters through the bases, the nearest first."""
+        for ancestor in self.actor.__mro__:
+            known = definition if ancestor is self.actor else vars(ancestor).get("__definition__")
+            bound = self.bound.get(ancestor, {})
+            for origin, kinds in known.declared.items() if known is not None else ():
+                if origin not in self.bound:
+                    self.bound[origin] = {
+                        parameter: _filled(kind, bound) for parameter, kind in kinds.items()
+                    }
+
+
+def _filled(kind: Any, bound: Mapping[Any, Any]) -> Any:
+    """A type with what its type parameters stand for in their places."""
+    if isinstance(kind, TypeVar):
+        return bound.get(kind, kind)
+    parameters = getattr(kind, "__parameters__", ())
+    if isinstance(kind, type) or not any(parameter in bound for parameter in parameters):
+        return kind
+    return kind[tuple(bound.get(parameter, parameter) for parameter in parameters)]
 
 
 def _type_name(kind: Any) -> str:

@@ -24,9 +24,13 @@ class Event(Generic[*Payload]):
     def __init__(self, *, name: str | None = None) -> None:
         self._given_name = name
         self.name = name or ""
+        self.attribute: str | None = None
+        """The first name it was given in a class."""
 
     def __set_name__(self, owner: type, attribute: str) -> None:
-        self.name = self._given_name or attribute
+        if self.attribute is None:
+            self.attribute = attribute
+            self.name = self._given_name or attribute
 
     @property
     def payload(self) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import getattr_static
 from typing import Any, ClassVar, Generic, cast, overload
 
 from typing_extensions import TypeVar
@@ -54,15 +55,22 @@ class ActorRegistry:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         faults: list[str] = []
-        uses = dict(cls.__uses__)
+        uses: dict[str, Use[Any]] = {}
+        for base in cls.__bases__:
+            inherited: dict[str, Use[Any]] = getattr(base, "__uses__", {})
+            for name, used in inherited.items():
+                if name in uses and uses[name].actor is not used.actor:
+                    faults.append(f"two actor types are called {name!r}")
+                uses[name] = used
         for attribute, value in vars(cls).items():
             if not isinstance(value, Use):
                 continue
             used = cast("Use[Any]", value)
             given = cast("object", used.actor)
-            if any(hasattr(base, attribute) for base in cls.__bases__):
+            known = [getattr_static(base, attribute, None) for base in cls.__bases__]
+            if any(found is not None and not isinstance(found, Use) for found in known):
                 faults.append(f"{attribute!r} is a name of Registry itself")
-            if not (isinstance(given, type) and issubclass(given, Actor)):
+            if not (isinstance(given, type) and issubclass(given, Actor) and given is not Actor):
                 faults.append(f"{attribute!r} is no subclass of Actor")
             elif used.name in uses:
                 faults.append(f"two actor types are called {used.name!r}")

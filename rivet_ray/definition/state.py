@@ -34,10 +34,14 @@ class StateCodec:
     def split(self, state: Any) -> dict[str, bytes]:
         """The parts of a state. Raises InvalidStateType, naming the path."""
         encode = values.encode
-        fields = self._fields(state)
+        fields: Mapping[str, Any] = {}
         try:
+            fields = self._fields(state)
             return {name: encode(value) for name, value in fields.items()}
-        except (TypeError, OverflowError, RecursionError, ValueError) as error:
+        except (AttributeError, TypeError, OverflowError, RecursionError, ValueError) as error:
+            if not fields and values.is_pydantic_model(type(state)):
+                model = cast("Any", type(state))
+                fields = {name: getattr(state, name) for name in model.model_fields}
             raise _fault(fields, error) from error
 
     def join(self, parts: Mapping[str, bytes]) -> Any:
@@ -82,10 +86,16 @@ def _fields_of(kind: Any) -> Fields:
             plain = tuple(field.name for field in dataclasses.fields(origin))
             return lambda state: {name: getattr(state, name) for name in plain}
         if values.is_pydantic_model(origin):
-            return lambda state: cast("Mapping[str, Any]", state.model_dump(mode="json"))
+            return _model_fields
         if is_typeddict(origin):
             return _dict_fields
     return _dict_fields
+
+
+def _model_fields(state: Any) -> Mapping[str, Any]:
+    # By alias, since that is how the model reads itself: it would take a part under
+    # the field's own name for an unknown one, and the default for the field.
+    return cast("Mapping[str, Any]", state.model_dump(mode="json", by_alias=True, round_trip=True))
 
 
 def _dict_fields(state: Any) -> Mapping[str, Any]:
@@ -111,7 +121,9 @@ def find_fault(value: Any, path: str, depth: int = 0) -> tuple[str, str] | None:
     """The path of the innermost value that cannot be encoded, with the reason."""
     try:
         values.encode(value)
-    except (TypeError, OverflowError, RecursionError, ValueError) as error:
+    except RecursionError:
+        return path, "it contains itself, or is nested too deeply"
+    except (AttributeError, TypeError, OverflowError, ValueError) as error:
         if depth < 100:
             for step, item in _items(value):
                 inner = find_fault(item, path + step, depth + 1)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 from starlette.types import Receive, Scope, Send
 
-from rivet_ray.errors import InvalidEncoding
+from rivet_ray.errors import InternalError, InvalidEncoding, Outcome
 from rivet_ray.gateway.admission import Admission
 from rivet_ray.gateway.backend import Backend
 from rivet_ray.gateway.negotiate import (
@@ -27,6 +27,7 @@ from rivet_ray.gateway.negotiate import (
 from rivet_ray.gateway.responses import JSON, TEXT, respond, respond_error
 from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.protocol import v0
+from rivet_ray.protocol.encodings import EncodeFault
 from rivet_ray.protocol.queries import Intent
 
 ACTION = frozenset[Intent]({"action"})
@@ -87,12 +88,11 @@ class CallAction(Endpoint):
         record, caller = await self.admission.admit(query, ACTION, params, request)
         action: str = scope["path_params"]["action"]
         output = await self.backend.calls.call(record.id, action, arguments, caller=caller)
-        await respond(
-            send,
-            200,
-            v0.encode_action_response(encoding, output),
-            encoding.content_type.encode(),
-        )
+        try:
+            answer = v0.encode_action_response(encoding, output)
+        except EncodeFault as error:
+            raise InternalError(outcome=Outcome.TOOK_EFFECT) from error
+        await respond(send, 200, answer, encoding.content_type.encode())
 
 
 class Resolve(Endpoint):

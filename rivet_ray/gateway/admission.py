@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from inspect import isawaitable
 from typing import Any
 
 from rivet_ray.definition import ActorDefinition
-from rivet_ray.errors import Forbidden, InternalError, InvalidParams, RivetError
+from rivet_ray.errors import Forbidden, InternalError, InvalidParams, Outcome, RivetError
 from rivet_ray.gateway.backend import Backend
 from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.protocol import values
@@ -62,10 +63,13 @@ class Admission:
         try:
             result: Any = definition.actor.on_auth(request, decoded, intents)
             if isawaitable(result):
-                result = await result
+                async with asyncio.timeout(self._settings.auth_timeout):
+                    result = await result
             return None if result is None else values.encode(result)
         except RivetError:
             raise
         except Exception as error:
             log.exception("on_auth of %s failed", definition.actor.__qualname__)
-            raise InternalError(InternalError.MESSAGE, metadata={}) from error
+            raise InternalError(
+                InternalError.MESSAGE, metadata={}, outcome=Outcome.NOT_STARTED
+            ) from error

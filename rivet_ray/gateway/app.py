@@ -6,13 +6,13 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import Receive, Scope, Send
 
 from rivet_ray.gateway.actions import CallAction, Resolve, not_found
 from rivet_ray.gateway.admission import Admission
 from rivet_ray.gateway.backend import Backend
+from rivet_ray.gateway.responses import TEXT, respond
 from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.gateway.websocket import ConnectWebSocket
 from rivet_ray.protocol import v0
@@ -49,6 +49,7 @@ def _routes(backend: Backend, settings: GatewaySettings) -> list[BaseRoute]:
     call = CallAction(backend, admission, settings)
     resolve = Resolve(backend, admission, settings)
     connect = ConnectWebSocket(backend, admission, settings)
+    banner = Banner()
     routes: list[BaseRoute] = []
     for prefix in PREFIXES:
         for slash in ("", "/"):
@@ -61,6 +62,11 @@ def _routes(backend: Backend, settings: GatewaySettings) -> list[BaseRoute]:
     return routes
 
 
-async def banner(_: Request) -> PlainTextResponse:
+class Banner:
     """`GET /`: what this is."""
-    return PlainTextResponse(v0.BANNER)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] in ("GET", "HEAD"):
+            await respond(send, 200, v0.BANNER.encode(), TEXT)
+        else:
+            await not_found(scope, receive, send)

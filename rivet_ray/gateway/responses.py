@@ -42,8 +42,18 @@ def error_message(error: BaseException, action_id: int | None = None) -> v0.Erro
         hidden = values.encode({})
         return v0.ErrorMessage(InternalError.code, InternalError.MESSAGE, hidden, action_id, told)
     outcome = error.outcome or Outcome.NOT_STARTED
-    metadata = None if error.metadata is None else values.encode(error.metadata)
-    return v0.ErrorMessage(error.code, error.message, metadata, action_id, outcome.value)
+    code, message = values.sendable(error.code), values.sendable(error.message)
+    return v0.ErrorMessage(code, message, _metadata(error), action_id, outcome.value)
+
+
+def _metadata(error: RivetError) -> bytes | None:
+    if error.metadata is None:
+        return None
+    try:
+        return values.encode(error.metadata)
+    except (TypeError, OverflowError, RecursionError, ValueError) as fault:
+        log.error("the metadata of %r cannot be sent: %s", error.code, fault)
+        return None
 
 
 async def respond_error(send: Send, error: BaseException, encoding: Encoding) -> None:

@@ -51,6 +51,8 @@ def bind(host: str, port: int) -> socket.socket:
     if os.name == "posix":
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
+        # Accepted sockets inherit it; uvloop does not set it on those of a given listener.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listener.bind((host, port))
         listener.listen(2048)
     except OSError as error:

@@ -16,8 +16,12 @@ class GatewaySettings:
     max_params_size: int = 4_096
     """The longest connection parameters, as JSON."""
     max_in_flight: int = 1_024
-    """Actions of one connection that may run at once; more wait in its socket."""
+    """Actions of one connection that may run at once; more wait for one to end."""
+    max_waiting_size: int = 1_048_576
+    """Bytes of actions of one connection that may wait; more are answered `overloaded`."""
     max_queued_frames: int = 4_096
     """Frames that wait for one slow client; beyond, it is closed."""
+    auth_timeout: float = 10.0
+    """Seconds that an asynchronous `on_auth` may take."""
     open: bool = False
     """Let anybody use actor types that have no `on_auth`: for development."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from functools import partial
 
 from starlette.types import Message, Receive, Scope, Send
 
 from rivet_ray import ids
 from rivet_ray.errors import (
+    InternalError,
     InvalidQueryJSON,
     MalformedMessage,
     MessageTooLong,
+    Outcome,
+    Overloaded,
     RivetError,
 )
 from rivet_ray.gateway.actions import not_found
@@ -33,7 +37,7 @@ log = logging.getLogger("rivet_ray.gateway")
 
 CONNECT = frozenset[Intent]({"connect"})
 PROTOCOL = "rivetkit"
-CLOSE_TIMEOUT = 10.0
+CLOSE_TIMEOUT = 4.0
 """Seconds for a client to take what waits for it when its socket is closed."""
 
 
@@ -67,9 +71,10 @@ class ConnectWebSocket:
         encoding: Encoding | None = None
         try:
             asked = v0.parse_protocols(offered)
-            if asked.query is None:
+            if asked.encoding is not None or asked.query is not None:
+                encoding = encoding_named(asked.encoding)
+            if asked.query is None or encoding is None:
                 raise InvalidQueryJSON("The subprotocol query.<JSON> is missing.")
-            encoding = encoding_named(asked.encoding)
             query = decode_query(asked.query)
             params = params_of(asked.params, self._settings.max_params_size)
             request = request_info(scope)
@@ -98,14 +103,16 @@ class Socket:
     __slots__ = (
         "_backend",
         "_encoding",
+        "_ending",
         "_frames",
         "_id",
         "_in_flight",
         "_outgoing",
         "_record",
-        "_room",
         "_settings",
         "_token",
+        "_waiting",
+        "_waiting_size",
     )
 
     def __init__(
@@ -126,46 +133,48 @@ class Socket:
         self._id = ids.connection_id()
         self._token = ids.connection_token()
         self._in_flight = 0
-        self._room: asyncio.Future[None] | None = None
+        self._waiting: deque[v0.ActionRequest] = deque()
+        self._waiting_size = 0
+        self._ending = asyncio.Event()
+        """Set when the connection is to be closed."""
 
     async def run(self, receive: Receive, caller: Caller) -> None:
         """Serve the client until either side ends the connection."""
         calls = self._backend.calls
         writer = asyncio.ensure_future(self._outgoing.write())
         reader = asyncio.ensure_future(self._attach_then_read(receive, caller))
+        ending = asyncio.ensure_future(self._ending.wait())
+        tasks = (writer, reader, ending)
         try:
-            await asyncio.wait((writer, reader), return_when=asyncio.FIRST_COMPLETED)
-            if reader.done() and reader.result():
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if self._ending.is_set():
+                # A client that does not read cannot be told; it is not waited for.
                 await asyncio.wait((writer,), timeout=CLOSE_TIMEOUT)
         finally:
             calls.detach(self._id)
-            for task in (writer, reader):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(writer, reader, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _attach_then_read(self, receive: Receive, caller: Caller) -> bool:
-        """Whether the socket is still there, to be closed by the writer."""
+    async def _attach_then_read(self, receive: Receive, caller: Caller) -> None:
+        """Read until the client leaves, or until something of it cannot be read."""
         try:
             await self._backend.calls.attach(self._record.id, self._id, self._token, caller, self)
         except RivetError as error:
             self.closed(INTERNAL, error_message(error).code)
-            return True
+            return
         try:
             while True:
                 message = await receive()
                 if message["type"] != "websocket.receive":
-                    return False
+                    return
                 self._handle(message)
-                if self._in_flight >= self._settings.max_in_flight:
-                    self._room = asyncio.get_running_loop().create_future()
-                    await self._room
         except RivetError as error:
             log.warning("a connection to %s is closed: %s", self._record.name, error)
             self.closed(INTERNAL, error.code)
         except Exception:
             log.exception("a connection to %s failed", self._record.name)
             self.closed(INTERNAL, "internal_error")
-        return True
 
     def _handle(self, message: Message) -> None:
         text: str | None = message.get("text")
@@ -179,6 +188,24 @@ class Socket:
         if isinstance(asked, v0.SubscriptionRequest):
             self._backend.calls.subscribe(self._record.id, self._id, asked.event, asked.subscribe)
             return
+        if self._waiting or self._in_flight >= self._settings.max_in_flight:
+            self._wait(asked)
+        else:
+            self._start(asked)
+
+    def _wait(self, asked: v0.ActionRequest) -> None:
+        """Reading goes on while actions wait, so that a client that leaves is noticed."""
+        size = len(asked.arguments)
+        if self._waiting_size + size > self._settings.max_waiting_size:
+            overloaded = Overloaded(
+                "Too many actions of this connection wait.", outcome=Outcome.NOT_STARTED
+            )
+            self._put(error_message(overloaded, asked.id))
+            return
+        self._waiting_size += size
+        self._waiting.append(asked)
+
+    def _start(self, asked: v0.ActionRequest) -> None:
         self._in_flight += 1
         self._backend.calls.start(
             self._record.id,
@@ -190,8 +217,10 @@ class Socket:
 
     def _answer(self, action_id: int, answer: Reply | Failed) -> None:
         self._in_flight -= 1
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
+        if self._waiting and self._in_flight < self._settings.max_in_flight:
+            waiting = self._waiting.popleft()
+            self._waiting_size -= len(waiting.arguments)
+            asyncio.get_running_loop().call_soon(self._start, waiting)
         if isinstance(answer, Reply):
             message: v0.ToClient = v0.ActionResponse(action_id, answer.output)
         else:
@@ -207,8 +236,13 @@ class Socket:
         except ValueError as error:
             log.error("an answer of %s cannot be sent: %s", self._record.name, error)
             action = message.id if isinstance(message, v0.ActionResponse) else None
-            frame = v0.encode_to_client(self._encoding, error_message(error, action))
+            if isinstance(message, v0.ErrorMessage):
+                action = message.action_id
+            hidden = InternalError(outcome=Outcome.TOOK_EFFECT)
+            frame = v0.encode_to_client(self._encoding, error_message(hidden, action))
         self._outgoing.put(frame)
+        if self._outgoing.slow:
+            self._ending.set()
 
     # --- Sink -------------------------------------------------------------
 
@@ -217,6 +251,9 @@ class Socket:
 
     def deliver(self, message: Deliver) -> None:
         self._outgoing.put(self._frames.frame(message, self._encoding))
+        if self._outgoing.slow:
+            self._ending.set()
 
     def closed(self, code: int, reason: str) -> None:
         self._outgoing.close(code, reason)
+        self._ending.set()

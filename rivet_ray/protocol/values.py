@@ -7,8 +7,9 @@ decimals and sets. pydantic models travel as `model_dump(mode="json")`.
 
 from __future__ import annotations
 
+import math
 import sys
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -46,19 +47,48 @@ def _validate(model: type[Any], value: Any) -> Any:
         raise ValueError("; ".join(problems)) from error
 
 
-_encoder = msgspec.msgpack.Encoder(enc_hook=encode_custom)
+_encode = msgspec.msgpack.Encoder(enc_hook=encode_custom).encode
 _decoder = msgspec.msgpack.Decoder()
 
-encode = _encoder.encode
-"""Any value to msgpack. Raises TypeError, OverflowError, or RecursionError."""
+
+def encode(value: Any) -> bytes:
+    """Any value to msgpack.
+
+    Raises TypeError for a type that cannot travel, OverflowError for an integer
+    beyond 64 bits, ValueError for NaN and Infinity (JSON has no form for them),
+    RecursionError for a value that holds itself.
+    """
+    data = _encode(value)
+    # The first bytes of every NaN and Infinity, and of some very large numbers.
+    if b"\xcb\x7f" in data or b"\xcb\xff" in data:
+        _check_finite(_decoder.decode(data))
+    return data
+
+
+def _check_finite(value: Any) -> None:
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError("NaN and Infinity have no form in JSON")
+    elif isinstance(value, dict):
+        for item in cast("dict[Any, Any]", value).values():
+            _check_finite(item)
+    elif isinstance(value, list):
+        for item in cast("list[Any]", value):
+            _check_finite(item)
+
 
 decode = _decoder.decode
-"""msgpack to plain values. Raises msgspec.DecodeError."""
+"""msgpack to plain values. Raises ValueError or RecursionError for bad bytes."""
 
 
 def decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
     """A decoder that checks against a type; raises TypeError for one that cannot be."""
     return msgspec.msgpack.Decoder(kind, dec_hook=decode_custom)
+
+
+def sendable(text: str) -> str:
+    """A text as UTF-8 can carry it; halves of surrogate pairs become `?`."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 NULL = encode(None)

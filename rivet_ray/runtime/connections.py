@@ -86,6 +86,10 @@ class Connection:
             raise UserError(f"A reason has at most {MAX_REASON} bytes of UTF-8.")
         if self.session is None or self._instance.connections.get(self.id) is not self:
             return
+        if self._backlog is not None:
+            # Still inside on_connect, which this must not wait for.
+            self._backlog.append(Close(self.id, NORMAL_CLOSURE, reason))
+            return
         if self._gone is None:
             self._gone = asyncio.get_running_loop().create_future()
             self._give(Close(self.id, NORMAL_CLOSURE, reason))

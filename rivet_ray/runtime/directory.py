@@ -106,6 +106,7 @@ class Directory:
 
     def _input(self, query: GetOrCreate | Create) -> bytes | None:
         if isinstance(query.input, msgspec.UnsetType):
+            self.definition(query.name).decode("Input", None)
             return None
         try:
             data = values.encode(msgspec.json.decode(query.input))

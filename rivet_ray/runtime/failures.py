@@ -28,6 +28,7 @@ def failure_of(error: BaseException, outcome: Outcome | None, where: str) -> Fai
         except (TypeError, OverflowError, RecursionError, ValueError) as fault:
             log.error("%s: the metadata of %r cannot be sent: %s", where, error.code, fault)
             metadata = None
-        return Failure(str(error.code), str(error.message), error.status, metadata, told)
+        code, message = values.sendable(str(error.code)), values.sendable(str(error.message))
+        return Failure(code, message, error.status, metadata, told)
     log.error("%s: %s", where, error or type(error).__name__, exc_info=error)
     return Failure(InternalError.code, InternalError.MESSAGE, 500, _NO_DETAILS, told)

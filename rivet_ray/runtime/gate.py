@@ -23,9 +23,12 @@ waits at the gate like a reply, and is the way to order such I/O after a write.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 
 from rivet_ray.errors import RivetError
+
+log = logging.getLogger("rivet_ray.runtime")
 
 Release = Callable[[RivetError | None], None]
 """Called once: with None when the gate opens, with the error when it breaks."""
@@ -49,7 +52,7 @@ class Gate:
     def hold(self, release: Release) -> None:
         """Keep something until what it may reveal is durable."""
         if self._broken is not None:
-            release(self._broken)
+            _release([release], self._broken)
         else:
             self._held.append(release)
 
@@ -61,14 +64,12 @@ class Gate:
     def open_covered(self) -> None:
         """That write is durable."""
         released, self._covered = self._covered, []
-        for release in released:
-            release(None)
+        _release(released, None)
 
     def open_held(self) -> None:
         """The state holds nothing unwritten."""
         released, self._held = self._held, []
-        for release in released:
-            release(None)
+        _release(released, None)
 
     def break_with(self, error: RivetError) -> None:
         """A write was refused or stays unknown. Final."""
@@ -77,5 +78,13 @@ class Gate:
         self._broken = error
         released = self._covered + self._held
         self._covered, self._held = [], []
-        for release in released:
+        _release(released, error)
+
+
+def _release(released: Sequence[Release], error: RivetError | None) -> None:
+    """Call each; one that fails is logged and takes nobody else with it."""
+    for release in released:
+        try:
             release(error)
+        except Exception:
+            log.exception("something that an actor gave away could not be delivered")

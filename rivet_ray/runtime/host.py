@@ -13,6 +13,7 @@ from rivet_ray.definition import ActorDefinition
 from rivet_ray.errors import ActionTimedOut, ActorNotFound, Overloaded, ServerStopping
 from rivet_ray.protocol.port import ToGateway
 from rivet_ray.runtime.checkpoint import Checkpointer
+from rivet_ray.runtime.deadline import within
 from rivet_ray.runtime.instance import Instance
 from rivet_ray.runtime.lifecycle import State
 from rivet_ray.runtime.session import Session
@@ -166,7 +167,9 @@ class Host:
         instance = Instance(self, definition, claim)
         self._instances[actor] = instance
         try:
-            await instance.start(claim)
+            limit = self.settings.start_timeout
+            async with within(self.clock, limit, f"the start of {instance!r}"):
+                await instance.start(claim)
         except BaseException:
             self.forget(instance)
             raise

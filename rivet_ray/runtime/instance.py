@@ -109,8 +109,10 @@ class Instance:
             task.cancel()
         if not error.public:
             log.error("%r stops: %s", self, error)
-        self.connections.close_all(INTERNAL, error.code if error.public else "internal_error")
         self.checkpoint.gate.break_with(error)
+        reason = error.code if error.public else "internal_error"
+        # Behind the cancelled tasks, so that their callers hear of the outcome first.
+        asyncio.get_running_loop().call_soon(self.connections.close_all, INTERNAL, reason)
 
     # --- Life -------------------------------------------------------------
 
@@ -127,7 +129,8 @@ class Instance:
         Raises what the hooks raise; nothing of the actor is saved then.
         """
         hooks = self.definition.hooks
-        self.context.input = self.definition.decode("Input", self.record.input)
+        if self.record.input is not None or CREATED not in claim.parts:
+            self.context.input = self.definition.decode("Input", self.record.input)
         with running(Turn(self)):
             if CREATED in claim.parts:
                 fields = {

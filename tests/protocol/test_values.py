@@ -24,7 +24,7 @@ scalars = (
     st.none()
     | st.booleans()
     | st.integers(-(2**63), 2**64 - 1)
-    | st.floats(allow_nan=False)
+    | st.floats(allow_nan=False, allow_infinity=False)
     | text
     | st.binary()
     | st.datetimes(timezones=st.just(UTC))
@@ -163,3 +163,16 @@ def test_constants() -> None:
     """The two values that are used most are written once."""
     assert values.decode(values.NULL) is None
     assert values.decode(values.EMPTY_ARRAY) == []
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), [1.0, {"a": float("-inf")}]])
+def test_what_json_has_no_form_for_is_refused(bad: object) -> None:
+    """A value that could be saved but never sent does not get in."""
+    with pytest.raises(ValueError, match="NaN and Infinity"):
+        values.encode(bad)
+
+
+def test_very_large_numbers_are_none_of_them() -> None:
+    """The quick look at the bytes is followed by a real one."""
+    for number in (1.7e308, -1.7e308):
+        assert values.decode(values.encode([number, "\u4b7f"])) == [number, "\u4b7f"]

@@ -1,0 +1,338 @@
+"""`on_auth`: before the actor, on every surface (C10)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from gateway_wire import (
+    HIDDEN,
+    RawText,
+    Serve,
+    Site,
+    Wire,
+    by_id,
+    create,
+    get,
+    get_or_create,
+)
+
+from rivet_ray import Actor, Forbidden, Unauthorized, UserError, action
+from rivet_ray.gateway import GatewaySettings
+
+ASKED: list[tuple[Any, frozenset[str]]] = []
+REQUESTS: list[Any] = []
+STARTED: list[tuple[str, ...]] = []
+ALLOWED = {"token": "good"}
+
+
+@pytest.fixture(autouse=True)
+def forget() -> None:
+    for seen in (ASKED, REQUESTS, STARTED):
+        seen.clear()
+
+
+class Guarded(Actor[None]):
+    @classmethod
+    async def on_auth(cls, request: Any, params: Any, intents: frozenset[str]) -> Any:
+        await asyncio.sleep(0)
+        ASKED.append((params, frozenset(intents)))
+        REQUESTS.append(request)
+        match (params or {}).get("token"):
+            case None:
+                raise Unauthorized("Who are you?")
+            case "bad":
+                raise Forbidden("Not you.", metadata={"need": "admin"})
+            case "user":
+                raise UserError("No seats left.", code="sold_out")
+            case "boom":
+                raise ValueError("the password is hunter2")
+        return params.get("auth", {"user": params["token"]})
+
+    def create_state(self, input: Any) -> None:
+        STARTED.append(self.key)
+
+    @action
+    def whoami(self) -> Any:
+        return self.conn.auth
+
+    @action
+    def headers(self) -> list[tuple[str, str]]:
+        assert self.conn.request is not None
+        return list(self.conn.request.headers)
+
+
+class Public(Actor[None]):
+    """Says `public`, and still has the last word."""
+
+    public = True
+
+    @classmethod
+    def on_auth(cls, request: Any, params: Any, intents: frozenset[str]) -> None:
+        raise Forbidden
+
+    @action
+    def act(self) -> int:
+        return 1
+
+
+@dataclass
+class Ticket:
+    number: int
+    holder: str = "nobody"
+
+
+class Typed(Actor[None, None, Ticket, None, Ticket]):
+    @classmethod
+    def on_auth(cls, request: Any, params: Ticket, intents: frozenset[str]) -> Ticket:
+        assert isinstance(params, Ticket)
+        return Ticket(params.number, "checked")
+
+    @action
+    def holder(self) -> str:
+        assert isinstance(self.conn.params, Ticket)
+        assert isinstance(self.auth, Ticket)
+        return self.auth.holder
+
+
+class Private(Actor[None]):
+    @action
+    def act(self) -> int:
+        return 1
+
+
+ACTORS = {"guarded": Guarded, "public": Public, "typed": Typed, "private": Private}
+A = get_or_create("guarded", "a")
+
+# --- The three surfaces, as one: the code of the refusal, or None ----------------------
+
+Knock = Callable[[Site, Any, Any], Awaitable[str | None]]
+
+
+async def by_action(site: Site, query: Any, params: Any) -> str | None:
+    answer = await site.call(query, "whoami", params=params)
+    if answer.status == 200:
+        return None
+    assert answer.status == STATUS[answer.code]
+    assert answer.outcome == "not_started"
+    assert b"hunter2" not in answer.raw
+    return answer.code
+
+
+async def by_resolve(site: Site, query: Any, params: Any) -> str | None:
+    answer = await site.resolve(query, params=params)
+    if answer.status == 200:
+        return None
+    assert answer.status == STATUS[answer.code]
+    assert answer.outcome == "not_started"
+    assert b"hunter2" not in answer.raw
+    return answer.code
+
+
+async def by_websocket(site: Site, query: Any, params: Any) -> str | None:
+    async with site.connecting(query, params) as socket:
+        first = await socket.next()
+        if "i" in first:
+            return None
+        error = first["e"]
+        code: str = error["c"]
+        assert await socket.closed() == (1011, code, [])
+        assert error["oc"] == "not_started"
+        assert "hunter2" not in str(error)
+        return code
+
+
+STATUS = {
+    "unauthorized": 401,
+    "forbidden": 403,
+    "sold_out": 400,
+    "internal_error": 500,
+    "actor_not_found": 400,
+}
+SURFACES = {
+    "action": (by_action, {"action"}),
+    "resolve": (by_resolve, set[str]()),
+    "websocket": (by_websocket, {"connect"}),
+}
+
+
+@pytest.fixture(params=SURFACES)
+def surface(request: pytest.FixtureRequest) -> tuple[Knock, set[str]]:
+    return SURFACES[request.param]
+
+
+# --- Refusals ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("params", "code"),
+    [
+        (..., "unauthorized"),
+        (None, "unauthorized"),
+        ({"token": "bad"}, "forbidden"),
+        ({"token": "user"}, "sold_out"),
+        ({"token": "boom"}, "internal_error"),
+    ],
+    ids=["none", "null", "bad", "user", "boom"],
+)
+async def test_a_refused_caller_leaves_no_actor(
+    serve: Serve, surface: tuple[Knock, set[str]], params: Any, code: str
+) -> None:
+    site = await serve(ACTORS)
+    knock, _ = surface
+    for query in (A, create("guarded", "a")):
+        assert await knock(site, query, params) == code
+    assert STARTED == []
+    assert await knock(site, get("guarded", "a"), ALLOWED) == "actor_not_found"
+    assert await knock(site, A, ALLOWED) is None
+    assert await knock(site, get("guarded", "a"), params) == code, "nor may it use one"
+
+
+async def test_what_a_refusal_says(serve: Serve) -> None:
+    site = await serve(ACTORS)
+    answer = await site.call(A, "whoami", params={"token": "bad"})
+    assert answer.body == {"c": "forbidden", "m": "Not you.", "md": {"need": "admin"}}
+    answer = await site.call(A, "whoami", params={"token": "boom"})
+    assert answer.body == {"c": "internal_error", "m": HIDDEN, "md": {}}
+
+
+async def test_a_missing_actor_is_no_oracle(serve: Serve) -> None:
+    """`on_auth` runs before the look-up: a refused caller learns nothing of keys."""
+    site = await serve(ACTORS)
+    answer = await site.call(get("guarded", "nobody here"), "whoami", params={"token": "bad"})
+    assert answer.code == "forbidden"
+    answer = await site.call(
+        get("guarded", "nobody here"), "no such action", params={"token": "bad"}
+    )
+    assert answer.code == "forbidden"
+
+
+async def test_no_on_auth_means_forbidden_or_public(
+    serve: Serve, surface: tuple[Knock, set[str]]
+) -> None:
+    site = await serve(ACTORS)
+    knock, _ = surface
+    assert await knock(site, get_or_create("private"), ALLOWED) == "forbidden"
+    assert await knock(site, get_or_create("public"), ALLOWED) == "forbidden"
+
+
+async def test_open_does_not_open_what_has_on_auth(
+    serve: Serve, surface: tuple[Knock, set[str]]
+) -> None:
+    site = await serve(ACTORS, settings=GatewaySettings(open=True))
+    knock, _ = surface
+    assert await knock(site, A, ...) == "unauthorized"
+    assert await knock(site, get_or_create("public"), ALLOWED) == "forbidden"
+    assert (await site.call(get_or_create("private"), "act")).output == 1
+
+
+# --- What it is given ----------------------------------------------------------------
+
+
+async def test_intents_and_parsed_parameters(serve: Serve, surface: tuple[Knock, set[str]]) -> None:
+    """A.6, and A.8: the original passed WebSocket parameters unparsed."""
+    site = await serve(ACTORS)
+    knock, own = surface
+    expected = [
+        (create("guarded", "made"), {"create"}),
+        (A, {"get", "create"}),
+        (get("guarded", "a"), {"get"}),
+        (by_id((await site.resolve(A, params=ALLOWED)).body["i"]), {"get"}),
+    ]
+    ASKED.clear()
+    params = {"token": "good", "list": ["é", 1.5, None, {"a": True}]}
+    for query, intents in expected:
+        assert await knock(site, query, params) is None
+        assert [(params, frozenset(intents | own))] == ASKED
+        ASKED.clear()
+
+
+async def test_no_parameters_are_none(serve: Serve, surface: tuple[Knock, set[str]]) -> None:
+    site = await serve(ACTORS)
+    knock, _ = surface
+    await knock(site, A, ...)
+    await knock(site, A, None)
+    assert [params for params, _ in ASKED] == [None, None]
+
+
+async def test_once_for_a_connection(serve: Serve) -> None:
+    site = await serve(ACTORS)
+    async with site.connect(A, ALLOWED) as socket:
+        for number in range(3):
+            assert await socket.ask(number, "whoami") == {"user": "good"}
+    assert len(ASKED) == 1
+
+
+# --- What it returns -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("auth", [{"user": "ann"}, ["a"], "text", 0, False, "", {}, None])
+async def test_its_result_is_the_connections_auth(serve: Serve, auth: Any) -> None:
+    site = await serve(ACTORS)
+    params = {"token": "good", "auth": auth}
+    assert (await site.call(A, "whoami", params=params)).output == auth
+    async with site.connect(A, params) as socket:
+        assert await socket.ask(0, "whoami") == auth
+
+
+async def test_nobody_brings_their_own_auth(serve: Serve) -> None:
+    """A.8: internal headers of a client are neither believed nor passed on."""
+    site = await serve(ACTORS)
+    forged = {
+        "auth_data": json.dumps({"user": "root"}),
+        "expose_internal_error": "true",
+    }
+    params = {"token": "good", "auth": None}
+    assert (await site.call(A, "whoami", params=params, **forged)).output is None
+    assert not [
+        name
+        for request in REQUESTS
+        for name, _ in request.headers
+        if "auth-data" in name or "expose-internal" in name
+    ]
+    seen = (await site.call(A, "headers", params=params, **forged)).output
+    assert not [name for name, _ in seen if "auth-data" in name or "expose-internal" in name]
+    answer = await site.call(A, "whoami", params={"token": "boom"}, **forged)
+    assert answer.body == {"c": "internal_error", "m": HIDDEN, "md": {}}
+
+
+async def test_typed_parameters_and_auth(serve: Serve) -> None:
+    site = await serve(ACTORS)
+    query = get_or_create("typed", "a")
+    assert (await site.call(query, "holder", params={"number": 4})).output == "checked"
+    async with site.connect(query, {"number": 4}) as socket:
+        assert await socket.ask(0, "holder") == "checked"
+    fresh = get_or_create("typed", "fresh")
+    for wrong in ({}, {"number": "x"}, [], 7):
+        for answer in (
+            await site.call(fresh, "holder", params=wrong),
+            await site.resolve(fresh, params=wrong),
+        ):
+            assert (answer.status, answer.code) == (400, "invalid_params")
+            assert answer.outcome == "not_started"
+        async with site.connecting(fresh, wrong) as socket:
+            code, reason, before = await socket.closed()
+            assert (code, reason) == (1011, "invalid_params")
+            assert [body["e"]["c"] for body in before] == ["invalid_params"]
+    answer = await site.call(get("typed", "fresh"), "holder", params={"number": 4})
+    assert answer.code == "actor_not_found"
+
+
+async def test_typed_parameters_that_are_left_out(serve: Serve) -> None:
+    """`params: Ticket` is no promise if None can come in; refused, or never None."""
+    site = await serve(ACTORS)
+    answer = await site.call(get_or_create("typed", "a"), "holder")
+    assert (answer.status, answer.code, answer.outcome) == (400, "invalid_params", "not_started")
+
+
+async def test_unreadable_parameters_never_reach_it(serve: Serve, wire: Wire) -> None:
+    site = await serve(ACTORS)
+    await site.call(A, "whoami", conn_params="{")
+    await site.resolve(A, conn_params="{")
+    async with site.connecting(A, RawText("{")) as socket:
+        assert (await socket.closed())[:2] == (1011, "invalid_params")
+    assert ASKED == []

@@ -1,0 +1,731 @@
+"""WebSockets of the documented dialect: set-up, messages, events, closes."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import math
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from gateway_wire import (
+    HIDDEN,
+    RawText,
+    Serve,
+    Site,
+    Socket,
+    Wire,
+    by_id,
+    create,
+    eventually,
+    get,
+    get_or_create,
+)
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
+from rivet_ray import Actor, Event, UserError, action
+from rivet_ray.gateway import GatewaySettings
+
+GATES: dict[str, asyncio.Event] = {}
+
+
+@pytest.fixture(autouse=True)
+def gates() -> None:
+    GATES.clear()
+
+
+def gate(name: str) -> asyncio.Event:
+    return GATES.setdefault(name, asyncio.Event())
+
+
+@dataclass
+class RoomState:
+    lines: list[str] = field(default_factory=list[str])
+
+
+class Room(Actor[RoomState]):
+    public = True
+
+    said = Event[str]()
+    count = Event[int](name="theCount")
+
+    @action
+    def say(self, text: str) -> int:
+        self.state.lines.append(text)
+        self.broadcast(Room.said, text)
+        return len(self.state.lines)
+
+    @action
+    def shout(self, length: int) -> int:
+        self.broadcast(Room.said, "x" * length)
+        return length
+
+    @action
+    def announce(self, count: int) -> None:
+        self.broadcast(Room.count, count)
+
+    @action
+    def announce_nonsense(self) -> str:
+        self.broadcast("theCount", math.nan)
+        return "announced"
+
+    @action
+    def whisper(self, text: str) -> None:
+        self.conn.send("whispered", text, 1, None)
+
+    @action
+    async def wait_for(self, name: str) -> str:
+        gate(name).set()
+        await gate(f"{name} may go on").wait()
+        return name
+
+    @action
+    def echo(self, value: Any) -> Any:
+        return value
+
+    @action
+    def nothing(self) -> None:
+        pass
+
+    @action
+    def fail(self) -> None:
+        raise UserError("As you wish.", code="wished", metadata=[1])
+
+    @action
+    def untold(self) -> None:
+        raise UserError("Cannot be told.", code="untold", metadata=math.nan)
+
+    @action
+    def half_a_letter(self) -> None:
+        raise UserError("Half a letter: \ud83d")
+
+    @action
+    def boom(self) -> None:
+        raise ValueError("the password is hunter2")
+
+    @action
+    def not_finite(self) -> float:
+        return math.nan
+
+    @action
+    def me(self) -> str:
+        return self.conn.id
+
+    @action
+    def members(self) -> list[str]:
+        return [conn.id for conn in self.conns]
+
+    @action
+    async def kick(self, identity: str, reason: str = "") -> bool:
+        for conn in self.conns:
+            if conn.id == identity:
+                await conn.disconnect(reason)
+        return identity in [conn.id for conn in self.conns]
+
+
+class Private(Actor[RoomState]):
+    @action
+    def echo(self, value: Any) -> Any:
+        return value
+
+
+ACTORS = {"room": Room, "private": Private}
+A = get_or_create("room", "a")
+
+
+async def still_serves(site: Site) -> None:
+    async with site.connect(A) as socket:
+        assert await socket.ask(0, "echo", "fine") == "fine"
+
+
+# --- Opening ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mount", ["", "/registry"])
+async def test_the_upgrade(serve: Serve, mount: str) -> None:
+    site = await serve(ACTORS)
+    async with site.connecting(A, mount=mount) as socket:
+        assert socket.connection.subprotocol == "rivetkit", "the query stays out of the response"
+        await socket.init()
+        assert await socket.ask(0, "echo", 1) == 1
+
+
+async def test_no_deflate_though_the_client_offers_it(serve: Serve) -> None:
+    site = await serve(ACTORS)
+    async with site.connect(A, compression="deflate") as socket:
+        assert socket.connection.request is not None
+        assert "permessage-deflate" in socket.connection.request.headers["Sec-WebSocket-Extensions"]
+        assert socket.connection.response is not None
+        assert "Sec-WebSocket-Extensions" not in socket.connection.response.headers
+        assert await socket.ask(0, "echo", "x" * 50_000) == "x" * 50_000
+
+
+async def test_init_comes_first(serve: Serve) -> None:
+    """A.2: actor id, UUIDv4, base64 of 32 random bytes."""
+    site = await serve(ACTORS)
+    seen: set[str] = set()
+    for _ in range(2):
+        async with site.connecting(get_or_create("room", "é")) as socket:
+            await socket.call(0, "me")
+            init = await socket.init()
+            assert set(init) == {"ai", "ci", "ct"}
+            assert init["ai"] == (await site.resolve(get("room", "é"))).body["i"]
+            assert uuid.UUID(init["ci"]).version == 4
+            assert str(uuid.UUID(init["ci"])) == init["ci"]
+            assert len(base64.b64decode(init["ct"], validate=True)) == 32
+            seen |= {init["ci"], init["ct"]}
+            assert await socket.answer(0) == init["ci"], "conn.id is what the client was told"
+    assert len(seen) == 4
+
+
+async def test_every_form_of_query(serve: Serve) -> None:
+    site = await serve(ACTORS)
+    async with site.connecting(create("room", "a", input=None, params={})) as socket:
+        actor = (await socket.init())["ai"]
+    for query in (get("room", "a"), A, by_id(actor)):
+        async with site.connecting(query) as socket:
+            assert (await socket.init())["ai"] == actor
+    async with site.connecting(create("room", "a")) as socket:
+        code, reason, before = await socket.closed()
+        assert (code, reason) == (1011, "actor_already_exists")
+        assert [set(body) for body in before] == [{"e"}]
+
+
+# --- Actions ----------------------------------------------------------------------
+
+
+async def test_answers_come_when_they_are_ready(serve: Serve) -> None:
+    site = await serve(ACTORS)
+    async with site.connect(A) as socket:
+        await socket.call(0, "wait_for", "slow")
+        await socket.call(1, "echo", "fast")
+        assert await socket.answer(1) == "fast"
+        gate("slow may go on").set()
+        assert await socket.answer(0) == "slow"
+
+
+async def test_nothing_and_null(serve: Serve) -> None:
+    site = await serve(ACTORS)
+    async with site.connect(A) as socket:
+        await socket.call(0, "nothing")
+        assert await socket.next() == {"ar": {"i": 0}}
+        await socket.call(1, "echo", None)
+        assert await socket.next() == {"ar": {"i": 1, "o": None}}
+
+
+async def test_an_error_on_action_0_is_about_that_action(serve: Serve) -> None:
+    """Not so in the original, A.7: `ai: 0` must be there for clients that look."""
+    site = await serve(ACTORS)
+    async with site.connect(A) as socket:
+        await socket.call(7, "wait_for", "other")
+        await socket.call(0, "fail")
+        body = await socket.next()
+        assert set(body) == {"e"}
+        error = body["e"]
+        assert error["ai"] == 0
+        assert {name: error[name] for name in ("c", "m", "md")} == {
+            "c": "wished",
+            "m": "As you wish.",
+            "md": [1],
+        }
+        gate("other may go on").set()
+        assert await socket.answer(7) == "other"
+        assert await socket.ask(1, "echo", 5) == 5
+
+
+async def test_every_error_names_its_action_and_outcome(serve: Serve) -> None:
+    """C8, and ADR 17: the outcome is the extra member `oc`."""
+    site = await serve(ACTORS)
+    async with site.connect(A) as socket:
+        for number, (name, args, code, outcome) in enumerate(
+            [
+                ("unknown", [], "action_not_found", "not_started"),
+                ("_secret", [], "action_not_found", "not_started"),
+                ("say", [1], "user_error", "not_started"),
+                ("say", [], "user_error", "not_started"),
+                ("fail", [], "wished", "took_effect"),
+                ("boom", [], "internal_error", "took_effect"),
+            ]
+        ):
+            await socket.call(number, name, *args)
+            error = (await socket.next())["e"]
+            assert (error["ai"], error["c"], error["oc"]) == (number, code, outcome)
+            if code == "internal_error":
+                assert (error["m"], error["md"]) == (HIDDEN, {})
+
+
+@pytest.mark.parametrize("name", ["not_finite", "untold", "half_a_letter"])
+async def test_an_answer_without_a_wire_form_still_answers_its_action(
+    serve: Serve, name: str
+) -> None:
+    """Otherwise the caller waits for ever, and an `e` without `ai` ends the others too."""
+    site = await serve(ACTORS)
+    async with site.connect(A) as socket:
+        await socket.call(3, name)
+        error = (await socket.next())["e"]
+        assert error.get("ai") == 3
+        assert error["c"] in ("internal_error", "untold", "user_error")
+        assert error.get("oc") in ("took_effect", "unknown")
+        assert await socket.ask(4, "echo", 1) == 1
+
+
+async def test_many_actions_in_flight(serve: Serve) -> None:
+    site = await serve(ACTORS, settings=GatewaySettings(max_in_flight=20))
+    async with site.connect(A) as socket:
+        for number in range(200):
+            await socket.call(number, "echo", number)
+        answers = [(await socket.next())["ar"] for _ in range(200)]
+        assert answers == [{"i": number, "o": number} for number in range(200)]
+
+
+# --- Events -----------------------------------------------------------------------
+
+
+async def test_subscribe_event_unsubscribe(serve: Serve) -> None:
+    site = await serve(ACTORS)
+    async with site.connect(A) as socket:
+        await socket.call(0, "announce", 1)
+        assert await socket.next() == {"ar": {"i": 0}}, "not subscribed yet"
+        await socket.subscribe("theCount")
+        await socket.subscribe("theCount")
+        await socket.call(1, "announce", 2)
+        received = [await socket.next(), await socket.next()]
+        assert {"ev": {"n": "theCount", "a": [2]}} in received
+        assert {"ar": {"i": 1}} in received
+        await socket.subscribe("said")
+        await socket.subscribe("theCount", False)
+        await socket.call(2, "announce", 3)
+        assert await socket.next() == {"ar": {"i": 2}}
+        await socket.quiet()
+
+
+async def test_an_event_of_an_http_action(serve: Serve) -> None:
+    site = await serve(ACTORS)
+    async with site.connect(A) as socket:
+        await socket.subscribe("said")
+        await socket.ask(0, "echo", 0)
+        assert (await site.call(A, "say", "hello")).output == 1
+        assert await socket.next() == {"ev": {"n": "said", "a": ["hello"]}}
+        assert (await site.call(get_or_create("room", "b"), "say", "elsewhere")).output == 1
+        await socket.quiet()
+
+
+async def test_two_sockets_in_one_room(serve: Serve) -> None:
+    """C5: each receives everything, once, in one order."""
+    site = await serve(ACTORS)
+    each = 100
+    async with site.connect(A) as left, site.connect(A) as right:
+        sockets = (left, right)
+        for socket in sockets:
+            await socket.subscribe("said")
+            assert await socket.ask(9_999, "echo", "subscribed") == "subscribed"
+
+        async def talk(socket: Any, name: str) -> None:
+            for number in range(each):
+                await socket.call(number, "say", f"{name} {number}")
+
+        async def listen(socket: Any) -> tuple[list[str], list[int]]:
+            events: list[str] = []
+            answers: list[int] = []
+            while len(events) < 2 * each or len(answers) < each:
+                body = await socket.next()
+                if "ev" in body:
+                    events.append(body["ev"]["a"][0])
+                else:
+                    answers.append(body["ar"]["i"])
+            return events, answers
+
+        *_, heard_left, heard_right = await asyncio.gather(
+            talk(left, "left"), talk(right, "right"), listen(left), listen(right)
+        )
+    assert heard_left[0] == heard_right[0]
+    assert heard_left[1] == heard_right[1] == list(range(each))
+    for name in ("left", "right"):
+        mine = [line for line in heard_left[0] if line.startswith(name)]
+        assert mine == [f"{name} {number}" for number in range(each)]
+
+
+async def test_send_reaches_one_connection_without_subscription(serve: Serve) -> None:
+    site = await serve(ACTORS)
+    async with site.connect(A) as socket, site.connect(A) as other:
+        await socket.call(0, "whisper", "psst")
+        received = [await socket.next(), await socket.next()]
+        assert {"ev": {"n": "whispered", "a": ["psst", 1, None]}} in received
+        assert {"ar": {"i": 0}} in received
+        await other.quiet()
+    assert (await site.call(A, "whisper", "to nobody")).body == {}
+
+
+async def test_an_event_without_a_wire_form_harms_nobody(serve: Serve) -> None:
+    """The action may fail; what else waits at the actor's gate must still leave."""
+    site = await serve(ACTORS)
+    async with site.connect(A) as socket, site.connect(A) as other:
+        for each in (socket, other):
+            await each.subscribe("theCount")
+            await each.subscribe("said")
+            await each.ask(0, "echo", 0)
+        await socket.call(1, "announce_nonsense")
+        await socket.call(2, "say", "after")
+        answers: dict[int, str] = {}
+        events: list[Any] = []
+        while set(answers) != {1, 2} or not events:
+            body = await socket.next()
+            ((kind, value),) = body.items()
+            if kind == "ev":
+                events.append(value)
+            else:
+                assert value.get("i", value.get("ai")) is not None, body
+                answers[value.get("i", value.get("ai"))] = kind
+        assert answers[2] == "ar"
+        assert events == [{"n": "said", "a": ["after"]}]
+        assert await other.next() == {"ev": {"n": "said", "a": ["after"]}}
+
+
+# --- The end of a connection ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("reason", ["", "You are too loud. é"])
+async def test_disconnect_closes_with_its_reason_and_waits(serve: Serve, reason: str) -> None:
+    site = await serve(ACTORS)
+    async with site.connect(A) as socket, site.connecting(A) as victim:
+        identity = (await victim.init())["ci"]
+        assert await socket.ask(0, "kick", identity, reason) is False, "it waited for the close"
+        assert await victim.closed() == (1000, reason, [])
+        assert identity not in await socket.ask(1, "members")
+
+
+async def test_disconnect_of_oneself(serve: Serve) -> None:
+    site = await serve(ACTORS)
+    async with site.connecting(A) as socket:
+        identity = (await socket.init())["ci"]
+        await socket.call(0, "kick", identity, "bye")
+        code, reason, _ = await socket.closed()
+        assert (code, reason) == (1000, "bye")
+    await still_serves(site)
+
+
+async def test_a_reason_that_does_not_fit(serve: Serve) -> None:
+    site = await serve(ACTORS)
+    async with site.connecting(A) as socket:
+        identity = (await socket.init())["ci"]
+        await socket.call(0, "kick", identity, "é" * 62)
+        error = (await socket.next())["e"]
+        assert (error["ai"], error["c"]) == (0, "user_error")
+        await socket.call(1, "kick", identity, "é" * 61 + "x")
+        assert (await socket.closed())[:2] == (1000, "é" * 61 + "x")
+
+
+@pytest.mark.parametrize("politely", [True, False])
+async def test_a_client_that_left_is_no_connection(serve: Serve, politely: bool) -> None:
+    site = await serve(ACTORS)
+    async with site.connect(A) as socket, site.connecting(A) as leaver:
+        identity = (await leaver.init())["ci"]
+        assert identity in await socket.ask(0, "members")
+        if politely:
+            await leaver.connection.close()
+        else:
+            leaver.abort()
+
+        async def gone() -> bool:
+            return identity not in await socket.ask(1, "members")
+
+        await eventually(gone)
+
+
+async def test_events_to_a_client_that_vanished_do_no_harm(serve: Serve) -> None:
+    site = await serve(ACTORS)
+    async with site.connect(A) as socket, site.connect(A) as first, site.connect(A) as second:
+        for each in (socket, first, second):
+            await each.subscribe("said")
+            await each.ask(0, "echo", 0)
+        await second.call(1, "wait_for", "never")
+        first.abort()
+        for number in range(200):
+            await socket.call(number, "say", "x" * 1000)
+            if number == 100:
+                second.abort()
+        received = [await socket.next() for _ in range(400)]
+        assert sum("ev" in body for body in received) == 200
+        gate("never may go on").set()
+
+        async def alone() -> bool:
+            return len(await socket.ask(0, "members")) == 1
+
+        await eventually(alone)
+    await still_serves(site)
+
+
+async def test_a_client_that_left_with_all_its_actions_in_flight(serve: Serve) -> None:
+    """The limit of what may be in flight must not hide that the client is gone."""
+    site = await serve(ACTORS, settings=GatewaySettings(max_in_flight=2))
+    async with site.connect(A) as socket, site.connect(A) as leaver:
+        await leaver.call(0, "wait_for", "first")
+        await leaver.call(1, "wait_for", "second")
+        await gate("second").wait()
+        leaver.abort()
+
+        async def alone() -> bool:
+            return len(await socket.ask(1, "members")) == 1
+
+        try:
+            await eventually(alone)
+        finally:
+            for name in ("first", "second"):
+                gate(f"{name} may go on").set()
+
+
+@asynccontextmanager
+async def sleeping(site: Site) -> AsyncIterator[tuple[Socket, str]]:
+    """A client that subscribed and reads no more, with 16 MB on the way to it."""
+    async with site.connect(A) as socket, site.connecting(A, max_queue=1) as sleeper:
+        identity = (await sleeper.init())["ci"]
+        for each in (socket, sleeper):
+            await each.subscribe("said")
+            await each.ask(0, "echo", 0)
+        for _ in range(40):
+            assert (await site.call(A, "shout", 400_000)).output == 400_000
+            assert (await socket.next())["ev"]["n"] == "said"
+        try:
+            yield socket, identity
+        finally:
+            sleeper.abort()
+
+
+async def test_a_client_that_does_not_read(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its queue is bounded and then it is closed, though it cannot be told."""
+    monkeypatch.setattr("rivet_ray.gateway.websocket.CLOSE_TIMEOUT", 0.1)
+    site = await serve(ACTORS, settings=GatewaySettings(max_queued_frames=20))
+    async with sleeping(site) as (socket, identity):
+
+        async def gone() -> bool:
+            return identity not in await socket.ask(1, "members")
+
+        await eventually(gone)
+
+
+async def test_disconnect_of_a_client_that_does_not_read(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C9: the actor's code waits for the close, and not for ever."""
+    monkeypatch.setattr("rivet_ray.gateway.websocket.CLOSE_TIMEOUT", 0.1)
+    site = await serve(ACTORS)
+    async with sleeping(site) as (socket, identity):
+        assert await socket.ask(1, "kick", identity, "wake up") is False
+
+
+# --- Set-up that fails ----------------------------------------------------------------
+
+
+async def refused(socket: Any, code: str, *, error: bool) -> Any:
+    """The message and the close that a failed set-up ends with."""
+    number, reason, before = await socket.closed()
+    assert (number, reason) == (1011, code)
+    assert len(before) == (1 if error else 0), before
+    if not error:
+        return None
+    assert set(before[0]) == {"e"}
+    found = before[0]["e"]
+    assert found["c"] == code
+    assert "ai" not in found
+    return found
+
+
+async def test_no_subprotocols(serve: Serve) -> None:
+    site = await serve(ACTORS)
+    async with site.offering(None) as socket:
+        await refused(socket, "invalid_query_json", error=False)
+    async with site.offering([Subprotocol("rivetkit")]) as socket:
+        await refused(socket, "invalid_query_json", error=False)
+
+
+async def test_a_query_is_missing_though_the_encoding_is_known(serve: Serve) -> None:
+    """A.3: where the encoding is known, the error comes as a message first."""
+    site = await serve(ACTORS)
+    async with site.offering(site.protocols(A)[1:]) as socket:
+        await refused(socket, "invalid_query_json", error=True)
+
+
+@pytest.mark.parametrize("encoding", ["bare", "JSON", "%00"])
+async def test_an_unknown_encoding(serve: Serve, encoding: str) -> None:
+    site = await serve(ACTORS)
+    async with site.offering(site.protocols(A, encoding=encoding)) as socket:
+        await refused(socket, "invalid_request", error=False)
+
+
+async def test_no_encoding(serve: Serve) -> None:
+    site = await serve(ACTORS)
+    query, _, last = site.protocols(A)
+    async with site.offering([query, last]) as socket:
+        await refused(socket, "invalid_request", error=False)
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("{", "invalid_query_json"),
+        ("", "invalid_query_json"),
+        ({}, "invalid_request"),
+        (get_or_create("room", "x" * 129), "invalid_request"),
+        (get("room", "missing"), "actor_not_found"),
+        (by_id("0123456789abcdef"), "actor_not_found"),
+        (get_or_create("stranger"), "actor_not_found"),
+        (get_or_create("private"), "forbidden"),
+    ],
+)
+async def test_set_up_that_fails(serve: Serve, query: Any, code: str) -> None:
+    site = await serve(ACTORS)
+    async with site.connecting(query) as socket:
+        error = await refused(socket, code, error=True)
+        assert error["oc"] == "not_started"
+    await still_serves(site)
+
+
+async def test_parameters_that_are_not_json(serve: Serve) -> None:
+    site = await serve(ACTORS)
+    async with site.connecting(A, RawText("{'a'")) as socket:
+        await refused(socket, "invalid_params", error=True)
+
+
+async def test_private_actors_open_in_development(serve: Serve) -> None:
+    site = await serve(ACTORS, settings=GatewaySettings(open=True))
+    async with site.connect(get_or_create("private")) as socket:
+        assert await socket.ask(0, "echo", 1) == 1
+
+
+# --- Messages that cannot be read -------------------------------------------------------
+
+JSON_FRAMES: dict[str, str | bytes] = {
+    "not JSON": "{nope",
+    "empty": "",
+    "binary": b'{"b":{"ar":{"i":1,"n":"echo","a":[1]}}}',
+    "no body": "{}",
+    "unknown message": '{"b":{"zz":{}}}',
+    "nothing in it": '{"b":{}}',
+    "both": '{"b":{"ar":{"i":1,"n":"echo","a":[]},"sr":{"e":"x","s":true}}}',
+    "no id": '{"b":{"ar":{"n":"echo","a":[1]}}}',
+    "a text id": '{"b":{"ar":{"i":"1","n":"echo","a":[1]}}}',
+    "no arguments": '{"b":{"ar":{"i":1,"n":"echo"}}}',
+    "half a subscription": '{"b":{"sr":{"e":"x"}}}',
+    "deep": '{"b":{"ar":{"i":1,"n":"echo","a":' + "[" * 2_000 + "]" * 2_000 + "}}}",
+}
+CBOR_FRAMES: dict[str, str | bytes] = {
+    "text": '{"b":{"ar":{"i":1,"n":"echo","a":[1]}}}',
+    "text, empty": "",
+    "not CBOR": b"\xff\xff",
+    "empty": b"",
+    "no body": b"\xa0",
+    "unknown message": b"\xa1\x61b\xa1\x62zz\xa0",
+    "trailing": b"\xa1\x61b\xa1\x62sr\xa2\x61e\x61x\x61s\xf5\x00",
+    "a text id": b"\xa1\x61b\xa1\x62ar\xa3\x61i\x611\x61n\x64echo\x61a\x80",
+    "deep": b"\xa1\x61b" + b"\x81" * 2_000 + b"\x80",
+    "a loop": b"\xd8\x1c\x81\xd8\x1d\x00",
+}
+
+
+async def test_malformed_messages(serve: Serve, wire: Wire) -> None:
+    site = await serve(ACTORS)
+    frames = JSON_FRAMES if wire.name == "json" else CBOR_FRAMES
+    async with site.connect(A) as bystander:
+        for what, frame in frames.items():
+            async with site.connect(A) as socket:
+                await socket.connection.send(frame)
+                assert await socket.closed() == (1011, "malformed_message", []), what
+        assert await bystander.ask(0, "echo", 1) == 1
+
+
+def message_of(site: Site, length: int, filling: str = "x") -> str | bytes:
+    """A message of exactly this many characters or bytes."""
+    wire = site.wire
+    if wire.name == "cbor":
+        filling = "x"
+    frame = wire.frame({"b": {"ar": {"i": 1, "n": "echo", "a": [filling * 1_000]}}})
+    count = 1_000 + length - len(frame)
+    for exact in (count, count - 2, count - 4):
+        text = filling * exact
+        frame = (
+            '{"b": {"ar": {"i": 1, "n": "echo", "a": ["' + text + '"]}}}'
+            if wire.name == "json"
+            else wire.frame({"b": {"ar": {"i": 1, "n": "echo", "a": [text]}}})
+        )
+        if len(frame) == length:
+            return frame
+    raise AssertionError(length)
+
+
+@pytest.mark.parametrize("limit", [65_536, 3_000])
+async def test_the_longest_message(serve: Serve, limit: int) -> None:
+    settings = GatewaySettings(max_incoming_message_size=limit)
+    site = await serve(ACTORS, settings=None if limit == 65_536 else settings)
+    async with site.connect(A) as socket:
+        await socket.connection.send(message_of(site, limit))
+        assert set(await socket.next()) == {"ar"}
+        await socket.connection.send(message_of(site, limit + 1))
+        assert await socket.closed() == (1011, "message_too_long", [])
+    await still_serves(site)
+
+
+async def test_text_is_measured_in_characters(serve: Serve, wire: Wire) -> None:
+    site = await serve(ACTORS)
+    if wire.name == "cbor":
+        return
+    async with site.connect(A) as socket:
+        text = "é" * 60_000
+        frame = '{"b": {"ar": {"i": 1, "n": "echo", "a": ["' + text + '"]}}}'
+        await socket.connection.send(frame)
+        assert await socket.answer(1) == text
+
+
+async def test_a_message_of_many_megabytes(serve: Serve) -> None:
+    site = await serve(ACTORS)
+    async with site.connect(A) as socket:
+        huge = b"x" * (17 * 2**20)
+        with suppress(ConnectionClosed):
+            await socket.connection.send(huge if site.wire.name == "cbor" else huge.decode())
+        code, reason, _ = await socket.closed()
+        # Beyond 16 MiB the WebSocket library itself refuses the frame, unread.
+        assert code == 1009, reason
+    await still_serves(site)
+
+
+async def test_a_message_of_some_megabytes(serve: Serve) -> None:
+    site = await serve(ACTORS)
+    async with site.connect(A) as socket:
+        large = b"x" * (3 * 2**20)
+        with suppress(ConnectionClosed):
+            await socket.connection.send(large if site.wire.name == "cbor" else large.decode())
+        code, reason, _ = await socket.closed()
+        assert (code, reason) == (1011, "message_too_long")
+    await still_serves(site)
+
+
+async def test_too_many_actions_wait(serve: Serve) -> None:
+    """What waits behind the limit is bounded; the rest is told that it was not started."""
+    settings = GatewaySettings(max_in_flight=1, max_waiting_size=3)
+    site = await serve(ACTORS, settings=settings)
+    async with site.connect(A) as socket:
+        await socket.call(0, "wait_for", "first")
+        await gate("first").wait()
+        for number in range(1, 6):
+            await socket.call(number, "echo", 1)
+        refused = [await socket.next() for _ in range(4)]
+        gate("first may go on").set()
+        assert {item["e"]["c"] for item in refused} == {"overloaded"}
+        assert {item["e"]["oc"] for item in refused} == {"not_started"}
+        assert {(await socket.next())["ar"]["i"] for _ in range(2)} == {0, 1}
+
+
+async def test_answers_have_no_limit(serve: Serve) -> None:
+    site = await serve(ACTORS)
+    async with site.connect(A) as socket:
+        for number in range(80):
+            await socket.call(number, "say", "x" * 60_000)
+        for number in range(80):
+            assert await socket.answer(number) == number + 1
+    # 4.8 MB of state; one answer larger than any limit on what comes in.
+    answer = await site.call(A, "echo", "y" * 3_000_000)
+    assert answer.output == "y" * 3_000_000
