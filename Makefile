@@ -53,6 +53,7 @@ check: $(CHECK) ## Check format, style, types and the floors
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pyright
+	$(BIN)/python tests/typing/check_negative.py
 	$(BIN)/lint-imports
 
 .PHONY: format

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from rivet_ray.ids import Key, actor_id
 from rivet_ray.store import ActorRecord, Claim, Commit, CommitResult, Fence, NewActor, Store
 
-NO_OWNER = Fence(0, "")
-
 
 @dataclass(slots=True)
 class Stored:
@@ -22,7 +20,10 @@ class Stored:
 
     record: ActorRecord
     generation: int
-    fence: Fence = NO_OWNER
+    epoch: int = 0
+    """Of the last claim, of an actor before this one too."""
+    fence: Fence | None = None
+    """None until the first claim: nobody may commit before it."""
     sequence: int = 0
     parts: dict[str, bytes] = field(default_factory=dict[str, bytes])
     alarm: float | None = None
@@ -60,8 +61,8 @@ class MemoryStore:
             region=actor.region,
             created_at=actor.created_at,
         )
-        fence = previous.fence if previous else NO_OWNER
-        self._by_key[place] = self._living[record.id] = Stored(record, generation, fence)
+        epoch = previous.epoch if previous else 0
+        self._by_key[place] = self._living[record.id] = Stored(record, generation, epoch)
         bisect.insort(self._ids, record.id)
         return record, True
 
@@ -77,6 +78,8 @@ class MemoryStore:
         found: list[ActorRecord] = []
         start = 0 if after is None else bisect.bisect_right(self._ids, after)
         for identity in self._ids[start:]:
+            if len(found) >= limit:
+                break
             record = self._living[identity].record
             if (
                 record.namespace == namespace
@@ -84,15 +87,14 @@ class MemoryStore:
                 and record.key[: len(prefix)] == tuple(prefix)
             ):
                 found.append(record)
-                if len(found) == limit:
-                    break
         return found
 
     async def claim(self, actor_id: str, token: str) -> Claim | None:
         stored = self._living.get(actor_id)
         if stored is None:
             return None
-        stored.fence = Fence(stored.fence.epoch + 1, token)
+        stored.epoch += 1
+        stored.fence = Fence(stored.epoch, token)
         return Claim(
             record=stored.record,
             fence=stored.fence,

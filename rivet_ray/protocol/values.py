@@ -2,7 +2,7 @@
 
 Native: None, booleans, integers from -2**63 to 2**64-1, floats, strings, bytes,
 dates, lists, dicts, dataclasses, msgspec Structs, TypedDicts, enums, UUIDs,
-decimals and sets. pydantic models travel as `model_dump(mode="json")`.
+decimals and sets. pydantic models travel as their JSON-mode dump by alias.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def is_pydantic_model(kind: Any) -> bool:
 def encode_custom(value: Any) -> Any:
     """msgspec's `enc_hook`."""
     if is_pydantic_model(type(value)):
-        return value.model_dump(mode="json")
+        return value.model_dump(mode="json", by_alias=True, round_trip=True)
     raise TypeError(f"a value of type {type(value).__qualname__} cannot be saved or sent")
 
 
