@@ -160,6 +160,37 @@ class ActionCancelled(PublicError):
     code = "action_cancelled"
 
 
+class CallCycle(PublicError):
+    """The call waits for an exclusive action that, in the end, waits for this call."""
+
+    code = "call_cycle"
+    status = 409
+
+
+class IdempotencyKeyReused(PublicError):
+    """The idempotency key was used before with another action or other arguments."""
+
+    code = "idempotency_key_reused"
+    status = 409
+
+
+class Interrupted(PublicError):
+    """A crash interrupted the call of this idempotency key half-way (promise C4).
+
+    Part of its changes was saved. It is never run again; the outcome is unknown.
+    """
+
+    code = "interrupted"
+    status = 409
+
+
+class TooManyKeys(PublicError):
+    """The actor remembers as many idempotency keys as it may; nothing was started."""
+
+    code = "too_many_idempotency_keys"
+    status = 429
+
+
 class InvalidRequest(PublicError):
     """The request misses something or has it in the wrong form."""
 
@@ -250,6 +281,12 @@ class InvalidStateType(RivetError):
     """The state holds a value that cannot be saved; the message names its path."""
 
     code = "invalid_state_type"
+
+
+class ReadonlyViolated(RivetError):
+    """A readonly action changed the state; its changes were undone."""
+
+    code = "readonly_violated"
 
 
 class NoConnection(RivetError):

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from rivet_ray.gateway import GatewaySettings
 
+DEFAULT_STORE = "file://./.rivet"
+"""Where state is kept if nothing else is said: a directory of the current one."""
+
 RegistryT = TypeVar("RegistryT", bound="Registry")
 
 
@@ -54,14 +57,20 @@ class Registry(ActorRegistry):
 
     @classmethod
     def create_server(
-        cls, *, store: str = "memory://", settings: GatewaySettings | None = None
+        cls, *, store: str = DEFAULT_STORE, settings: GatewaySettings | None = None
     ) -> Server[Self]:
-        """A server to mount into an application of your own: see `Server`."""
+        """A server to mount into an application of your own: see `Server`.
+
+        `store` is a URL: `file://./.rivet`, the default, keeps state in that
+        directory; `memory://` keeps it as long as the process lives. It is
+        opened with the first use.
+        """
+        from rivet_ray.client.between import between_actors
         from rivet_ray.client.inline import InlineTransport
         from rivet_ray.gateway import create_app
         from rivet_ray.runtime import Standalone
 
-        backend = Standalone(cls.definitions(), store)
+        backend = Standalone(cls.definitions(), store, connect=between_actors)
         return Server(
             handler=create_app(backend, settings),
             client=cls(Client.over(InlineTransport(backend))),
@@ -73,7 +82,7 @@ class Registry(ActorRegistry):
         *,
         host: str = "127.0.0.1",
         port: int | None = None,
-        store: str = "memory://",
+        store: str = DEFAULT_STORE,
         settings: GatewaySettings | None = None,
     ) -> None:
         """Serve the actors until Ctrl-C; blocks.

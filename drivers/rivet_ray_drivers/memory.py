@@ -146,8 +146,12 @@ class MemoryStore:
         ]
         return sorted(due)[:limit]
 
-    async def next_alarm(self) -> float | None:
-        alarms = [stored.alarm for stored in self._living.values() if stored.alarm is not None]
+    async def next_alarm(self, after: float | None = None) -> float | None:
+        alarms = [
+            stored.alarm
+            for stored in self._living.values()
+            if stored.alarm is not None and (after is None or stored.alarm > after)
+        ]
         return min(alarms, default=None)
 
     async def close(self) -> None:

@@ -13,6 +13,7 @@ except ImportError as error:
     ) from error
 
 from rivet_ray.cli.dev import CommandError, serve_dev
+from rivet_ray.registry import DEFAULT_STORE
 
 application = typer.Typer(
     name="rivet-ray",
@@ -36,7 +37,7 @@ def dev(
     ],
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 chooses a free one.")] = 8080,
-    store: Annotated[str, typer.Option(metavar="URL", help="Where state is kept.")] = "memory://",
+    store: Annotated[str, typer.Option(metavar="URL", help="Where state is kept.")] = DEFAULT_STORE,
     reload: Annotated[bool, typer.Option(help="Start again when a source file changes.")] = False,
 ) -> None:
     """Serve actors in this process, for development.

@@ -13,7 +13,7 @@ from typing_extensions import TypeVar
 from rivet_ray.client.connection import ActorConnection
 from rivet_ray.client.handle import ActorHandle, TypedHandle
 from rivet_ray.client.interface import Interface
-from rivet_ray.client.transport import Transport
+from rivet_ray.client.transport import Options, Transport
 from rivet_ray.definition.remote import ActorAccessor, Connection, KeyLike
 from rivet_ray.errors import Outcome, RequestFailed
 from rivet_ray.ids import key_from
@@ -173,10 +173,11 @@ class Address:
         else:
             self.label = f"{query.name} {json.dumps(query.key, ensure_ascii=False)}"
 
-    async def invoke(self, action: str, arguments: bytes) -> bytes | None:
+    async def invoke(self, action: str, arguments: bytes, options: Options) -> bytes | None:
         client = self._client
+        timeout = client._timeout if options.timeout is None else options.timeout
         return await client._usable().call(
-            self._query, action, arguments, self._params, client._timeout
+            self._query, action, arguments, self._params, timeout, options.idempotency_key
         )
 
     async def resolve(self) -> str:

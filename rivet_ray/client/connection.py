@@ -13,7 +13,7 @@ from rivet_ray.client.handle import ActorHandle, TypedHandle
 from rivet_ray.client.interface import Interface, payload_decoder
 from rivet_ray.client.listeners import LIFECYCLE, Stream, log
 from rivet_ray.client.session import Session, Socket, again
-from rivet_ray.client.transport import ConnectionTransport
+from rivet_ray.client.transport import ConnectionTransport, Options
 from rivet_ray.definition.events import Event
 from rivet_ray.definition.remote import Connection, EventStream, Unsubscribe
 from rivet_ray.errors import ConnectionClosed, Outcome, RequestFailed, RivetError
@@ -94,11 +94,12 @@ class ActorConnection(Connection[Actor_T]):
 
     # --- Calls: the channel of `actor` ----------------------------------------
 
-    async def invoke(self, action: str, arguments: bytes) -> bytes | None:
+    async def invoke(self, action: str, arguments: bytes, options: Options) -> bytes | None:
         self._start()
         if self._end is not None:
             raise again(self._end, Outcome.NOT_STARTED)
-        return await self._session.call(action, arguments, self._timeout)
+        timeout = self._timeout if options.timeout is None else options.timeout
+        return await self._session.call(action, arguments, timeout, options.idempotency_key)
 
     async def resolve(self) -> str:
         await self._open()

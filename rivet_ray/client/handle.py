@@ -8,6 +8,7 @@ from typing import Any, NoReturn, Protocol, overload
 from typing_extensions import ParamSpec, TypeVar
 
 from rivet_ray.client.interface import Interface, Operation, decode_plain, operation_of
+from rivet_ray.client.transport import NO_OPTIONS, Options
 from rivet_ray.definition.actions import Action
 from rivet_ray.definition.remote import Connection
 from rivet_ray.protocol import values
@@ -24,7 +25,7 @@ class Channel(Protocol):
         """The actor, for people: `counter ["k"]`."""
         ...
 
-    async def invoke(self, action: str, arguments: bytes) -> bytes | None:
+    async def invoke(self, action: str, arguments: bytes, options: Options) -> bytes | None:
         """Run an action by its wire name."""
         ...
 
@@ -36,18 +37,20 @@ class Channel(Protocol):
 class RemoteAction:
     """One action of one actor: `handle.increment`."""
 
-    __slots__ = ("_channel", "_operation")
+    __slots__ = ("_channel", "_operation", "_options")
 
-    def __init__(self, channel: Channel, operation: Operation) -> None:
+    def __init__(self, channel: Channel, operation: Operation, options: Options) -> None:
         self._channel = channel
         self._operation = operation
+        self._options = options
 
     def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
         """The arguments are encoded now: what happens to them later does not matter."""
         return self._run(self._operation.encode(args, kwargs))
 
     async def _run(self, arguments: bytes) -> Any:
-        return self._operation.decode(await self._channel.invoke(self._operation.name, arguments))
+        name = self._operation.name
+        return self._operation.decode(await self._channel.invoke(name, arguments, self._options))
 
     @property
     def local(self) -> NoReturn:
@@ -62,22 +65,23 @@ class RemoteAction:
 
 def _call(
     channel: Channel,
+    options: Options,
     action: Action[Any, ..., Any, Any] | str,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Coroutine[Any, Any, Any]:
     if not isinstance(action, str):
-        return RemoteAction(channel, operation_of(action))(*args, **kwargs)
+        return RemoteAction(channel, operation_of(action), options)(*args, **kwargs)
     if kwargs:
         raise TypeError(
             f"{action!r}: arguments are positional on the wire; give them without "
             "names, or give the action by reference: handle.call(Counter.increment, …)"
         )
-    return _call_plain(channel, action, values.encode(args))
+    return _call_plain(channel, options, action, values.encode(args))
 
 
-async def _call_plain(channel: Channel, action: str, arguments: bytes) -> Any:
-    return decode_plain(await channel.invoke(action, arguments))
+async def _call_plain(channel: Channel, options: Options, action: str, arguments: bytes) -> Any:
+    return decode_plain(await channel.invoke(action, arguments, options))
 
 
 class ActorHandle:
@@ -88,10 +92,11 @@ class ActorHandle:
     await counter.call(Counter.increment, 5)   # typed
     """
 
-    __slots__ = ("_channel",)
+    __slots__ = ("_channel", "_options")
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, options: Options = NO_OPTIONS) -> None:
         self._channel = channel
+        self._options = options
 
     @overload
     def call(
@@ -105,7 +110,18 @@ class ActorHandle:
         By name the result is plain JSON-like values. Cancelling it gives up the
         answer, not necessarily the action.
         """
-        return _call(self._channel, action, args, kwargs)
+        return _call(self._channel, self._options, action, args, kwargs)
+
+    def with_options(
+        self, *, idempotency_key: str | None = None, timeout: float | None = None
+    ) -> ActorHandle:
+        """The same actor, with options for each call.
+
+        Calls with the same `idempotency_key` take effect at most once and all
+        get the first one's answer, over crashes too. `timeout` is how many
+        seconds a call waits.
+        """
+        return ActorHandle(self._channel, Options(idempotency_key, timeout))
 
     def connect(self, *, params: Any = None) -> Connection[ActorHandle]:
         """A connection, opened by `async with`, `await` or its first action.
@@ -128,12 +144,16 @@ class ActorHandle:
 class TypedHandle:
     """A handle to an actor of a known class, and typed as that class."""
 
-    __slots__ = ("__channel", "__interface")
+    __slots__ = ("__channel", "__interface", "__options")
     __channel: Channel
     __interface: Interface
+    __options: Options
 
-    def __init__(self, channel: Channel, interface: Interface) -> None:
+    def __init__(
+        self, channel: Channel, interface: Interface, options: Options = NO_OPTIONS
+    ) -> None:
         object.__setattr__(self, "_TypedHandle__channel", channel)
+        object.__setattr__(self, "_TypedHandle__options", options)
         object.__setattr__(self, "_TypedHandle__interface", interface)
 
     def connect(self, *, params: Any = None) -> Connection[Any]:
@@ -142,15 +162,21 @@ class TypedHandle:
     async def resolve(self) -> str:
         return await self.__channel.resolve()
 
+    def with_options(
+        self, *, idempotency_key: str | None = None, timeout: float | None = None
+    ) -> TypedHandle:
+        options = Options(idempotency_key, timeout)
+        return TypedHandle(self.__channel, self.__interface, options)
+
     def __getattr__(self, name: str) -> Any:
         # Also asked for the slots of a half-made copy, hence no use of them yet.
         if name.startswith(("__", "_TypedHandle__")):
             raise AttributeError(name)
         operation = self.__interface.operations.get(name)
         if operation is not None:
-            return RemoteAction(self.__channel, operation)
+            return RemoteAction(self.__channel, operation, self.__options)
         if name == "call":
-            return ActorHandle(self.__channel).call
+            return ActorHandle(self.__channel, self.__options).call
         raise AttributeError(self.__interface.why_not(name), name=name, obj=self)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
@@ -163,7 +189,7 @@ class TypedHandle:
         self.__setattr__(name, None)
 
     def __dir__(self) -> list[str]:
-        return sorted({*self.__interface.operations, "call", "connect", "resolve"})
+        return sorted({*self.__interface.operations, "call", "connect", "resolve", "with_options"})
 
     def __repr__(self) -> str:
         return f"<handle of {self.__channel.label}>"

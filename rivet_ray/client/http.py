@@ -18,6 +18,7 @@ from rivet_ray.protocol import values
 from rivet_ray.protocol.encodings import ENCODINGS, JSON, DecodeFault
 from rivet_ray.protocol.queries import ActorQuery, encode_query
 from rivet_ray.protocol.v0 import (
+    KEY_HEADER,
     OUTCOME_HEADER,
     connect_protocols,
     decode_action_response,
@@ -77,11 +78,17 @@ class HttpTransport:
             raise self._unreadable(str(fault)) from fault
 
     async def call(
-        self, query: ActorQuery, action: str, arguments: bytes, params: Any, timeout: float
+        self,
+        query: ActorQuery,
+        action: str,
+        arguments: bytes,
+        params: Any,
+        timeout: float,
+        key: str | None,
     ) -> bytes | None:
         body = encode_action_request(self._encoding, arguments)
         path = f"actors/actions/{quote(action, safe='')}"
-        answer = await self._post(path, body, query, params, timeout)
+        answer = await self._post(path, body, query, params, timeout, key)
         try:
             return decode_action_response(self._encoding, answer)
         except DecodeFault as fault:
@@ -104,9 +111,17 @@ class HttpTransport:
         await self._http.aclose()
 
     async def _post(
-        self, path: str, body: bytes, query: ActorQuery, params: Any, timeout: float
+        self,
+        path: str,
+        body: bytes,
+        query: ActorQuery,
+        params: Any,
+        timeout: float,
+        key: str | None = None,
     ) -> bytes:
         headers = {"X-RivetKit-Query": plain_json(encode_query(query))}
+        if key is not None:
+            headers[KEY_HEADER] = key
         if params is not None:
             headers["X-RivetKit-Conn-Params"] = plain_json(to_json(params))
         try:

@@ -7,7 +7,7 @@ server itself, for other actors, and for tests.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from functools import partial
 from typing import Any, Protocol
 
@@ -32,6 +32,7 @@ from rivet_ray.protocol.v0 import (
     ToServer,
 )
 from rivet_ray.runtime import Directory, HostClient
+from rivet_ray.store import ActorRecord
 
 UNREAD_LIMIT = 65_536
 
@@ -52,19 +53,45 @@ class InlineTransport:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
+    async def leaving(self) -> None:
+        """Called before anything leaves the caller."""
+
+    def chain(self) -> list[str]:
+        """The turns that wait for what is called now."""
+        return []
+
     async def resolve(self, query: ActorQuery, params: Any) -> str:
         await self._backend.start()
+        await self.leaving()
         return (await self._backend.directory.resolve(query)).id
 
     async def call(
-        self, query: ActorQuery, action: str, arguments: bytes, params: Any, timeout: float
+        self,
+        query: ActorQuery,
+        action: str,
+        arguments: bytes,
+        params: Any,
+        timeout: float,
+        key: str | None,
     ) -> bytes | None:
+        await self._backend.start()
+        calls, chain = self._backend.calls, self.chain()
+
+        def call(record: ActorRecord) -> Awaitable[bytes | None]:
+            return calls.call(
+                record.id,
+                action,
+                arguments,
+                caller=_caller(params),
+                key=key,
+                chain=chain,
+                timeout=timeout,
+            )
+
         try:
             async with asyncio.timeout(timeout):
-                actor = await self.resolve(query, params)
-                return await self._backend.calls.call(
-                    actor, action, arguments, caller=_caller(params), timeout=timeout
-                )
+                await self.leaving()
+                return await self._backend.directory.reach(query, call)
         except TimeoutError as error:
             late = f"{action} was not answered within {timeout:g} s."
             raise ActionTimedOut(late, outcome=Outcome.UNKNOWN) from error
@@ -106,9 +133,19 @@ class InlineConnection:
         if self._ended:
             raise ConnectionClosed("The connection has ended.", outcome=Outcome.NOT_STARTED)
         calls = self._backend.calls
+        chain = self._transport.chain()
+        await self._transport.leaving()
         if isinstance(message, ActionRequest):
             answer = partial(self._answer, message.id)
-            calls.start(self._actor, message.name, message.arguments, answer, connection=self._id)
+            calls.start(
+                self._actor,
+                message.name,
+                message.arguments,
+                answer,
+                connection=self._id,
+                key=message.key,
+                chain=chain,
+            )
         else:
             calls.subscribe(self._actor, self._id, message.event, message.subscribe)
 

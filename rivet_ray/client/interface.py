@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import types
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ForwardRef, cast
 
 import msgspec
 
 from rivet_ray.definition.actions import Action
-from rivet_ray.definition.actor import Actor
 from rivet_ray.definition.compiled import ActionDefinition, ActorDefinition
 from rivet_ray.definition.events import Event
 from rivet_ray.errors import Outcome, PublicError
@@ -76,8 +75,9 @@ class Interface:
         self.operations = {
             attribute: Operation(actor, action)
             for attribute, action in definition.attributes.items()
+            if not action.private
         }
-        """By Python name."""
+        """By Python name; private actions are not for callers."""
 
     def why_not(self, attribute: str) -> str:
         """Why a handle does not have an attribute that is no action."""
@@ -111,24 +111,17 @@ def operation_of(action: Action[Any, ..., Any, Any]) -> Operation:
 
 
 def _find(action: Action[Any, ..., Any, Any]) -> Operation:
-    for actor in _descendants(Actor):
-        definition: ActorDefinition | None = vars(actor).get("__definition__")
-        known = definition.attributes.get(action.attribute) if definition is not None else None
-        if known is not None and _action(known) is action:
-            return Operation(actor, known)
-    raise TypeError(f"{action!r} belongs to no actor class; give one like Counter.increment")
+    definition: ActorDefinition | None = getattr(action.owner, "__definition__", None)
+    known = definition.attributes.get(action.attribute) if definition is not None else None
+    if action.owner is None or known is None or _action(known) is not action:
+        raise TypeError(f"{action!r} belongs to no actor class; give one like Counter.increment")
+    return Operation(action.owner, known)
 
 
 def _action(definition: ActionDefinition) -> Action[Any, ..., Any, Any]:
     # Type checkers read the member through Action.__get__; the slot holds the Action.
     action: Action[Any, ..., Any, Any] = cast("Any", definition.action)
     return action
-
-
-def _descendants(actor: type[Any]) -> Iterator[type[Any]]:
-    for child in actor.__subclasses__():
-        yield child
-        yield from _descendants(child)
 
 
 def decode_plain(output: bytes | None) -> Any:

@@ -55,7 +55,9 @@ class Session:
         self._listeners_changed = False
         self._next_id = 0
 
-    async def call(self, action: str, arguments: bytes, timeout: float) -> bytes | None:
+    async def call(
+        self, action: str, arguments: bytes, timeout: float, key: str | None = None
+    ) -> bytes | None:
         """Queue a call and wait for its answer; forgotten when cancelled."""
         if len(self._unsent) >= MAX_UNSENT:
             raise Overloaded(
@@ -65,7 +67,7 @@ class Session:
         number = self._next_id
         self._next_id += 1
         answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
-        call = _Call(ActionRequest(number, action, arguments), answer)
+        call = _Call(ActionRequest(number, action, arguments, key), answer)
         self._calls[number] = self._unsent[number] = call
         self.news.set()
         try:

@@ -57,6 +57,17 @@ class ConnectionTransport(Protocol):
         ...
 
 
+class Options(NamedTuple):
+    """What `with_options` of a handle says about its calls."""
+
+    idempotency_key: str | None = None
+    timeout: float | None = None
+    """Seconds; None for the client's."""
+
+
+NO_OPTIONS = Options()
+
+
 class Transport(Protocol):
     """A way to the actors of one server.
 
@@ -70,9 +81,17 @@ class Transport(Protocol):
         ...
 
     async def call(
-        self, query: ActorQuery, action: str, arguments: bytes, params: Any, timeout: float
+        self,
+        query: ActorQuery,
+        action: str,
+        arguments: bytes,
+        params: Any,
+        timeout: float,
+        key: str | None,
     ) -> bytes | None:
         """Run an action; its output, or None where it returns nothing.
+
+        `key` is the call's idempotency key, if it has one.
 
         Waits at most `timeout` seconds. Cancelling it gives up the answer, not
         necessarily the action.

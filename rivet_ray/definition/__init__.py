@@ -1,7 +1,7 @@
 """How users describe actors: classes, actions, events, registries (floor 3)."""
 
 from rivet_ray.definition.actions import Action, BoundAction, action
-from rivet_ray.definition.actor import Actor, ActorContext, bind
+from rivet_ray.definition.actor import Actor, ActorContext, Log, bind
 from rivet_ray.definition.compiled import ActionDefinition, ActorDefinition
 from rivet_ray.definition.conn import Conn, Request
 from rivet_ray.definition.events import Event
@@ -14,6 +14,7 @@ from rivet_ray.definition.remote import (
     KeyLike,
     Unsubscribe,
 )
+from rivet_ray.definition.schedule import Schedule, Scheduled
 from rivet_ray.definition.state import StateCodec
 
 __all__ = [
@@ -31,7 +32,10 @@ __all__ = [
     "Event",
     "EventStream",
     "KeyLike",
+    "Log",
     "Request",
+    "Schedule",
+    "Scheduled",
     "StateCodec",
     "Unsubscribe",
     "Use",

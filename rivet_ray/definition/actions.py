@@ -72,7 +72,13 @@ class Action(Generic[ActorT, P, R, Local]):
         *,
         name: str | None = None,
         timeout: float | timedelta | None = None,
+        private: bool = False,
+        exclusive: bool = False,
+        readonly: bool = False,
     ) -> None:
+        self.private = private
+        self.exclusive = exclusive
+        self.readonly = readonly
         self.function: Callable[..., Any] = function
         self.attribute: str = function.__name__
         self.name: str = name if name is not None else function.__name__
@@ -128,7 +134,12 @@ def action(
 def action(function: Callable[Concatenate[ActorT, P], R], /) -> Action[ActorT, P, R, R]: ...
 @overload
 def action(
-    *, name: str | None = None, timeout: float | timedelta | None = None
+    *,
+    name: str | None = None,
+    timeout: float | timedelta | None = None,
+    private: bool = False,
+    exclusive: bool = False,
+    readonly: bool = False,
 ) -> ActionDecorator: ...
 def action(
     function: Callable[..., Any] | None = None,
@@ -136,17 +147,31 @@ def action(
     *,
     name: str | None = None,
     timeout: float | timedelta | None = None,
+    private: bool = False,
+    exclusive: bool = False,
+    readonly: bool = False,
 ) -> Any:
     """Make a method callable from outside.
 
     `name` is its name on the wire, the method's own by default. `timeout` is
-    its deadline in seconds, the host's (60 s) by default.
+    its deadline in seconds, the host's (60 s) by default. `private` keeps
+    callers out: only the actor's own schedule may call it. While an `exclusive`
+    action runs, no other action of the actor does: it is linearizable over its
+    awaits too. A `readonly` action must not change the state, and its answer
+    does not wait for anybody's write unless it may show one.
 
     Arguments are checked against the annotations before the method runs; they
     are positional on the wire.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
-        return Action[Any, ..., Any, Any](function, name=name, timeout=timeout)
+        return Action[Any, ..., Any, Any](
+            function,
+            name=name,
+            timeout=timeout,
+            private=private,
+            exclusive=exclusive,
+            readonly=readonly,
+        )
 
     return decorate if function is None else decorate(function)

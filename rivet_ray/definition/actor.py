@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Protocol, overload
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, Protocol, overload
 
 from typing_extensions import TypeVar, TypeVarTuple
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from rivet_ray.definition.compiled import ActorDefinition
     from rivet_ray.definition.remote import Connection
+    from rivet_ray.definition.schedule import Schedule
 
 State = TypeVar("State", default=None)
 ConnState = TypeVar("ConnState", default=None)
@@ -24,6 +27,7 @@ Params = TypeVar("Params", default=Any)
 Input = TypeVar("Input", default=Any)
 Auth = TypeVar("Auth", default=Any)
 Payload = TypeVarTuple("Payload")
+RegistryT = TypeVar("RegistryT")
 
 
 class ActorContext(Protocol):
@@ -43,7 +47,29 @@ class ActorContext(Protocol):
     def conns(self) -> list[Any]: ...
     def current_conn(self) -> Any: ...
     def broadcast(self, event: str, arguments: tuple[Any, ...]) -> None: ...
+    @property
+    def schedule(self) -> Schedule: ...
+    @property
+    def log(self) -> Log: ...
+    @property
+    def driver(self) -> object: ...
     async def save(self) -> None: ...
+    def client(self, registry: type[Any]) -> Any: ...
+    def sleep(self) -> None: ...
+    def destroy(self) -> None: ...
+    def keep_awake(self) -> AbstractContextManager[None]: ...
+    def wait_until(self, work: Awaitable[Any]) -> None: ...
+
+
+class Log(Protocol):
+    """Structured logging: a message, and what belongs to it by name."""
+
+    def critical(self, message: str, /, **fields: Any) -> None: ...
+    def error(self, message: str, /, **fields: Any) -> None: ...
+    def warn(self, message: str, /, **fields: Any) -> None: ...
+    def warning(self, message: str, /, **fields: Any) -> None: ...
+    def info(self, message: str, /, **fields: Any) -> None: ...
+    def debug(self, message: str, /, **fields: Any) -> None: ...
 
 
 class Actor(Generic[State, ConnState, Params, Input, Auth]):
@@ -69,6 +95,18 @@ class Actor(Generic[State, ConnState, Params, Input, Auth]):
 
     public: ClassVar[bool] = False
     """Whether callers from outside may use an actor type without `on_auth`."""
+
+    durability: ClassVar[Literal["strict", "relaxed"]] = "strict"
+    """`strict`: an answer leaves when what it reveals is saved. `relaxed`: it
+    leaves at once and a crash may lose up to `save_interval` of changes; only
+    schedules, destroy and calls with an idempotency key still wait."""
+
+    save_interval: ClassVar[float | timedelta] = 1.0
+    """Seconds within which a `relaxed` actor is saved."""
+
+    sleep_after: ClassVar[float | timedelta | None] = None
+    """Seconds of idleness (no connection, nothing running) after which the actor
+    leaves memory; the host's setting (30 s) by default, `math.inf` for never."""
 
     state: State
     """The actor's memory: saved at the end of each action that changes it."""
@@ -154,6 +192,61 @@ class Actor(Generic[State, ConnState, Params, Input, Auth]):
         """
         await self.__context.save()
 
+    # --- Time and others --------------------------------------------------
+
+    @property
+    def schedule(self) -> Schedule:
+        """Call this actor's own actions later, over restarts and crashes."""
+        return self.__context.schedule
+
+    def client(self, registry: type[RegistryT]) -> RegistryT:
+        """A client of the actors of a registry: `self.client(App).stock.get("k")`.
+
+        The same calls, connections and errors as from outside, without network
+        and without `on_auth`. A call leaves when what this actor has changed
+        before it is saved.
+        """
+        client: RegistryT = self.__context.client(registry)
+        return client
+
+    @property
+    def log(self) -> Log:
+        """A logger that names this actor and the current connection in every line.
+
+        `self.log.info("increment", count=456)` prints `level=INFO msg=increment
+        count=456 …`, or JSON where the environment's RIVET_LOG_FORMAT is `json`.
+        """
+        return self.__context.log
+
+    @property
+    def driver(self) -> object:
+        """The store's driver, for what only it can do."""
+        return self.__context.driver
+
+    def sleep(self) -> None:
+        """Leave memory as soon as nothing runs and nobody is connected."""
+        self.__context.sleep()
+
+    def destroy(self) -> None:
+        """End this actor for good: its state, its schedule, its connections.
+
+        Takes effect when the current stretch of code ends; other actions that
+        run are cancelled. The answer of the calling action leaves when the
+        actor is gone from the store. `get_or_create` on its key makes a new one.
+        """
+        self.__context.destroy()
+
+    def keep_awake(self) -> AbstractContextManager[None]:
+        """`with self.keep_awake():` the actor does not fall asleep by itself."""
+        return self.__context.keep_awake()
+
+    def wait_until(self, work: Awaitable[Any]) -> None:
+        """Run something in the background that must end before the actor leaves memory.
+
+        An error in it is logged.
+        """
+        self.__context.wait_until(work)
+
     # --- Hooks -----------------------------------------------------------
 
     @classmethod
@@ -179,6 +272,21 @@ class Actor(Generic[State, ConnState, Params, Input, Auth]):
 
     def on_start(self) -> Awaitable[None] | None:
         """Runs each time that the actor comes into memory, before any call."""
+        return None
+
+    def on_stop(self) -> Awaitable[None] | None:
+        """Runs before the actor leaves memory, unless its host is killed.
+
+        What it changes is saved, except before a destroy.
+        """
+        return None
+
+    def on_state_change(self, state: State) -> Awaitable[None] | None:
+        """Runs before a changed state is saved, once for all changes since the last save.
+
+        It may broadcast. What a plain method changes itself is saved along, and
+        does not call it again.
+        """
         return None
 
     def on_before_connect(self, request: Request | None, params: Params) -> Awaitable[None] | None:
@@ -214,6 +322,17 @@ class Actor(Generic[State, ConnState, Params, Input, Auth]):
     def connect(self, *, params: Any = None) -> Connection[Self]:
         """On a handle: open a connection, `async with handle.connect() as conn`."""
         self.__only_on_a_handle("connect")
+
+    def with_options(
+        self, *, idempotency_key: str | None = None, timeout: float | None = None
+    ) -> Self:
+        """On a handle: the same actor, with options for each call.
+
+        Calls with the same `idempotency_key` take effect at most once and all
+        get the first one's answer, over crashes too. `timeout` is how many
+        seconds a call waits.
+        """
+        self.__only_on_a_handle("with_options")
 
     async def resolve(self) -> str:
         """On a handle: the actor's id, after creating it where that is asked for."""

@@ -6,6 +6,7 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Generic, TypeVar, cast, get_args, get_origin
 
 import msgspec
@@ -23,6 +24,8 @@ HOOKS = (
     "create_state",
     "on_create",
     "on_start",
+    "on_stop",
+    "on_state_change",
     "on_before_connect",
     "create_conn_state",
     "on_connect",
@@ -32,6 +35,8 @@ HOOKS = (
 CONNECTION_HOOKS = frozenset(
     {"on_before_connect", "create_conn_state", "on_connect", "on_disconnect"}
 )
+SETTINGS = ("public", "durability", "save_interval", "sleep_after")
+"""Class attributes that say how the runtime treats the actors of a class."""
 PARAMETERS = ("State", "ConnState", "Params", "Input", "Auth")
 
 
@@ -46,6 +51,9 @@ class ActionDefinition:
     """The method itself; takes the actor first."""
     timeout: float | None
     """Seconds; None for the host's."""
+    private: bool
+    exclusive: bool
+    readonly: bool
     arguments: Arguments
     returns: Any
     """The annotated type of the result; Any without annotation."""
@@ -60,6 +68,12 @@ class ActorDefinition:
 
     actor: type[Any]
     public: bool
+    relaxed: bool
+    """Replies do not wait for their save."""
+    save_interval: float
+    """Seconds between saves of a relaxed actor."""
+    sleep_after: float | None
+    """Seconds of idleness before the actor leaves memory; None for the host's."""
     hooks: frozenset[str]
     """The names of the hooks that the class overrides."""
     actions: dict[str, ActionDefinition] = field(default_factory=dict[str, ActionDefinition])
@@ -132,8 +146,13 @@ class _Compiler:
         definition = ActorDefinition(
             actor=self.actor,
             public=bool(self.actor.public),
+            relaxed=self.actor.durability == "relaxed",
+            save_interval=self._seconds("save_interval") or 1.0,
+            sleep_after=self._seconds("sleep_after"),
             hooks=frozenset(hook for hook in HOOKS if self._overrides(hook)),
         )
+        if self.actor.durability not in ("strict", "relaxed"):
+            self.faults.append('durability must be "strict" or "relaxed"')
         if self._overrides("__init__"):
             self.faults.append("__init__ cannot be defined; set attributes in on_start")
         self._types(definition)
@@ -144,11 +163,19 @@ class _Compiler:
                 self._event(definition, name, cast("Event[Any]", value))
             elif name in HOOKS:
                 self._hook(name, value)
-            elif name in self.reserved and name != "public":
+            elif name in self.reserved and name not in SETTINGS:
                 self.faults.append(f"{name!r} is a name of Actor itself")
         if self.faults:
             raise DefinitionError(f"Actor {self.actor.__qualname__}", self.faults)
         return definition
+
+    def _seconds(self, setting: str) -> float | None:
+        value: Any = getattr(self.actor, setting)
+        seconds = value.total_seconds() if isinstance(value, timedelta) else value
+        if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):
+            self.faults.append(f"{setting} must be a number of seconds above 0, or a timedelta")
+            return None
+        return seconds
 
     def _overrides(self, name: str) -> bool:
         mine = inspect.getattr_static(self.actor, name)
@@ -190,6 +217,8 @@ class _Compiler:
             self.faults.append(f"{where}: two actions are called {action.name!r}")
         if action.timeout is not None and action.timeout <= 0:
             self.faults.append(f"{where}: a timeout must be above 0 seconds")
+        if action.exclusive and action.readonly:
+            self.faults.append(f"{where}: exclusive and readonly exclude each other")
         if inspect.isasyncgenfunction(action.function) or inspect.isgeneratorfunction(
             action.function
         ):
@@ -216,6 +245,9 @@ class _Compiler:
             name=action.name,
             function=action.function,
             timeout=action.timeout,
+            private=action.private,
+            exclusive=action.exclusive,
+            readonly=action.readonly,
             arguments=arguments,
             returns=returns,
             returns_nothing=returns is type(None),

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
+import typing_extensions
 from typing_extensions import is_typeddict
 
 from rivet_ray.errors import InvalidStateType
@@ -30,6 +31,8 @@ class StateCodec:
         self.kind = kind
         self._decoder = values.decoder(kind)
         self._fields = _fields_of(kind)
+        self._checks, self._other = _checks_of(kind)
+        self._whole = _check(kind)
 
     def split(self, state: Any) -> dict[str, bytes]:
         """The parts of a state. Raises InvalidStateType, naming the path."""
@@ -44,6 +47,39 @@ class StateCodec:
                 fields = {name: getattr(state, name) for name in model.model_fields}
             raise _fault(fields, error) from error
 
+    def verify(self, state: Any, changed: Mapping[str, bytes]) -> None:
+        """Make sure that what is about to be saved can be read back as it is.
+
+        Annotations are not enforced when a field is set: without this a float in
+        an integer's place, or a set in untyped data, would be saved and then be
+        refused, or be something else, when the actor is loaded. Raises
+        InvalidStateType.
+        """
+        if values.is_pydantic_model(self.kind):
+            self._verify_model(state)
+            return
+        fields = self._fields(state)
+        for name, data in changed.items():
+            check = self._whole if name == WHOLE else self._checks.get(name, self._other)
+            decoder, same = check
+            try:
+                read = None if decoder is None else decoder.decode(data)
+            except (msgspec.ValidationError, ValueError, TypeError) as error:
+                raise InvalidStateType(f"{_path(name)} cannot be saved: {error}") from error
+            if name not in fields:
+                continue
+            if same and read != fields.get(name):
+                raise InvalidStateType(
+                    f"{_path(name)} cannot be saved: it would come back as something else; "
+                    "untyped data holds JSON-like values only (no sets, tuples or objects)"
+                )
+
+    def _verify_model(self, model: Any) -> None:
+        try:
+            self.kind.model_validate(_model_fields(model))
+        except ValueError as error:
+            raise InvalidStateType(f"The state cannot be saved: {error}") from error
+
     def join(self, parts: Mapping[str, bytes]) -> Any:
         """The state of these parts; fields without one take their defaults.
 
@@ -56,6 +92,17 @@ class StateCodec:
             packed.append(values.encode(name))
             packed.append(value)
         return self._decoder.decode(b"".join(packed))
+
+    def encode(self, state: Any) -> bytes:
+        """A state as one value. Raises InvalidStateType, naming the path."""
+        try:
+            return values.encode(state)
+        except (TypeError, OverflowError, RecursionError, ValueError) as error:
+            raise _fault({WHOLE: state}, error) from error
+
+    def decode(self, data: bytes) -> Any:
+        """The state of `encode`. Raises msgspec.ValidationError."""
+        return self._decoder.decode(data)
 
     def default(self) -> Any:
         """A new state made without arguments. Raises TypeError where none can be."""
@@ -96,6 +143,58 @@ def _model_fields(state: Any) -> Mapping[str, Any]:
     # By alias, since that is how the model reads itself: it would take a part under
     # the field's own name for an unknown one, and the default for the field.
     return cast("Mapping[str, Any]", state.model_dump(mode="json", by_alias=True, round_trip=True))
+
+
+Check = tuple[msgspec.msgpack.Decoder[Any] | None, bool]
+
+
+NO_CHECK: Check = (None, False)
+
+
+def _checks_of(kind: Any) -> tuple[dict[str, Check], Check]:
+    """How to read each field, and every other part.
+
+    Each with whether it must read equal to what was saved: where it has no type.
+    """
+    origin: Any = getattr(kind, "__origin__", kind)
+    if origin is dict:
+        arguments = _parts(kind)
+        return {}, _check(arguments[1] if len(arguments) == 2 else Any)
+    if kind is Any:
+        return {}, _check(Any)
+    if not isinstance(origin, type) or values.is_pydantic_model(origin):
+        return {}, NO_CHECK
+    try:
+        hints = typing_extensions.get_type_hints(origin, include_extras=not is_typeddict(origin))
+    except NameError:
+        return {}, NO_CHECK
+    names = _wire_names(origin, hints)
+    return {names[name]: _check(hint) for name, hint in hints.items() if name in names}, NO_CHECK
+
+
+def _wire_names(origin: type[Any], hints: Mapping[str, Any]) -> dict[str, str]:
+    if issubclass(origin, msgspec.Struct):
+        fields, wires = origin.__struct_fields__, origin.__struct_encode_fields__
+        return dict(zip(fields, wires, strict=True))
+    return {name: name for name in hints}
+
+
+def _check(hint: Any) -> Check:
+    if isinstance(hint, TypeVar) or any(isinstance(item, TypeVar) for item in _parts(hint)):
+        return NO_CHECK
+    try:
+        return (values.decoder(hint), Any in (hint, *_parts(hint)) or hint in (dict, list, object))
+    except TypeError:
+        return NO_CHECK
+
+
+def _parts(hint: Any) -> tuple[Any, ...]:
+    found: tuple[Any, ...] = getattr(hint, "__args__", ())
+    return found
+
+
+def _path(name: str) -> str:
+    return f"state.{name}" if name != WHOLE else "state"
 
 
 def _dict_fields(state: Any) -> Mapping[str, Any]:

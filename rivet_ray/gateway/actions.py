@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable
 
 from starlette.types import Receive, Scope, Send
 
@@ -18,6 +19,7 @@ from rivet_ray.gateway.negotiate import (
     encoding_of,
     fallback_encoding,
     headers_of,
+    key_of,
     params_of,
     query_of,
     read_body,
@@ -29,6 +31,7 @@ from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.protocol import v0
 from rivet_ray.protocol.encodings import EncodeFault
 from rivet_ray.protocol.queries import Intent
+from rivet_ray.store import ActorRecord
 
 ACTION = frozenset[Intent]({"action"})
 NOTHING = frozenset[Intent]()
@@ -84,10 +87,15 @@ class CallAction(Endpoint):
         params = params_of(headers.get(PARAMS), self.settings.max_params_size)
         body = await read_body(receive, headers, self.settings.max_body_size)
         arguments = v0.decode_action_request(encoding, body)
-        request = request_info(scope)
-        record, caller = await self.admission.admit(query, ACTION, params, request)
+        key = key_of(headers)
+        caller = await self.admission.admit(query, ACTION, params, request_info(scope))
         action: str = scope["path_params"]["action"]
-        output = await self.backend.calls.call(record.id, action, arguments, caller=caller)
+        calls = self.backend.calls
+
+        def call(record: ActorRecord) -> Awaitable[bytes | None]:
+            return calls.call(record.id, action, arguments, caller=caller, key=key)
+
+        output = await self.backend.directory.reach(query, call)
         try:
             answer = v0.encode_action_response(encoding, output)
         except EncodeFault as error:
@@ -105,6 +113,7 @@ class Resolve(Endpoint):
         encoding = encoding_of(headers, InvalidEncoding)
         query = query_of(headers)
         params = params_of(headers.get(PARAMS), self.settings.max_params_size)
-        record, _ = await self.admission.admit(query, NOTHING, params, request_info(scope))
+        await self.admission.admit(query, NOTHING, params, request_info(scope))
+        record = await self.backend.directory.resolve(query)
         content_type = encoding.content_type.encode() if encoding.binary else TEXT
         await respond(send, 200, v0.encode_resolved(encoding, record.id), content_type)

@@ -14,7 +14,6 @@ from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.protocol import values
 from rivet_ray.protocol.port import Caller, RequestInfo
 from rivet_ray.protocol.queries import ActorQuery, Intent
-from rivet_ray.store import ActorRecord
 
 log = logging.getLogger("rivet_ray.gateway")
 
@@ -32,10 +31,10 @@ class Admission:
         intents: frozenset[Intent],
         params: bytes | None,
         request: RequestInfo,
-    ) -> tuple[ActorRecord, Caller]:
-        """The actor, found or created, and who calls it.
+    ) -> Caller:
+        """Who calls, once `on_auth` has let them in.
 
-        Raises what `on_auth` raises, before the actor is looked up or created.
+        Raises what `on_auth` raises; the actor is neither looked up nor created.
         """
         backend = self._backend
         if not backend.started:
@@ -43,7 +42,7 @@ class Admission:
         directory = backend.directory
         definition = directory.definition(await directory.name_of(query))
         auth = await self._authorize(definition, query.intents | intents, params, request)
-        return await directory.resolve(query), Caller(params, auth, request)
+        return Caller(params, auth, request)
 
     async def _authorize(
         self,

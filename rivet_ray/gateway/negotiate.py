@@ -22,6 +22,8 @@ from rivet_ray.protocol.queries import ActorQuery, decode_query
 QUERY = b"x-rivetkit-query"
 ENCODING = b"x-rivetkit-encoding"
 PARAMS = b"x-rivetkit-conn-params"
+KEY = v0.KEY_HEADER.lower().encode()
+MAX_KEY = 255
 
 _INTERNAL = frozenset(name.lower().encode() for name in v0.INTERNAL_HEADERS)
 
@@ -101,6 +103,16 @@ def params_of(text: str | bytes | None, limit: int) -> bytes | None:
         return values.encode(msgspec.json.decode(text))
     except (msgspec.DecodeError, UnicodeError, RecursionError, OverflowError) as error:
         raise InvalidParams(f"The connection parameters are not JSON: {error}") from error
+
+
+def key_of(headers: dict[bytes, bytes]) -> str | None:
+    """The idempotency key of a call, if it has one."""
+    key = headers.get(KEY)
+    if key is None:
+        return None
+    if not 0 < len(key) <= MAX_KEY:
+        raise InvalidRequest(f"An idempotency key has 1 to {MAX_KEY} characters.")
+    return key.decode("latin-1")
 
 
 def request_info(scope: Scope) -> RequestInfo:

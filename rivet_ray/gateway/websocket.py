@@ -78,7 +78,9 @@ class ConnectWebSocket:
             query = decode_query(asked.query)
             params = params_of(asked.params, self._settings.max_params_size)
             request = request_info(scope)
-            record, caller = await self._admission.admit(query, CONNECT, params, request)
+            caller = await self._admission.admit(query, CONNECT, params, request)
+            # The actor is created before the client is answered.
+            record = await self._backend.directory.resolve(query)
         except Exception as error:
             await _refuse(send, error, encoding)
             return
@@ -213,6 +215,7 @@ class Socket:
             asked.arguments,
             partial(self._answer, asked.id),
             connection=self._id,
+            key=asked.key,
         )
 
     def _answer(self, action_id: int, answer: Reply | Failed) -> None:

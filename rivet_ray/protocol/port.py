@@ -74,6 +74,10 @@ class Call(Message, frozen=True, tag="call"):
     """The attached connection that calls; None for a call on its own."""
     caller: Caller | None = None
     """Who calls, where `connection` is None."""
+    key: str | None = None
+    """An idempotency key."""
+    chain: list[str] = []
+    """The turns that wait for this call, the outermost first."""
     timeout: float | None = None
     """Seconds that the caller will wait from now on; None leaves it to the host."""
 
@@ -151,6 +155,8 @@ class Deliver(Message, frozen=True, tag="deliver"):
     arguments: bytes
     """A msgpack array."""
     connection: str | None = None
+    sequence: int = 0
+    """Counts the actor's events; grows by at least one from each to the next."""
 
 
 class Close(Message, frozen=True, tag="close"):

@@ -34,6 +34,8 @@ ALLOWED_PUBLIC_HEADERS = ("Content-Type", "User-Agent", *PUBLIC_HEADERS)
 INTERNAL_HEADERS = ("X-RivetKit-Auth-Data", "X-RivetKit-Expose-Internal-Error")
 """Never believed of a client: a server strips them from public requests."""
 
+KEY_HEADER = "Idempotency-Key"
+"""A request header of ours: at most one effect for all calls that carry the same."""
 OUTCOME_HEADER = "X-RivetKit-Outcome"
 """Ours: an `errors.Outcome` value on an HTTP error, so its body stays the original's."""
 
@@ -55,6 +57,8 @@ class ActionRequest(msgspec.Struct, frozen=True, gc=False):
     id: int
     name: str
     arguments: bytes
+    key: str | None = None
+    """An idempotency key; an extra member of ours, which the original ignores."""
 
 
 class SubscriptionRequest(
@@ -128,10 +132,11 @@ class _Resolved(_Wire, rename={"actor_id": "i"}):
     actor_id: str
 
 
-class _Action(_Wire, rename={"id": "i", "name": "n", "arguments": "a"}):
+class _Action(_Wire, rename={"id": "i", "name": "n", "arguments": "a", "key": "k"}):
     id: _ActionId
     name: str
     arguments: list[Any]
+    key: Annotated[str, msgspec.Meta(min_length=1, max_length=255)] | None = None
 
 
 class _ToServerBody(_Wire, rename={"action": "ar", "subscription": "sr"}):
@@ -216,7 +221,8 @@ def decode_to_server(encoding: Encoding, frame: bytes | str) -> ToServer:
         body = encoding.decode_as(frame, _to_server).body
         action, subscription = body.action, body.subscription
         if action is not None and subscription is None:
-            return ActionRequest(action.id, action.name, _pack_arguments(action.arguments))
+            arguments = _pack_arguments(action.arguments)
+            return ActionRequest(action.id, action.name, arguments, action.key)
     except DecodeFault as error:
         raise MalformedMessage(f"The message cannot be read: {error}") from error
     if subscription is None or action is not None:

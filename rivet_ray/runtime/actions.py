@@ -15,16 +15,19 @@ from rivet_ray.errors import (
     ActionTimedOut,
     ActorStopped,
     ConnectionNotFound,
+    InvalidStateType,
     Outcome,
     RivetError,
 )
 from rivet_ray.protocol import values
 from rivet_ray.protocol.port import Call, Caller, Failed, Reply
 from rivet_ray.runtime.failures import failure_of
+from rivet_ray.runtime.keys import readdressed
 from rivet_ray.runtime.lifecycle import State
 from rivet_ray.runtime.turn import Turn, current_turn, settled
 
 if TYPE_CHECKING:
+    from rivet_ray.runtime.connection import Connection
     from rivet_ray.runtime.instance import Instance
     from rivet_ray.runtime.session import Session
 
@@ -39,60 +42,83 @@ class Actions:
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
 
+    # --- Beginning ----------------------------------------------------------
+
     def begin(self, session: Session, call: Call) -> None:
         """Start the turn of a call; a plain method has run when this returns."""
         instance = self._instance
         action = instance.definition.actions.get(call.action)
-        connection = None
+        turn = Turn(instance, session, call)
         try:
-            if action is None:
+            if action is None or action.private:
                 raise ActionNotFound(f"{instance.record.name} has no action {call.action!r}.")
             arguments = action.arguments.decode(call.arguments)
             if call.connection is not None:
-                connection = instance.connections.get(call.connection)
-                if connection is None:
-                    raise ConnectionNotFound("The connection is not open.")
+                turn.connection = self._connection(call.connection)
+            if call.key is not None and self._answered_before(turn, call):
+                return
         except RivetError as error:
-            self._fail(Turn(instance, session, call), error, Outcome.NOT_STARTED)
+            self._fail(turn, error, error.outcome or Outcome.NOT_STARTED)
             return
-        turn = Turn(instance, session, call, connection)
-        hooks = instance.definition.hooks
-        opens = connection is None and instance.definition.hooks_on_connections
-        if action.is_async or opens or "on_before_action_response" in hooks:
-            task = instance.own(self._run(turn, action, arguments, opens))
-            session.track(call.call, task)
-        else:
+        if self._runs_at_once(turn, action):
             self._run_now(session, turn, action, arguments)
+        else:
+            session.track(call.call, instance.own(self._run(turn, action, arguments)))
+
+    def _connection(self, identity: str) -> Connection:
+        connection = self._instance.connections.get(identity)
+        if connection is None:
+            raise ConnectionNotFound("The connection is not open.")
+        return connection
+
+    def _answered_before(self, turn: Turn, call: Call) -> bool:
+        """Whether a call with an idempotency key needs no run of its own."""
+        instance = self._instance
+        caller = turn.connection.caller if turn.connection is not None else call.caller
+        answer = instance.keys.begin(turn, call, caller or Caller(), instance.clock.now())
+        if answer is not None:
+            self._release(turn, readdressed(answer, call.call))
+        return answer is not None or turn.joined
+
+    def _runs_at_once(self, turn: Turn, action: ActionDefinition) -> bool:
+        definition = self._instance.definition
+        return not (
+            action.is_async
+            or action.exclusive
+            or self._instance.turnstile.closed
+            or (turn.connection is None and definition.hooks_on_connections)
+            or "on_before_action_response" in definition.hooks
+        )
+
+    # --- A plain method: no task, no timer -----------------------------------
 
     def _run_now(
         self, session: Session, turn: Turn, action: ActionDefinition, arguments: tuple[Any, ...]
     ) -> None:
+        instance = self._instance
+        before = instance.readonly_begins() if action.readonly else None
         token = current_turn.set(turn)
         try:
-            output = action.function(self._instance.actor, *arguments)
+            output = action.function(instance.actor, *arguments)
+            if inspect.isawaitable(output):
+                work = self._within_deadline(turn, action, lambda: output, arguments)
+                session.track(turn.number, instance.own(work))
+                return
+            if before is not None:
+                instance.readonly_ends(before)
+            else:
+                instance.check_state()
         except Exception as error:
             self._fail(turn, error, Outcome.TOOK_EFFECT)
         else:
-            if inspect.isawaitable(output):
-                task = self._instance.own(self._within_deadline(turn, action, lambda: output, ()))
-                session.track(turn.number, task)
-            else:
-                self._answer(turn, action, output)
+            self._answer(turn, action, output, at_once=before is not None and before.clean)
         finally:
             current_turn.reset(token)
 
-    async def _run(
-        self, turn: Turn, action: ActionDefinition, arguments: tuple[Any, ...], opens: bool
-    ) -> None:
+    # --- Everything else: a task with a deadline -----------------------------
+
+    async def _run(self, turn: Turn, action: ActionDefinition, arguments: tuple[Any, ...]) -> None:
         instance = self._instance
-        if opens:
-            assert turn.call is not None
-            try:
-                caller = turn.call.caller or Caller()
-                turn.connection = await instance.connections.open_plain(caller)
-            except Exception as error:
-                self._fail(turn, error, Outcome.NOT_STARTED)
-                return
 
         def function() -> Any:
             return action.function(instance.actor, *arguments)
@@ -107,55 +133,109 @@ class Actions:
         arguments: tuple[Any, ...],
     ) -> None:
         instance = self._instance
-        assert turn.call is not None
         limit = action.timeout or instance.action_timeout
-        if turn.call.timeout is not None:
+        if turn.call is not None and turn.call.timeout is not None:
             limit = min(limit, turn.call.timeout)
         task = asyncio.current_task()
         assert task is not None
+        reached = Outcome.NOT_STARTED
 
         def expire() -> None:
             # C9: the caller is answered now, even if the code ignores its cancellation.
             late = ActionTimedOut(f"{action.name} took longer than {limit:g} s.")
-            self._fail(turn, late, Outcome.TOOK_EFFECT)
+            self._fail(turn, late, reached)
             task.cancel()
 
         timer = instance.clock.call_later(limit, expire)
         current_turn.set(turn)
         try:
-            output = await settled(function())
-            if "on_before_action_response" in instance.definition.hooks:
-                output = await self._before_response(action, arguments, output)
+            await self._enter(turn, action)
+            reached = Outcome.TOOK_EFFECT
+            output = await self._body(turn, action, function, arguments)
         except asyncio.CancelledError:
             reason = (
                 ActionCancelled("The action was cancelled.")
                 if instance.state is State.RUNNING
                 else ActorStopped("The actor stopped while the action ran.")
             )
-            self._fail(turn, reason, Outcome.TOOK_EFFECT)
+            self._fail(turn, reason, reached)
             raise
         except Exception as error:
-            self._fail(turn, error, Outcome.TOOK_EFFECT)
+            self._fail(turn, error, reached)
         else:
             self._answer(turn, action, output)
         finally:
             timer.cancel()
+            instance.turnstile.leave(turn)
             # What ran after the caller was answered may have changed the state too.
             instance.touch()
 
-    async def _before_response(
-        self, action: ActionDefinition, arguments: tuple[Any, ...], output: Any
+    async def _enter(self, turn: Turn, action: ActionDefinition) -> None:
+        """The turn's place among the others, and the hooks of a call on its own."""
+        instance = self._instance
+        await instance.turnstile.enter(turn, exclusive=action.exclusive, chain=turn.chain)
+        if (
+            turn.call is not None
+            and turn.connection is None
+            and instance.definition.hooks_on_connections
+        ):
+            caller = turn.call.caller or Caller()
+            turn.connection = await instance.connections.open_plain(caller)
+
+    async def _body(
+        self,
+        turn: Turn,
+        action: ActionDefinition,
+        function: Callable[[], Awaitable[Any] | Any],
+        arguments: tuple[Any, ...],
     ) -> Any:
-        hook = self._instance.actor.on_before_action_response
+        instance = self._instance
+        before = instance.readonly_begins() if action.readonly else None
+        output = await settled(function())
+        if before is not None:
+            instance.readonly_ends(before)
+        if "on_before_action_response" in instance.definition.hooks and turn.call is not None:
+            hook = instance.actor.on_before_action_response
+            try:
+                output = await settled(hook(action.name, arguments, output))
+            except Exception:
+                log.exception("%r: on_before_action_response failed; ignored", instance)
+        return output
+
+    async def run_scheduled(
+        self, turn: Turn, action: ActionDefinition, arguments: bytes
+    ) -> BaseException | None:
+        """Run an action for the schedule; what it failed with, already logged."""
+        instance = self._instance
+        failed: list[BaseException] = []
+
+        async def body() -> Any:
+            try:
+                decoded = action.arguments.decode(arguments)
+                return await settled(action.function(instance.actor, *decoded))
+            except BaseException as error:
+                failed.append(error)
+                raise
+
+        limit = action.timeout or instance.action_timeout
         try:
-            return await settled(hook(action.name, arguments, output))
-        except Exception:
-            log.exception("%r: on_before_action_response failed; ignored", self._instance)
-            return output
+            await self._within_deadline(turn, action, body, ())
+        except asyncio.CancelledError:
+            if instance.state is not State.RUNNING:
+                raise
+            failed = [ActionTimedOut(f"{action.name} took longer than {limit:g} s.")]
+        if not failed:
+            return None
+        log.error("%r: scheduled %s failed", instance, action.name, exc_info=failed[0])
+        return failed[0]
 
-    # --- Answers, one for each call ---------------------------------------
+    # --- Answers, one for each call ------------------------------------------
 
-    def _answer(self, turn: Turn, action: ActionDefinition, output: Any) -> None:
+    def _answer(
+        self, turn: Turn, action: ActionDefinition, output: Any, *, at_once: bool = False
+    ) -> None:
+        if turn.call is None:
+            return
         try:
             nothing = output is None and action.returns_nothing
             encoded = None if nothing else values.encode(output)
@@ -163,14 +243,14 @@ class Actions:
             fault = TypeError(f"the result of {action.name} cannot be sent: {error}")
             self._fail(turn, fault, Outcome.TOOK_EFFECT)
             return
-        self._release(turn, Reply(turn.number, encoded))
+        self._release(turn, Reply(turn.number, encoded), at_once=at_once)
 
     def _fail(self, turn: Turn, error: BaseException, outcome: Outcome) -> None:
-        if not turn.answered:
-            where = f"{self._instance!r} {turn.call.action if turn.call else ''}"
+        if turn.call is not None and not turn.answered:
+            where = f"{self._instance!r} {turn.call.action}"
             self._release(turn, Failed(turn.number, failure_of(error, outcome, where)))
 
-    def _release(self, turn: Turn, message: Reply | Failed) -> None:
+    def _release(self, turn: Turn, message: Reply | Failed, *, at_once: bool = False) -> None:
         if turn.answered:
             return
         turn.answered = True
@@ -179,12 +259,21 @@ class Actions:
         session.untrack(message.call)
         if turn.connection is not None and turn.connection.session is None:
             instance.connections.close_plain(turn.connection)
+        if turn.key_part is not None:
+            for other in instance.keys.finish(turn, message):
+                self._release(other, readdressed(message, other.number))
+        if at_once and instance.checkpoint.gate.empty:
+            session.deliver(message)
+            return
 
         def release(error: RivetError | None) -> None:
             if error is None:
                 session.deliver(message)
             else:
-                unknown = failure_of(error, Outcome.UNKNOWN, repr(instance))
-                session.deliver(Failed(message.call, unknown))
+                outcome = (
+                    Outcome.TOOK_EFFECT if isinstance(error, InvalidStateType) else Outcome.UNKNOWN
+                )
+                failure = failure_of(error, outcome, repr(instance))
+                session.deliver(Failed(message.call, failure))
 
-        instance.hold(release)
+        instance.hold(release, strict=turn.key_part is not None)

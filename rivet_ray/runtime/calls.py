@@ -74,12 +74,16 @@ class HostClient:
         *,
         connection: str | None = None,
         caller: Caller | None = None,
+        key: str | None = None,
+        chain: list[str] | None = None,
         timeout: float | None = None,
     ) -> int:
         """Send a call; `answer` is called once, perhaps before this returns."""
         self._number = number = self._number + 1
         self._answers[number] = answer
-        self._session.send(Call(number, actor, action, arguments, connection, caller, timeout))
+        self._session.send(
+            Call(number, actor, action, arguments, connection, caller, key, chain or [], timeout)
+        )
         return number
 
     async def call(
@@ -89,6 +93,8 @@ class HostClient:
         arguments: bytes,
         *,
         caller: Caller | None = None,
+        key: str | None = None,
+        chain: list[str] | None = None,
         timeout: float | None = None,
     ) -> bytes | None:
         """The output of an action. Raises its error, rebuilt as the right class.
@@ -101,7 +107,9 @@ class HostClient:
             if not future.done():
                 future.set_result(message)
 
-        number = self.start(actor, action, arguments, answer, caller=caller, timeout=timeout)
+        number = self.start(
+            actor, action, arguments, answer, caller=caller, key=key, chain=chain, timeout=timeout
+        )
         try:
             message = await future
         except asyncio.CancelledError:

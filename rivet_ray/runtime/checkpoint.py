@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from rivet_ray.clock import Clock
@@ -38,6 +38,7 @@ from rivet_ray.errors import (
 )
 from rivet_ray.runtime.deadline import sleep
 from rivet_ray.runtime.gate import Gate
+from rivet_ray.runtime.ledger import Ledger
 from rivet_ray.store import Claim, Commit, CommitResult, Store
 
 log = logging.getLogger("rivet_ray.runtime")
@@ -46,35 +47,84 @@ FIRST_RETRY = 0.05
 GIVE_UP_AFTER = 10.0
 
 
+class Source(Protocol):
+    """Where a checkpoint finds what is to be saved: the instance."""
+
+    @property
+    def ledger(self) -> Ledger: ...
+    @property
+    def destroying(self) -> bool: ...
+    def split(self) -> dict[str, bytes]:
+        """The state's parts as they are now. Raises InvalidStateType."""
+        ...
+
+    def state_changed(self, parts: dict[str, bytes]) -> dict[str, bytes]:
+        """The state differs from what is saved; the parts to save instead, if any."""
+        ...
+
+    def before_comparison(self) -> None:
+        """The moment to say in the ledger what has changed beside the state."""
+        ...
+
+    def before_commit(self) -> None:
+        """A commit will be made: the last moment to add to the ledger."""
+        ...
+
+    def inspect(self, changed: Mapping[str, bytes]) -> None:
+        """These parts of the state are about to be written. Raises InvalidStateType."""
+        ...
+
+    def next_alarm(self) -> float | None: ...
+
+
 class Checkpoint:
     """What the store has of one actor, and what it is to get next."""
 
-    __slots__ = ("_claim", "_in_flight", "_saved", "_sequence", "_split", "gate")
+    __slots__ = ("_claim", "_in_flight", "_saved", "_sequence", "_source", "gate")
 
-    def __init__(self, claim: Claim, split: Callable[[], dict[str, bytes]]) -> None:
-        """`split` gives the parts of the current state, each encoded."""
+    def __init__(self, claim: Claim, saved: dict[str, bytes], source: Source) -> None:
+        """`saved` are the parts of the state as the store has them."""
         self._claim = claim
-        self._split = split
-        self._saved: dict[str, bytes] = dict(claim.parts)
+        self._source = source
+        self._saved = saved
         self._sequence = claim.sequence
         self._in_flight = False
         self.gate = Gate()
+
+    @property
+    def epoch(self) -> int:
+        return self._claim.fence.epoch
 
     @property
     def in_flight(self) -> bool:
         """Whether a write is under way."""
         return self._in_flight
 
+    @property
+    def saved(self) -> dict[str, bytes]:
+        """The state's parts as they were last collected. Not to be changed."""
+        return self._saved
+
     def collect(self) -> Commit | None:
         """The commit that makes the current state durable, or None if it is.
 
         Raises InvalidStateType when the state holds what cannot be saved.
         """
-        parts = self._split()
+        source = self._source
+        if source.destroying:
+            return self._destroy()
+        source.before_comparison()
+        parts = source.split()
+        if parts != self._saved:
+            parts = source.state_changed(parts)
         saved = self._saved
-        put = {name: value for name, value in parts.items() if saved.get(name) != value}
-        if not put and len(parts) == len(saved):
+        changed = {name: value for name, value in parts.items() if saved.get(name) != value}
+        deleted = saved.keys() - parts.keys()
+        if not changed and not deleted and not source.ledger:
             return None
+        source.inspect(changed)
+        source.before_commit()
+        put, removed = source.ledger.take()
         self._saved = parts
         self._sequence += 1
         self._in_flight = True
@@ -83,15 +133,23 @@ class Checkpoint:
             actor_id=self._claim.record.id,
             fence=self._claim.fence,
             sequence=self._sequence,
-            put=put,
-            delete=frozenset(saved.keys() - parts.keys()),
-            alarm=self._claim.alarm,
+            put=changed | put,
+            delete=frozenset(deleted | removed),
+            alarm=source.next_alarm(),
         )
 
+    def _destroy(self) -> Commit:
+        self._sequence += 1
+        self._in_flight = True
+        self.gate.cover()
+        return Commit(self._claim.record.id, self._claim.fence, self._sequence, destroy=True)
+
     def changed(self) -> bool:
-        """Whether the current state differs from the last that was collected."""
+        """Whether anything differs from what was last collected."""
+        source = self._source
+        source.before_comparison()
         try:
-            return self._split() != self._saved
+            return bool(source.ledger) or source.destroying or source.split() != self._saved
         except InvalidStateType:
             return True
 
@@ -111,6 +169,18 @@ class Saved(Protocol):
         """Break the gate with `error` and leave memory."""
         ...
 
+    def undo(self, error: InvalidStateType) -> None:
+        """Go back to the last state that could be saved; tell who waits."""
+        ...
+
+    def compared(self) -> None:
+        """The state is what the store has."""
+        ...
+
+    def committed(self, commit: Commit) -> None:
+        """A write is durable; the gate has opened for it."""
+        ...
+
 
 class Checkpointer:
     """The group commit of one host."""
@@ -121,6 +191,7 @@ class Checkpointer:
         self._touched: dict[Saved, None] = {}
         self._gathering = False
         self._writer: asyncio.Task[None] | None = None
+        self._abandoned = False
         self.round_trips = 0
         self.commits = 0
         self.refused = 0
@@ -128,6 +199,8 @@ class Checkpointer:
 
     def touch(self, instance: Saved) -> None:
         """Look at the instance's state at the end of this tick."""
+        if self._abandoned:
+            return
         self._touched[instance] = None
         if not self._gathering:
             self._gathering = True
@@ -160,8 +233,9 @@ class Checkpointer:
         try:
             commit = instance.checkpoint.collect()
         except InvalidStateType as error:
-            instance.give_up(error)
-            return None
+            instance.undo(error)
+            commit = instance.checkpoint.collect()
+        instance.compared()
         if commit is None:
             instance.checkpoint.gate.open_held()
         return commit
@@ -171,6 +245,9 @@ class Checkpointer:
             results = await self._commit([commit for _, commit in batch])
             for (instance, commit), result in zip(batch, results, strict=True):
                 self._finish(instance, commit, result)
+        except asyncio.CancelledError:
+            if not self._abandoned:
+                raise
         except BaseException as error:
             unknown = StoreUnavailable(
                 "The store did not confirm a write; it may have happened.",
@@ -205,6 +282,7 @@ class Checkpointer:
         if result.durable:
             self.commits += 1
             instance.checkpoint.finished()
+            instance.committed(commit)
             return
         self.refused += 1
         log.error(
@@ -214,12 +292,18 @@ class Checkpointer:
             commit.sequence,
             result.value,
         )
-        instance.give_up(
-            ActorStopped(
-                "Another owner has taken the actor over; nothing of this call was saved.",
-                outcome=Outcome.UNKNOWN,
-            )
-        )
+        if result is CommitResult.BEHIND:
+            why = "The store has lost data of this actor; what this call changed is not saved."
+        else:
+            why = "Another owner has taken the actor over; what this call changed is not saved."
+        instance.give_up(ActorStopped(why, outcome=Outcome.UNKNOWN))
+
+    def abandon(self) -> None:
+        """Write nothing any more; what waits is never released."""
+        self._abandoned = True
+        self._touched.clear()
+        if self._writer is not None:
+            self._writer.cancel()
 
     async def flush(self) -> None:
         """Wait until everything touched so far is durable or given up."""

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rivet_ray import ids
-from rivet_ray.definition import Event
-from rivet_ray.errors import ActorStopped, InvalidParams, Outcome, RivetError, UserError
+from rivet_ray.errors import (
+    ActorStopped,
+    InvalidStateType,
+    Outcome,
+)
 from rivet_ray.protocol.port import (
     Attach,
     Attached,
     Caller,
     Close,
-    Deliver,
     Failed,
-    RequestInfo,
-    ToGateway,
 )
-from rivet_ray.runtime.context import encode_event
+from rivet_ray.runtime.connection import PART, RESUME_WINDOW, Connection
 from rivet_ray.runtime.deadline import within
 from rivet_ray.runtime.failures import failure_of
 from rivet_ray.runtime.turn import Turn, running, settled
@@ -30,121 +30,87 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("rivet_ray.runtime")
 
-NORMAL_CLOSURE = 1000
-MAX_REASON = 123
-"""Bytes of UTF-8 that fit into a WebSocket close frame."""
-
-
-class Connection:
-    """A client of an actor; see `rivet_ray.definition.Conn`.
-
-    `session` is None for a plain call, whose connection cannot be sent to.
-    """
-
-    __slots__ = (
-        "_backlog",
-        "_gone",
-        "_instance",
-        "auth",
-        "events",
-        "id",
-        "params",
-        "request",
-        "session",
-        "state",
-    )
-
-    def __init__(
-        self, instance: Instance, session: Session | None, identity: str, caller: Caller
-    ) -> None:
-        """Raises InvalidParams when the caller's do not fit the actor's type."""
-        decode = instance.definition.decode
-        self._instance = instance
-        self.session = session
-        self.id = identity
-        self.params: Any = decode("Params", caller.params, InvalidParams)
-        self.auth: Any = decode("Auth", caller.auth)
-        self.request: RequestInfo | None = caller.request
-        self.state: Any = None
-        self.events: set[str] = set()
-        self._gone: asyncio.Future[None] | None = None
-        # What is sent before the client has been told that it is connected.
-        self._backlog: list[ToGateway] | None = []
-
-    def __repr__(self) -> str:
-        return f"<connection {self.id}>"
-
-    def send(self, event: Event[*tuple[Any, ...]] | str, /, *args: Any) -> None:
-        if self.session is None:
-            return
-        name = event.name if isinstance(event, Event) else event
-        arguments = encode_event(name, args)
-        self._give(Deliver(self._instance.record.id, name, arguments, self.id))
-
-    async def disconnect(self, reason: str = "") -> None:
-        if len(reason.encode()) > MAX_REASON:
-            raise UserError(f"A reason has at most {MAX_REASON} bytes of UTF-8.")
-        if self.session is None or self._instance.connections.get(self.id) is not self:
-            return
-        if self._backlog is not None:
-            # Still inside on_connect, which this must not wait for.
-            self._backlog.append(Close(self.id, NORMAL_CLOSURE, reason))
-            return
-        if self._gone is None:
-            self._gone = asyncio.get_running_loop().create_future()
-            self._give(Close(self.id, NORMAL_CLOSURE, reason))
-        await asyncio.shield(self._gone)
-
-    def _give(self, message: ToGateway) -> None:
-        if self._backlog is not None:
-            self._backlog.append(message)
-        else:
-            self._hold(message)
-
-    def _hold(self, message: ToGateway) -> None:
-        session = self.session
-        assert session is not None
-
-        def release(error: RivetError | None) -> None:
-            if error is None:
-                session.deliver(message)
-
-        self._instance.hold(release)
-
-    def opened(self, message: ToGateway) -> None:
-        """Tell the client that it is connected, then what waited for that."""
-        self._hold(message)
-        backlog, self._backlog = self._backlog, None
-        for waiting in backlog or ():
-            self._hold(waiting)
-
-    def gone(self) -> None:
-        """The client's socket is closed."""
-        if self._gone is not None and not self._gone.done():
-            self._gone.set_result(None)
-
 
 class Connections:
     """Those of one instance, oldest first, with their hooks and subscriptions."""
 
-    __slots__ = ("_attached", "_instance", "_plain", "_subscribers")
+    __slots__ = (
+        "_attached",
+        "_detached",
+        "_instance",
+        "_looked_at",
+        "_plain",
+        "_saved",
+        "_subscribers",
+    )
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
         self._attached: dict[str, Connection] = {}
+        self._detached: dict[str, Connection] = {}
         self._plain: dict[str, Connection] = {}
         self._subscribers: dict[str, dict[Session, int]] = {}
+        self._looked_at: set[Connection] = set()
+        self._saved: dict[str, bytes] = {}
+
+    @property
+    def attached(self) -> int:
+        """How many clients are connected now."""
+        return len(self._attached)
 
     def get(self, identity: str) -> Connection | None:
-        """An attached connection."""
-        return self._attached.get(identity)
+        """A connection that is not a plain call's."""
+        return self._attached.get(identity) or self._detached.get(identity)
 
     def all(self) -> list[Connection]:
-        """Attached connections, then those of plain calls that asked for theirs."""
-        return [*self._attached.values(), *self._plain.values()]
+        """Detached and attached connections, then those of plain calls that asked for theirs."""
+        return [*self._detached.values(), *self._attached.values(), *self._plain.values()]
 
     def of_session(self, session: Session) -> list[Connection]:
         return [item for item in self._attached.values() if item.session is session]
+
+    # --- Saving ---------------------------------------------------------------
+
+    def looked_at(self, connection: Connection) -> None:
+        """The connection may have changed."""
+        if connection.session is not None or connection.expires is not None:
+            self._looked_at.add(connection)
+
+    def record_changes(self) -> None:
+        """Put every connection that changed into the ledger."""
+        looked_at, self._looked_at = self._looked_at, set()
+        for connection in looked_at:
+            if self.get(connection.id) is not connection:
+                continue
+            try:
+                record = connection.record()
+            except InvalidStateType as error:
+                log.error("%r: the state of %r is not saved: %s", self._instance, connection, error)
+                continue
+            if self._saved.get(connection.id) != record:
+                self._saved[connection.id] = record
+                self._instance.ledger.put(PART + connection.id, record)
+
+    def load(self, part: str, value: bytes) -> None:
+        """Take over a connection from the snapshot; it is detached from now on."""
+        identity = part.removeprefix(PART)
+        connection = Connection.load(self._instance, identity, value)
+        if connection.expires is None:
+            connection.expires = self._instance.clock.now() + RESUME_WINDOW
+            self._instance.ledger.put(part, connection.record())
+        self._saved[identity] = connection.record()
+        self._detached[identity] = connection
+
+    def next_expiry(self) -> float | None:
+        """When the next detached connection ends."""
+        return min((item.expires or 0.0 for item in self._detached.values()), default=None)
+
+    def expire(self) -> None:
+        """End the detached connections whose time is over."""
+        now = self._instance.clock.now()
+        for connection in list(self._detached.values()):
+            if connection.expires is not None and connection.expires <= now:
+                self.detach(connection.id)
 
     # --- Plain calls: a connection for as long as the call runs ------------
 
@@ -152,14 +118,14 @@ class Connections:
         """The connection of a turn; a plain call's is made when it is asked for."""
         if turn.connection is None and turn.call is not None and not turn.answered:
             caller = turn.call.caller or Caller()
-            connection = Connection(self._instance, None, ids.connection_id(), caller)
+            connection = Connection(self._instance, None, ids.connection_id(), "", caller)
             connection.state = self._instance.definition.default_conn_state()
             self._plain[connection.id] = turn.connection = connection
         return turn.connection
 
     async def open_plain(self, caller: Caller) -> Connection:
         """Run the hooks of a call on its own; raises what they raise."""
-        connection = Connection(self._instance, None, ids.connection_id(), caller)
+        connection = Connection(self._instance, None, ids.connection_id(), "", caller)
         await self._admit(connection)
         self._plain[connection.id] = connection
         try:
@@ -170,19 +136,23 @@ class Connections:
         return connection
 
     def close_plain(self, connection: Connection) -> None:
-        if self._plain.pop(connection.id, None) is not None:
-            self._run_on_disconnect(connection)
+        known = self._plain.pop(connection.id, None) is not None
+        if known and "on_disconnect" in self._instance.definition.hooks:
+            self._instance.own(self._disconnected(connection))
 
     # --- Attached connections ---------------------------------------------
 
     async def attach(self, session: Session, message: Attach) -> None:
         """Open a connection: the hooks first, then `Attached`, then its messages."""
         try:
-            connection = Connection(self._instance, session, message.connection, message.caller)
+            connection = Connection(
+                self._instance, session, message.connection, message.token, message.caller
+            )
             await self._admit(connection)
             if not session.admit(connection.id, self._instance):
                 return
             self._attached[connection.id] = connection
+            self.looked_at(connection)
             await self._connected(connection)
         except asyncio.CancelledError:
             self._refuse(session, message, ActorStopped("The actor stopped."))
@@ -201,18 +171,31 @@ class Connections:
 
     def detach(self, identity: str) -> None:
         """The client of a connection is gone; `on_disconnect` runs once."""
-        connection = self._attached.pop(identity, None)
+        connection = self._attached.pop(identity, None) or self._detached.pop(identity, None)
         if connection is None:
             return
         for event in tuple(connection.events):
-            self.subscribe(identity, event, False, connection)
+            self._unsubscribe(connection, event)
         if connection.session is not None:
             connection.session.forget(identity)
         connection.gone()
-        self._run_on_disconnect(connection)
+        if "on_disconnect" in self._instance.definition.hooks:
+            self._instance.own(self._disconnected(connection))
+        else:
+            self._forget(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        """Remove the saved connection, with whatever is committed next."""
+        if self._saved.pop(connection.id, None) is not None:
+            self._instance.ledger.delete(PART + connection.id)
+            self._instance.touch()
 
     def close_all(self, code: int, reason: str) -> None:
-        """Tell every client that its connection ends, without running hooks."""
+        """Tell every client that its connection ends, without running hooks.
+
+        What is saved of them stays, unless the actor itself goes: a client may
+        come back to the next instance.
+        """
         attached, self._attached = self._attached, {}
         self._subscribers.clear()
         for connection in attached.values():
@@ -244,10 +227,6 @@ class Connections:
                 async with within(instance.clock, instance.hook_timeout, "on_connect"):
                     await settled(instance.actor.on_connect(connection))
 
-    def _run_on_disconnect(self, connection: Connection) -> None:
-        if "on_disconnect" in self._instance.definition.hooks:
-            self._instance.own(self._disconnected(connection))
-
     async def _disconnected(self, connection: Connection) -> None:
         instance = self._instance
         with running(Turn(instance, connection=connection)):
@@ -256,26 +235,30 @@ class Connections:
                     await settled(instance.actor.on_disconnect(connection))
             except Exception:
                 log.exception("%r: on_disconnect failed", instance)
+        self._forget(connection)
         instance.touch()
 
     # --- Subscriptions ----------------------------------------------------
 
-    def subscribe(
-        self, identity: str, event: str, subscribed: bool, connection: Connection | None = None
-    ) -> None:
+    def subscribe(self, identity: str, event: str, subscribed: bool) -> None:
         """Start or end one connection's interest in an event."""
-        connection = connection or self._attached.get(identity)
+        connection = self._attached.get(identity)
         if connection is None or connection.session is None:
             return
-        if subscribed is (event in connection.events):
-            return
-        sessions = self._subscribers.setdefault(event, {})
-        session = connection.session
-        if subscribed:
+        if not subscribed:
+            self._unsubscribe(connection, event)
+        elif event not in connection.events:
             connection.events.add(event)
-            sessions[session] = sessions.get(session, 0) + 1
-            return
+            sessions = self._subscribers.setdefault(event, {})
+            sessions[connection.session] = sessions.get(connection.session, 0) + 1
+        self.looked_at(connection)
+        self._instance.touch()
+
+    def _unsubscribe(self, connection: Connection, event: str) -> None:
+        session, sessions = connection.session, self._subscribers.get(event)
         connection.events.discard(event)
+        if session is None or sessions is None or session not in sessions:
+            return
         sessions[session] -= 1
         if not sessions[session]:
             del sessions[session]

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
+import logging
+from collections.abc import Awaitable, Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rivet_ray.errors import NoConnection, RivetError
+from rivet_ray.definition import Log, Schedule
+from rivet_ray.errors import InternalError, NoConnection, RivetError
 from rivet_ray.protocol import values
 from rivet_ray.protocol.port import Deliver
 from rivet_ray.runtime.turn import current_turn
 
 if TYPE_CHECKING:
-    from rivet_ray.runtime.connections import Connection
+    from rivet_ray.runtime.connection import Connection
     from rivet_ray.runtime.instance import Instance
+
+log = logging.getLogger("rivet_ray.runtime")
 
 
 class Context:
     """One instance's; see `rivet_ray.definition.ActorContext`."""
 
-    __slots__ = ("_instance", "input")
+    __slots__ = ("_clients", "_instance", "_log", "input")
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
+        self._log: Log | None = None
+        self._clients: dict[type[Any], Any] | None = None
         self.input: Any = None
 
     @property
@@ -39,6 +46,16 @@ class Context:
     @property
     def region(self) -> str:
         return self._instance.record.region or "unknown"
+
+    @property
+    def schedule(self) -> Schedule:
+        return self._instance.schedule
+
+    @property
+    def driver(self) -> object:
+        return self._instance.host.store
+
+    # --- Connections --------------------------------------------------------
 
     @property
     def conns(self) -> list[Any]:
@@ -61,7 +78,9 @@ class Context:
 
     def broadcast(self, event: str, arguments: tuple[Any, ...]) -> None:
         instance = self._instance
-        message = Deliver(instance.record.id, event, encode_event(event, arguments))
+        encoded = encode_event(event, arguments)
+        instance.events += 1
+        message = Deliver(instance.record.id, event, encoded, None, instance.events)
 
         def release(error: RivetError | None) -> None:
             # C5: only now, that the state behind it is durable.
@@ -71,19 +90,59 @@ class Context:
 
         instance.hold(release)
 
+    # --- Saving, and leaving memory -------------------------------------------
+
     async def save(self) -> None:
-        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        await self._instance.durable()
 
-        def release(error: RivetError | None) -> None:
-            if durable.done():
-                return
-            if error is None:
-                durable.set_result(None)
-            else:
-                durable.set_exception(error)
+    def sleep(self) -> None:
+        self._instance.idleness.sleep_soon()
 
-        self._instance.hold(release)
-        await durable
+    def destroy(self) -> None:
+        self._instance.destroy()
+
+    @contextmanager
+    def keep_awake(self) -> Generator[None]:
+        self._instance.idleness.keep_awake(True)
+        try:
+            yield
+        finally:
+            self._instance.idleness.keep_awake(False)
+
+    def wait_until(self, work: Awaitable[Any]) -> None:
+        async def run() -> None:
+            try:
+                await work
+            except Exception:
+                log.exception("%r: work given to wait_until failed", self._instance)
+            finally:
+                self._instance.touch()
+
+        self._instance.own(run())
+
+    # --- Others -----------------------------------------------------------------
+
+    def client(self, registry: type[Any]) -> Any:
+        connect = self._instance.host.connect
+        if connect is None:
+            raise InternalError("this host was made without a way to other actors")
+        clients = self._clients = {} if self._clients is None else self._clients
+        if registry not in clients:
+            clients[registry] = connect(registry, self._instance)
+        return clients[registry]
+
+    @property
+    def log(self) -> Log:
+        if self._log is None:
+            from rivet_ray.runtime.logging import actor_log
+
+            self._log = actor_log(self.name, self.key, self.id)
+        turn = current_turn.get()
+        if turn is None or turn.connection is None or turn.instance is not self._instance:
+            return self._log
+        from rivet_ray.runtime.logging import with_connection
+
+        return with_connection(self._log, turn.connection.id)
 
 
 def encode_event(name: str, arguments: tuple[Any, ...]) -> bytes:

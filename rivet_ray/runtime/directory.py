@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
 
 import msgspec
 
 from rivet_ray import ids
 from rivet_ray.clock import Clock
 from rivet_ray.definition import ActorDefinition
-from rivet_ray.errors import ActorAlreadyExists, ActorNotFound, InvalidRequest
+from rivet_ray.errors import ActorAlreadyExists, ActorNotFound, InvalidRequest, Outcome
 from rivet_ray.protocol import values
 from rivet_ray.protocol.queries import ActorQuery, Create, GetById, GetByKey, GetOrCreate, check_key
 from rivet_ray.store import ActorRecord, NewActor, Store
+
+T = TypeVar("T")
 
 REMEMBERED = 100_000
 
@@ -38,7 +41,7 @@ class Directory:
         """The actor type of that name. Raises ActorNotFound."""
         definition = self._definitions.get(name)
         if definition is None:
-            raise ActorNotFound(f"No actor type is called {name!r}.")
+            raise ActorNotFound(f"No actor type is called {name!r}.", outcome=Outcome.NOT_STARTED)
         return definition
 
     async def name_of(self, query: ActorQuery) -> str:
@@ -67,9 +70,21 @@ class Directory:
             self._known.popitem(last=False)
         return record
 
-    def forget(self, record: ActorRecord) -> None:
-        """The actor turned out not to exist any more."""
-        self._known.pop((record.name, record.key), None)
+    async def reach(self, query: ActorQuery, use: Callable[[ActorRecord], Awaitable[T]]) -> T:
+        """Resolve a query and use the actor.
+
+        An actor that was remembered and turns out to be destroyed is looked up
+        again, once; nothing of the first try was started then.
+        """
+        record = await self.resolve(query)
+        try:
+            return await use(record)
+        except ActorNotFound as error:
+            if error.outcome is not Outcome.NOT_STARTED or isinstance(query, (GetById, Create)):
+                raise
+            if self._known.pop((record.name, record.key), None) is None:
+                raise
+        return await use(await self.resolve(query))
 
     async def _by_id(self, actor_id: str) -> ActorRecord:
         record = await self._store.find_by_id(actor_id)
@@ -78,7 +93,7 @@ class Directory:
             or record.namespace != self._namespace
             or record.name not in self._definitions
         ):
-            raise ActorNotFound("The actor does not exist.")
+            raise ActorNotFound("The actor does not exist.", outcome=Outcome.NOT_STARTED)
         return record
 
     async def _find_or_create(self, query: GetByKey | GetOrCreate | Create) -> ActorRecord:
@@ -89,7 +104,9 @@ class Directory:
             if found is not None:
                 return found
         if isinstance(query, GetByKey):
-            raise ActorNotFound(f"There is no {query.name} with the key {list(key)}.")
+            raise ActorNotFound(
+                f"There is no {query.name} with the key {list(key)}.", outcome=Outcome.NOT_STARTED
+            )
         record, created = await self._store.create(
             NewActor(
                 namespace=self._namespace,
@@ -101,7 +118,10 @@ class Directory:
             )
         )
         if not created and isinstance(query, Create):
-            raise ActorAlreadyExists(f"There is already a {query.name} with the key {list(key)}.")
+            raise ActorAlreadyExists(
+                f"There is already a {query.name} with the key {list(key)}.",
+                outcome=Outcome.NOT_STARTED,
+            )
         return record
 
     def _input(self, query: GetOrCreate | Create) -> bytes | None:

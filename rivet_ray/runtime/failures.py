@@ -18,9 +18,10 @@ def failure_of(error: BaseException, outcome: Outcome | None, where: str) -> Fai
 
     A public error keeps its code, text and metadata. Any other is logged with
     its traceback and becomes `internal_error` without a word of its text
-    (promise C10). `outcome` is used where the error does not carry its own.
+    (promise C10). What an error says of itself about the outcome counts only
+    where `outcome` is None: it may come from another actor's call.
     """
-    known = error.outcome if isinstance(error, RivetError) and error.outcome else outcome
+    known = outcome or (error.outcome if isinstance(error, RivetError) else None)
     told = known.value if known else None
     if isinstance(error, RivetError) and error.public:
         try:

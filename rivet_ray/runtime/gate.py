@@ -71,6 +71,12 @@ class Gate:
         released, self._held = self._held, []
         _release(released, None)
 
+    def refuse_held(self, error: RivetError) -> None:
+        """What is held comes from code that failed to leave a state to save."""
+        released, self._held = self._held, []
+        for release in released:
+            release(error)
+
     def break_with(self, error: RivetError) -> None:
         """A write was refused or stays unknown. Final."""
         if self._broken is not None:

@@ -6,12 +6,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from rivet_ray import ids
 from rivet_ray.clock import Clock, SystemClock, Timer
 from rivet_ray.definition import ActorDefinition
 from rivet_ray.errors import ActionTimedOut, ActorNotFound, Overloaded, ServerStopping
 from rivet_ray.protocol.port import ToGateway
+from rivet_ray.runtime.alarms import Alarms
 from rivet_ray.runtime.checkpoint import Checkpointer
 from rivet_ray.runtime.deadline import within
 from rivet_ray.runtime.instance import Instance
@@ -35,8 +37,16 @@ class HostSettings:
     """How long a call waits for its actor to start."""
     stop_grace: float = 15.0
     """How long turns may run on when the host closes."""
+    sleep_after: float = 30.0
+    """Idleness after which an actor leaves memory, where its class does not say."""
+    large_field: int = 262_144
+    """Bytes of a state's field above which it is named in the log, once."""
     parked_limit: int = 10_000
     """Calls that wait for one actor to start; the next one is refused."""
+
+
+Connect = Callable[[type[Any], Instance], Any]
+"""Makes a client of a registry for the code of one actor."""
 
 
 @dataclass(slots=True, eq=False)
@@ -62,15 +72,20 @@ class Host:
         *,
         clock: Clock | None = None,
         settings: HostSettings | None = None,
+        connect: Connect | None = None,
     ) -> None:
+        """`connect` makes the clients that actors use to call others."""
         self.settings = settings or HostSettings()
         self.clock: Clock = clock or SystemClock()
         self.checkpointer = Checkpointer(store, self.clock)
         self._definitions = definitions
-        self._store = store
+        self.store = store
+        self.connect = connect
+        self.alarms = Alarms(self, store, self.clock)
         self._instances: dict[str, Instance] = {}
         self._parked: dict[str, list[Parked]] = {}
         self._starting: set[asyncio.Task[None]] = set()
+        self._sleeping: set[asyncio.Task[None]] = set()
         self._sessions: set[Session] = set()
         self._closing = False
 
@@ -97,6 +112,23 @@ class Host:
         """The instance has left memory."""
         if self._instances.get(instance.record.id) is instance:
             del self._instances[instance.record.id]
+            self.alarms.left(instance.record.id)
+
+    def start(self) -> None:
+        """Begin to wake actors for their alarms."""
+        self.alarms.start()
+
+    def wake(self, actor: str, failed: Callable[[BaseException], None]) -> None:
+        """See `rivet_ray.runtime.alarms.Wakes`."""
+        self.park(actor, lambda instance: instance.run_due(), failed, None)
+
+    def sleep(self, instance: Instance) -> None:
+        """Save an instance and let it leave memory."""
+        task = asyncio.get_running_loop().create_task(
+            instance.stop(self.settings.stop_grace, closing=False)
+        )
+        self._sleeping.add(task)
+        task.add_done_callback(self._sleeping.discard)
 
     # --- Activation, at most one at a time for each actor -------------------
 
@@ -160,7 +192,10 @@ class Host:
                 parked.fail(error or ServerStopping("The actor stopped before the call began."))
 
     async def _activate(self, actor: str) -> Instance:
-        claim = await self._store.claim(actor, ids.owner_token())
+        leaving = self._instances.get(actor)
+        if leaving is not None:
+            await leaving.wait_gone()
+        claim = await self.store.claim(actor, ids.owner_token())
         definition = self._definitions.get(claim.record.name) if claim else None
         if claim is None or definition is None or claim.record.namespace != self.settings.namespace:
             raise ActorNotFound("The actor does not exist.")
@@ -180,10 +215,25 @@ class Host:
     async def close(self) -> None:
         """Refuse new calls, let turns finish, save everything. The store stays open."""
         self._closing = True
+        await self.alarms.close()
         for task in tuple(self._starting):
             task.cancel()
         if self._starting:
             await asyncio.wait(self._starting)
+        if self._sleeping:
+            await asyncio.wait(self._sleeping)
         running = [item for item in self._instances.values() if item.state is State.RUNNING]
-        await asyncio.gather(*(item.stop(self.settings.stop_grace) for item in running))
+        await asyncio.gather(
+            *(item.stop(self.settings.stop_grace, closing=True) for item in running)
+        )
         await self.checkpointer.flush()
+
+    def abandon(self) -> None:
+        """Forget every actor at once: nothing is saved any more, nobody is answered."""
+        self._closing = True
+        self.alarms.abandon()
+        self.checkpointer.abandon()
+        for task in (*self._starting, *self._sleeping):
+            task.cancel()
+        for instance in tuple(self._instances.values()):
+            instance.abandon()

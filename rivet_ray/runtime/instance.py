@@ -4,33 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from rivet_ray import ids
-from rivet_ray.clock import Clock
+from rivet_ray.clock import Clock, Timer
 from rivet_ray.definition import ActorDefinition, bind
-from rivet_ray.errors import RivetError
+from rivet_ray.errors import ActorStopped, InvalidStateType, Outcome, RivetError
 from rivet_ray.protocol import values
 from rivet_ray.runtime.actions import Actions
 from rivet_ray.runtime.checkpoint import Checkpoint
 from rivet_ray.runtime.connections import Connections
 from rivet_ray.runtime.context import Context
 from rivet_ray.runtime.gate import Release
+from rivet_ray.runtime.idleness import Idleness
+from rivet_ray.runtime.keys import Keys
+from rivet_ray.runtime.ledger import Ledger
 from rivet_ray.runtime.lifecycle import Move, State, after
+from rivet_ray.runtime.memory import CREATED, EVENTS, Memory, ReadonlyBegin
+from rivet_ray.runtime.schedule import ActorSchedule
 from rivet_ray.runtime.turn import Turn, running, settled
-from rivet_ray.store import Claim
+from rivet_ray.runtime.turnstile import Turnstile
+from rivet_ray.store import Claim, Commit
 
 if TYPE_CHECKING:
     from rivet_ray.runtime.host import Host
 
 log = logging.getLogger("rivet_ray.runtime")
 
-CREATED = "created"
-"""The part that says that `create_state` and `on_create` have run."""
-FIELD = "state/"
-"""The prefix of the parts that hold the state's fields."""
 GOING_AWAY = 1001
+NORMAL = 1000
 INTERNAL = 1011
 
 
@@ -38,30 +42,56 @@ class Instance:
     """The runtime's half of a living actor; `actor` is the user's half."""
 
     __slots__ = (
+        "_ending",
+        "_gone",
         "_host",
+        "_save_timer",
+        "_saved_events",
         "_tasks",
+        "_touched",
         "actions",
         "actor",
         "checkpoint",
         "connections",
         "context",
         "definition",
+        "destroying",
+        "events",
+        "idleness",
+        "keys",
+        "ledger",
+        "memory",
         "record",
+        "schedule",
         "state",
+        "turnstile",
     )
 
     def __init__(self, host: Host, definition: ActorDefinition, claim: Claim) -> None:
         self._host = host
         self._tasks: set[asyncio.Task[None]] = set()
+        self._touched = False
+        self._ending = False
+        self._gone: asyncio.Future[None] | None = None
+        self._save_timer: Timer | None = None
         self.definition = definition
         self.record = claim.record
         self.state = State.STARTING
-        self.checkpoint = Checkpoint(claim, self._split)
-        self.connections = Connections(self)
-        self.actions = Actions(self)
+        self.destroying = False
+        self.events = self._saved_events = 0
+        """The sequence of the actor's last event, and of the last that is saved."""
+        self.ledger = Ledger()
+        self.keys = Keys(self.ledger)
+        self.turnstile = Turnstile()
         self.context = Context(self)
         self.actor: Any = object.__new__(definition.actor)
         bind(self.actor, self.context)
+        self.memory = Memory(self)
+        self.schedule = ActorSchedule(self)
+        self.connections = Connections(self)
+        self.idleness = Idleness(self)
+        self.actions = Actions(self)
+        self.checkpoint = Checkpoint(claim, self.memory.saved_in(claim), self)
 
     def __repr__(self) -> str:
         return f"<{self.record.name} {ids.escape_key(self.record.key)!r} {self.record.id}>"
@@ -69,6 +99,10 @@ class Instance:
     @property
     def clock(self) -> Clock:
         return self._host.clock
+
+    @property
+    def host(self) -> Host:
+        return self._host
 
     @property
     def action_timeout(self) -> float:
@@ -82,37 +116,191 @@ class Instance:
 
     # --- Writing ----------------------------------------------------------
 
-    def _split(self) -> dict[str, bytes]:
-        fields = self.definition.state.split(self.actor.state)
-        parts = {FIELD + name: value for name, value in fields.items()}
-        parts[CREATED] = values.NULL
-        return parts
-
     def touch(self) -> None:
         """Have the state looked at: something ran that may have changed it."""
+        self._touched = True
+        if self._ending and not self.destroying:
+            return  # What is held waits for the destroy.
         if self.state in (State.RUNNING, State.STOPPING):
+            self.idleness.used()
             self._host.checkpointer.touch(self)
 
-    def hold(self, release: Release) -> None:
+    def hold(self, release: Release, *, strict: bool = False) -> None:
         """Give something away as soon as what it reveals is durable.
 
-        While the actor starts, everything waits for its first look.
+        While the actor starts, everything waits for its first look. A relaxed
+        actor waits for nothing but what is `strict`, a ledger entry, or its turn.
         """
-        self.checkpoint.gate.hold(release)
+        gate = self.checkpoint.gate
+        if (
+            self.definition.relaxed
+            and not (strict or self.ledger or self.destroying)
+            and gate.empty
+            and self.state is State.RUNNING
+        ):
+            release(None)
+            self._touch_later()
+            return
+        gate.hold(release)
         self.touch()
+
+    def _touch_later(self) -> None:
+        self._touched = True
+        self.idleness.used()
+        if self._save_timer is None:
+            interval = self.definition.save_interval
+            self._save_timer = self._host.clock.call_later(interval, self._save_now)
+
+    def _save_now(self) -> None:
+        self._save_timer = None
+        self.touch()
+
+    async def durable(self) -> None:
+        """Wait until what the actor is now is durable. Raises what broke the gate."""
+        if self._ending:
+            return
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def release(error: RivetError | None) -> None:
+            if done.done():
+                return
+            if error is None:
+                done.set_result(None)
+            else:
+                done.set_exception(error)
+
+        self.hold(release, strict=True)
+        await done
+
+    @property
+    def clean(self) -> bool:
+        """Whether memory certainly is what the store has."""
+        return not (
+            self._touched or self._tasks or self.checkpoint.in_flight or self.turnstile.open
+        )
+
+    @property
+    def busy(self) -> bool:
+        """Whether something runs, waits, or is connected."""
+        return bool(
+            self._tasks
+            or self.connections.attached
+            or not self.checkpoint.gate.empty
+            or self.checkpoint.in_flight
+            or self._save_timer is not None
+        )
+
+    def readonly_begins(self) -> ReadonlyBegin:
+        return self.memory.readonly_begins(self.clean)
+
+    def readonly_ends(self, begin: ReadonlyBegin) -> None:
+        self.memory.readonly_ends(begin, alone=len(self.turnstile.open) <= 1)
+
+    def check_state(self) -> None:
+        """After a plain method: it fails if it left what cannot be saved."""
+        self.memory.check()
+
+    # --- Source: what the checkpoint asks for -------------------------------
+
+    def split(self) -> dict[str, bytes]:
+        return self.memory.split()
+
+    def state_changed(self, parts: dict[str, bytes]) -> dict[str, bytes]:
+        hooked = "on_state_change" in self.definition.hooks
+        if not hooked or CREATED not in self.checkpoint.saved:
+            return parts
+        with running(Turn(self)):
+            try:
+                result = self.actor.on_state_change(self.actor.state)
+                if asyncio.iscoroutine(result):
+                    self.own(self._finish_state_change(result))
+            except Exception:
+                log.exception("%r: on_state_change failed", self)
+        return self.memory.split()
+
+    async def _finish_state_change(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception:
+            log.exception("%r: on_state_change failed", self)
+
+    def before_comparison(self) -> None:
+        self.connections.record_changes()
+
+    def before_commit(self) -> None:
+        self.keys.before_commit()
+        if self.events != self._saved_events:
+            self._saved_events = self.events
+            self.ledger.put(EVENTS, values.encode(self.events))
+
+    def inspect(self, changed: Mapping[str, bytes]) -> None:
+        self.memory.verify(changed)
+        self.memory.warn_of_size(changed)
+
+    def next_alarm(self) -> float | None:
+        due = self.schedule.next_alarm()
+        expiry = self.connections.next_expiry()
+        if due is None or expiry is None:
+            return expiry if due is None else due
+        return min(due, expiry)
+
+    # --- Saved: what the checkpointer asks for ------------------------------
+
+    def undo(self, error: InvalidStateType) -> None:
+        log.error("%r: %s; what was changed since the last save is undone", self, error)
+        self.memory.restore()
+        self.checkpoint.gate.refuse_held(error)
+
+    def compared(self) -> None:
+        self._touched = False
+        self.memory.compared()
+
+    def committed(self, commit: Commit) -> None:
+        if commit.destroy:
+            self._destroyed()
+            return
+        self._host.alarms.committed(self.record.id, commit.alarm)
+        if commit.alarm is not None and commit.alarm <= self.clock.now():
+            self.run_due()
 
     def give_up(self, error: RivetError) -> None:
         """Break the gate with `error` and leave memory at once."""
-        self.state = after(self.state, Move.BREAK)
-        self._host.forget(self)
-        for task in tuple(self._tasks):
-            task.cancel()
+        self._leave(Move.BREAK)
         if not error.public:
             log.error("%r stops: %s", self, error)
         self.checkpoint.gate.break_with(error)
         reason = error.code if error.public else "internal_error"
         # Behind the cancelled tasks, so that their callers hear of the outcome first.
         asyncio.get_running_loop().call_soon(self.connections.close_all, INTERNAL, reason)
+
+    def _destroyed(self) -> None:
+        self._leave(Move.BREAK)
+        self.connections.close_all(NORMAL, "destroyed")
+        gone = ActorStopped("The actor was destroyed.", outcome=Outcome.UNKNOWN)
+        self.checkpoint.gate.break_with(gone)
+
+    def abandon(self) -> None:
+        """Leave memory without saving and without a word."""
+        self._leave(Move.BREAK)
+
+    def _leave(self, move: Move) -> None:
+        self.state = after(self.state, move)
+        self.idleness.stop()
+        if self._save_timer is not None:
+            self._save_timer.cancel()
+        current = asyncio.current_task()
+        for task in tuple(self._tasks):
+            if task is not current:
+                task.cancel()
+        self._host.forget(self)
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
+
+    async def wait_gone(self) -> None:
+        """Wait until the instance has left memory."""
+        if self.state is not State.STOPPED:
+            self._gone = self._gone or asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._gone)
 
     # --- Life -------------------------------------------------------------
 
@@ -133,31 +321,71 @@ class Instance:
             self.context.input = self.definition.decode("Input", self.record.input)
         with running(Turn(self)):
             if CREATED in claim.parts:
-                fields = {
-                    name.removeprefix(FIELD): value
-                    for name, value in claim.parts.items()
-                    if name.startswith(FIELD)
-                }
-                self.actor.state = self.definition.state.join(fields)
+                self.memory.load(claim.parts)
             else:
                 self.actor.state = await settled(self.actor.create_state(self.context.input))
                 if "on_create" in hooks:
                     await settled(self.actor.on_create(self.context.input))
             if "on_start" in hooks:
                 await settled(self.actor.on_start())
+        self._saved_events = self.events
         self.state = after(self.state, Move.STARTED)
-        self.touch()
+        if CREATED not in claim.parts or hooks & {"on_start"} or self.ledger:
+            self.touch()
+        else:
+            self.checkpoint.gate.open_held()
+        self.idleness.watch()
 
-    async def stop(self, grace: float) -> None:
-        """Let turns finish for up to `grace` seconds, save, and leave memory."""
+    def run_due(self) -> None:
+        """Run what the schedule has for now, and end connections that stayed away."""
+        if self.state is State.RUNNING:
+            self.schedule.run_due()
+            self.connections.expire()
+
+    async def stop(self, grace: float, *, closing: bool) -> None:
+        """Let turns finish for up to `grace` seconds, save, and leave memory.
+
+        `closing` tells that the host goes away, so connections go too.
+        """
         self.state = after(self.state, Move.STOP)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace)
+        if "on_stop" in self.definition.hooks:
+            await self._on_stop(grace)
         for task in tuple(self._tasks):
             task.cancel()
-        self.connections.close_all(GOING_AWAY, "server_stopping")
-        self.touch()
-        await self._host.checkpointer.flush()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=1.0)
+        if closing:
+            self.connections.close_all(GOING_AWAY, "server_stopping")
+        with suppress(RivetError):
+            await self.durable()
         if self.state is State.STOPPING:
-            self.state = after(self.state, Move.STOPPED)
-            self._host.forget(self)
+            self._leave(Move.STOPPED)
+
+    async def _on_stop(self, grace: float) -> None:
+        async def hook() -> None:
+            with running(Turn(self)):
+                try:
+                    await settled(self.actor.on_stop())
+                except Exception:
+                    log.exception("%r: on_stop failed", self)
+
+        await asyncio.wait([self.own(hook())], timeout=grace)
+
+    def destroy(self) -> None:
+        """End the actor for good; what is held leaves when the store has confirmed it."""
+        if not self._ending and self.state is State.RUNNING:
+            self._ending = True
+            self.state = after(self.state, Move.STOP)
+            current = asyncio.current_task()
+            for task in tuple(self._tasks):
+                if task is not current:
+                    task.cancel()
+            self.own(self._destroy())
+
+    async def _destroy(self) -> None:
+        if "on_stop" in self.definition.hooks:
+            await self._on_stop(self._host.settings.stop_grace)
+        self.destroying = True
+        self.touch()

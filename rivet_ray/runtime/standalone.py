@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from rivet_ray.clock import Clock, SystemClock
 from rivet_ray.definition import ActorDefinition
 from rivet_ray.runtime.calls import HostClient
 from rivet_ray.runtime.directory import Directory
-from rivet_ray.runtime.host import Host, HostSettings
+from rivet_ray.runtime.host import Connect, Host, HostSettings
 from rivet_ray.store import Store, open_store
 
 
@@ -33,12 +33,15 @@ class Standalone:
         *,
         clock: Clock | None = None,
         settings: HostSettings | None = None,
+        connect: Callable[[Standalone], Connect] | None = None,
     ) -> None:
+        """`connect` gives actors their way to others; see `Host`."""
         self.definitions = definitions
         self._given = store
         self._store: Store | None = None
         self._clock: Clock = clock or SystemClock()
         self._settings = settings or HostSettings()
+        self._connect = connect(self) if connect else None
         self._started = False
         self._starting: asyncio.Lock | None = None
 
@@ -60,9 +63,23 @@ class Standalone:
         store = self._given
         if isinstance(store, str):
             store = self._store = await open_store(store)
-        self.host = Host(self.definitions, store, clock=self._clock, settings=self._settings)
+        self.host = Host(
+            self.definitions,
+            store,
+            clock=self._clock,
+            settings=self._settings,
+            connect=self._connect,
+        )
         self.calls = HostClient(self.host)
         self.directory = Directory(self.definitions, store, self._clock, self._settings.namespace)
+        self.host.start()
+
+    def abandon(self) -> None:
+        """Lose everything in memory, as a crash does: the store stays as it is."""
+        if self._started:
+            self._started = False
+            self.host.abandon()
+            self.calls.close()
 
     async def close(self) -> None:
         """Let turns finish, save everything, close the store. It can start again."""

@@ -7,6 +7,8 @@ inherit it.
 
 from __future__ import annotations
 
+import itertools
+import secrets
 from collections.abc import Awaitable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,17 +18,30 @@ from typing import TYPE_CHECKING, TypeVar
 from rivet_ray.protocol.port import Call
 
 if TYPE_CHECKING:
-    from rivet_ray.runtime.connections import Connection
+    from rivet_ray.runtime.connection import Connection
     from rivet_ray.runtime.instance import Instance
     from rivet_ray.runtime.session import Session
 
 T = TypeVar("T")
 
+_PROCESS = secrets.token_hex(4)
+_numbers = itertools.count(1)
+
 
 class Turn:
-    """A call of an action, or a hook (then `call` is None)."""
+    """A call of an action, or a hook or scheduled action (then `call` is None)."""
 
-    __slots__ = ("answered", "call", "connection", "instance", "session")
+    __slots__ = (
+        "_id",
+        "answered",
+        "call",
+        "connection",
+        "instance",
+        "joined",
+        "key_part",
+        "schedule_id",
+        "session",
+    )
 
     def __init__(
         self,
@@ -40,11 +55,30 @@ class Turn:
         self.call = call
         self.connection = connection
         self.answered = False
+        self.joined = False
+        """It waits for the answer of another turn with the same idempotency key."""
+        self.key_part: str | None = None
+        """Where the answer is kept, for a call with an idempotency key."""
+        self.schedule_id: str | None = None
+        """The schedule entry that caused the turn."""
+        self._id: str | None = None
 
     @property
     def number(self) -> int:
         """The number that the gateway gave the call."""
         return -1 if self.call is None else self.call.call
+
+    @property
+    def id(self) -> str:
+        """A name for the turn in call chains, unique over hosts."""
+        if self._id is None:
+            self._id = f"{_PROCESS}:{next(_numbers)}"
+        return self._id
+
+    @property
+    def chain(self) -> list[str]:
+        """The turns that wait for this one, the outermost first."""
+        return [] if self.call is None else self.call.chain
 
 
 current_turn: ContextVar[Turn | None] = ContextVar("rivet_ray_turn", default=None)

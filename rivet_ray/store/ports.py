@@ -75,8 +75,11 @@ class Store(Protocol):
         """(alarm, actor id) of the living actors due at `now`, earliest first."""
         ...
 
-    async def next_alarm(self) -> float | None:
-        """The earliest alarm of any living actor, in seconds since the epoch."""
+    async def next_alarm(self, after: float | None = None) -> float | None:
+        """The earliest alarm of any living actor, in seconds since the epoch.
+
+        With `after`: the earliest that is later than that.
+        """
         ...
 
     async def close(self) -> None:

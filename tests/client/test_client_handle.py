@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from typing import Any, cast
 
@@ -20,14 +21,22 @@ class Recorder:
 
     def __init__(self) -> None:
         self.calls: list[tuple[ActorQuery, str, Any, Any, float]] = []
+        self.keys: list[str | None] = []
         self.closed = False
 
     async def resolve(self, query: ActorQuery, params: Any) -> str:
         return "42"
 
     async def call(
-        self, query: ActorQuery, action: str, arguments: bytes, params: Any, timeout: float
+        self,
+        query: ActorQuery,
+        action: str,
+        arguments: bytes,
+        params: Any,
+        timeout: float,
+        key: str | None,
     ) -> bytes | None:
+        self.keys.append(key)
         self.calls.append((query, action, values.decode(arguments), params, timeout))
         return None
 
@@ -132,7 +141,8 @@ def test_handles_and_actions_print_their_actor(client: Client, handle: Counter) 
 
 
 def test_tools_may_look_at_a_handle(handle: Counter) -> None:
-    assert dir(handle) == ["call", "connect", "increment", "reset", "resolve", "where"]
+    own = ["call", "connect", "resolve", "with_options"]
+    assert dir(handle) == sorted([*own, "increment", "reset", "where"])
     assert not hasattr(handle, "__len__")
     with pytest.raises(AttributeError):
         copy.copy(handle)
@@ -178,3 +188,18 @@ def test_a_reference_of_no_actor_is_refused(client: Client) -> None:
 
     with pytest.raises(TypeError, match="belongs to no actor class"):
         client.actor("counter").call(lonely)
+
+
+async def test_options_travel_with_each_call(
+    handle: Counter, client: Client, transport: Recorder
+) -> None:
+    """An idempotency key and a timeout belong to the handle that was given them."""
+    keyed = handle.with_options(idempotency_key="order-7", timeout=9)
+    with contextlib.suppress(Exception):
+        await keyed.increment(1)
+    with contextlib.suppress(Exception):
+        await handle.increment(1)
+    plain = client.actor("counter", "k").with_options(idempotency_key="order-8")
+    await plain.call("reset")
+    assert transport.keys == ["order-7", None, "order-8"]
+    assert [call[4] for call in transport.calls] == [9, 3, 3]

@@ -221,7 +221,7 @@ async def test_an_actor_type_that_is_not_open(serve: Serve) -> None:
 
 async def test_mounted_into_another_application(wire: Wire, port: str) -> None:
     """`create_server().handler` under a path of somebody else's FastAPI app."""
-    server = App.create_server()
+    server = App.create_server(store="memory://")
     outer = FastAPI()
     outer.mount("/t/x", server.handler)
     transport = httpx.ASGITransport(outer)

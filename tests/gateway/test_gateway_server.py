@@ -18,7 +18,7 @@ A = get_or_create("counter", "a")
 
 async def test_serving_and_stopping() -> None:
     """Its own `serve`, with a client connected when it stops."""
-    served = App.create_server()
+    served = App.create_server(store="memory://")
     with bind("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         ready = asyncio.Event()

@@ -1,0 +1,127 @@
+"""Waking actors when their alarms are due."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from rivet_ray.clock import Clock, Timer
+from rivet_ray.errors import StoreError
+from rivet_ray.store import Store
+
+log = logging.getLogger("rivet_ray.runtime")
+
+BATCH = 500
+"""Actors that are woken at once."""
+RETRY = 5.0
+"""Seconds until an actor that could not be woken is tried again."""
+LONGEST_WAIT = 3600.0
+"""Seconds; a timer is never set further, so that the wall clock may be set meanwhile."""
+
+
+class Wakes(Protocol):
+    """A host, as the alarms see it."""
+
+    def wake(self, actor: str, failed: Callable[[BaseException], None]) -> None:
+        """Bring the actor into memory and run what is due there."""
+        ...
+
+
+class Alarms:
+    """Watches the store's earliest alarm. One timer, whatever the number of actors."""
+
+    def __init__(self, host: Wakes, store: Store, clock: Clock) -> None:
+        self._host = host
+        self._store = store
+        self._clock = clock
+        self._timer: Timer | None = None
+        self._armed_for: float | None = None
+        self._waking: set[str] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._again = False
+        self._closed = False
+
+    def start(self) -> None:
+        """Look at the store now: what became due while nobody ran fires at once."""
+        self._look()
+
+    def committed(self, actor: str, alarm: float | None) -> None:
+        """The store has this alarm for the actor now."""
+        if alarm is None or alarm > self._clock.now():
+            self._waking.discard(actor)
+        if alarm is not None and actor not in self._waking:
+            self._arm(alarm)
+
+    def left(self, actor: str) -> None:
+        """The actor is not in memory any more; its alarm counts again."""
+        self._waking.discard(actor)
+
+    def _arm(self, when: float) -> None:
+        if self._closed or (self._armed_for is not None and self._armed_for <= when):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed_for = when
+        delay = min(max(0.0, when - self._clock.now()), LONGEST_WAIT)
+        self._timer = self._clock.call_later(delay, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        self._armed_for = None
+        self._look()
+
+    def _look(self) -> None:
+        if self._closed:
+            return
+        if self._task is not None:
+            self._again = True
+            return
+        self._task = asyncio.get_running_loop().create_task(self._wake_due())
+
+    async def _wake_due(self) -> None:
+        try:
+            while True:
+                self._again = False
+                now = self._clock.now()
+                due = await self._store.alarms_due(now, BATCH + len(self._waking))
+                fresh = [actor for _, actor in due if actor not in self._waking]
+                for actor in fresh[:BATCH]:
+                    self._waking.add(actor)
+                    self._host.wake(actor, partial(self._failed, actor))
+                if len(fresh) < BATCH and not self._again:
+                    break
+                await asyncio.sleep(0)
+            following = await self._store.next_alarm(now)
+            if following is not None:
+                self._arm(following)
+        except StoreError as error:
+            log.warning("alarms cannot be read, trying again in %g s: %s", RETRY, error)
+            self._arm(self._clock.now() + RETRY)
+        finally:
+            self._task = None
+
+    def _failed(self, actor: str, error: BaseException) -> None:
+        log.warning("actor %s could not be woken, trying again in %g s: %s", actor, RETRY, error)
+
+        def retry() -> None:
+            self._waking.discard(actor)
+            self._look()
+
+        self._clock.call_later(RETRY, retry)
+
+    def abandon(self) -> None:
+        """Wake nobody any more."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    async def close(self) -> None:
+        """Wake nobody any more, and wait until nobody is being woken."""
+        self.abandon()
+        if self._task is not None:
+            await asyncio.wait([self._task])

@@ -1,0 +1,184 @@
+"""One connection of an instance, and how it is saved."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from rivet_ray.definition import Event
+from rivet_ray.errors import InvalidParams, RivetError, UserError
+from rivet_ray.protocol.port import Caller, Close, Deliver, RequestInfo, ToGateway
+from rivet_ray.runtime.context import encode_event
+
+if TYPE_CHECKING:
+    from rivet_ray.runtime.instance import Instance
+    from rivet_ray.runtime.session import Session
+
+NORMAL_CLOSURE = 1000
+MAX_REASON = 123
+"""Bytes of UTF-8 that fit into a WebSocket close frame."""
+
+
+PART = "conn/"
+RESUME_WINDOW = 30.0
+"""Seconds for which a connection whose gateway or host is gone may come back."""
+
+
+class Record(msgspec.Struct, array_like=True):
+    """A connection, as it is saved."""
+
+    token: str
+    params: bytes | None
+    auth: bytes | None
+    state: bytes
+    events: list[str]
+    expires: float | None = None
+    """When a detached connection ends, in seconds since the Unix epoch."""
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Record)
+
+
+class Connection:
+    """A client of an actor; see `rivet_ray.definition.Conn`.
+
+    `session` is None for a plain call, whose connection cannot be sent to, and
+    for a detached connection.
+    """
+
+    __slots__ = (
+        "_backlog",
+        "_gone",
+        "_instance",
+        "_state",
+        "auth",
+        "caller",
+        "events",
+        "expires",
+        "id",
+        "params",
+        "request",
+        "session",
+        "token",
+    )
+
+    def __init__(
+        self,
+        instance: Instance,
+        session: Session | None,
+        identity: str,
+        token: str,
+        caller: Caller,
+    ) -> None:
+        """Raises InvalidParams when the caller's do not fit the actor's type."""
+        decode = instance.definition.decode
+        self._instance = instance
+        self.session = session
+        self.id = identity
+        self.token = token
+        self.caller = caller
+        self.params: Any = decode("Params", caller.params, InvalidParams)
+        self.auth: Any = decode("Auth", caller.auth)
+        self.request: RequestInfo | None = caller.request
+        self._state: Any = None
+        self.events: set[str] = set()
+        self.expires: float | None = None
+        self._gone: asyncio.Future[None] | None = None
+        # What is sent before the client has been told that it is connected.
+        self._backlog: list[ToGateway] | None = []
+
+    def __repr__(self) -> str:
+        return f"<connection {self.id}>"
+
+    @property
+    def state(self) -> Any:
+        # Whoever looks at a state may change it: it is compared at the next commit.
+        self._instance.connections.looked_at(self)
+        return self._state
+
+    @state.setter
+    def state(self, value: Any) -> None:
+        self._state = value
+        self._instance.connections.looked_at(self)
+
+    def send(self, event: Event[*tuple[Any, ...]] | str, /, *args: Any) -> None:
+        if self.session is None:
+            return
+        name = event.name if isinstance(event, Event) else event
+        arguments = encode_event(name, args)
+        instance = self._instance
+        instance.events += 1
+        self._give(Deliver(instance.record.id, name, arguments, self.id, instance.events))
+
+    async def disconnect(self, reason: str = "") -> None:
+        if len(reason.encode()) > MAX_REASON:
+            raise UserError(f"A reason has at most {MAX_REASON} bytes of UTF-8.")
+        if self._instance.connections.get(self.id) is not self:
+            return
+        if self.session is None:
+            self._instance.connections.detach(self.id)
+            return
+        if self._backlog is not None:
+            # Still inside on_connect, which this must not wait for.
+            self._backlog.append(Close(self.id, NORMAL_CLOSURE, reason))
+            return
+        if self._gone is None:
+            self._gone = asyncio.get_running_loop().create_future()
+            self._give(Close(self.id, NORMAL_CLOSURE, reason))
+        await asyncio.shield(self._gone)
+
+    def _give(self, message: ToGateway) -> None:
+        if self._backlog is not None:
+            self._backlog.append(message)
+        else:
+            self._hold(message)
+
+    def _hold(self, message: ToGateway) -> None:
+        session = self.session
+        assert session is not None
+
+        def release(error: RivetError | None) -> None:
+            if error is None:
+                session.deliver(message)
+
+        self._instance.hold(release)
+
+    def opened(self, message: ToGateway) -> None:
+        """Tell the client that it is connected, then what waited for that."""
+        self._hold(message)
+        backlog, self._backlog = self._backlog, None
+        for waiting in backlog or ():
+            self._hold(waiting)
+
+    def gone(self) -> None:
+        """The client's socket is closed."""
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
+
+    @classmethod
+    def load(cls, instance: Instance, identity: str, saved: bytes) -> Connection:
+        """A saved connection, detached; its `expires` may not be set yet."""
+        record = _decoder.decode(saved)
+        caller = Caller(record.params, record.auth)
+        connection = cls(instance, None, identity, record.token, caller)
+        connection._state = instance.definition.conn_state.decode(record.state)
+        connection.events = set(record.events)
+        connection.expires = record.expires
+        return connection
+
+    def record(self) -> bytes:
+        """The connection as it is saved. Raises InvalidStateType."""
+        state = self._instance.definition.conn_state.encode(self._state)
+        return _encoder.encode(
+            Record(
+                self.token,
+                self.caller.params,
+                self.caller.auth,
+                state,
+                sorted(self.events),
+                self.expires,
+            )
+        )

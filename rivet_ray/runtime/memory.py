@@ -1,0 +1,149 @@
+"""The state of an instance between its turns and the store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rivet_ray.errors import InvalidStateType, ReadonlyViolated
+from rivet_ray.protocol import values
+from rivet_ray.runtime import connection, keys, schedule
+from rivet_ray.store import Claim
+
+if TYPE_CHECKING:
+    from rivet_ray.runtime.instance import Instance
+
+log = logging.getLogger("rivet_ray.runtime")
+
+CREATED = "created"
+"""The part that says that `create_state` and `on_create` have run."""
+EVENTS = "events"
+"""The part with the sequence of the last event that left with a commit."""
+FIELD = "state/"
+"""The prefix of the parts that hold the state's fields."""
+CHECKED = 4_096
+"""Bytes of state up to which each plain action is checked as it ends.
+
+Beyond, the state is looked at once for all actions of a tick, and a value that
+cannot be saved fails them all.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadonlyBegin:
+    """What a readonly action must leave as it was."""
+
+    parts: dict[str, bytes]
+    clean: bool
+    """The parts are what the store has: the answer may leave at once."""
+
+
+class Memory:
+    """Takes the state apart, puts it together, and goes back where it must."""
+
+    __slots__ = ("_good", "_instance", "_small", "_warned")
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self._good: dict[str, bytes] | None = None
+        self._small = True
+        self._warned: set[str] | None = None
+
+    @staticmethod
+    def saved_in(claim: Claim) -> dict[str, bytes]:
+        """The parts of the state, among all parts of a snapshot."""
+        return {
+            name: value
+            for name, value in claim.parts.items()
+            if name.startswith(FIELD) or name == CREATED
+        }
+
+    def load(self, parts: Mapping[str, bytes]) -> None:
+        """Take over a snapshot: the state and everything beside it."""
+        instance = self._instance
+        self._join({name: value for name, value in parts.items() if name.startswith(FIELD)})
+        for name, value in parts.items():
+            if name.startswith(schedule.PART):
+                instance.schedule.load(name, value)
+            elif name.startswith(keys.PART):
+                instance.keys.load(name, value)
+            elif name.startswith(connection.PART):
+                instance.connections.load(name, value)
+            elif name == EVENTS:
+                instance.events = values.decode(value)
+
+    def _join(self, parts: Mapping[str, bytes]) -> None:
+        fields = {name.removeprefix(FIELD): value for name, value in parts.items()}
+        self._instance.actor.state = self._instance.definition.state.join(fields)
+
+    def split(self) -> dict[str, bytes]:
+        """The state's parts as they are now. Raises InvalidStateType."""
+        fields = self._instance.definition.state.split(self._instance.actor.state)
+        parts = {FIELD + name: value for name, value in fields.items()}
+        parts[CREATED] = values.NULL
+        return parts
+
+    def compared(self) -> None:
+        """The state was just taken apart whole."""
+        saved = self._instance.checkpoint.saved
+        self._small = sum(map(len, saved.values())) <= CHECKED
+        self._good = None
+
+    def check(self) -> None:
+        """Raise InvalidStateType, with the state as before, if it cannot be saved."""
+        if not self._small or self._instance.turnstile.open:
+            return
+        before = self._good or self._instance.checkpoint.saved
+        try:
+            parts = self.split()
+            self.verify({name: data for name, data in parts.items() if before.get(name) != data})
+        except InvalidStateType:
+            self.restore()
+            raise
+        self._good = parts
+
+    def verify(self, changed: Mapping[str, bytes]) -> None:
+        """Raise InvalidStateType if something would not be read back as it is."""
+        fields = {
+            name.removeprefix(FIELD): data
+            for name, data in changed.items()
+            if name.startswith(FIELD)
+        }
+        if fields:
+            self._instance.definition.state.verify(self._instance.actor.state, fields)
+
+    def restore(self) -> None:
+        """Go back to the last state that could be saved."""
+        good = self._good or self._instance.checkpoint.saved
+        self._join({name: value for name, value in good.items() if name.startswith(FIELD)})
+
+    def readonly_begins(self, clean: bool) -> ReadonlyBegin:
+        parts = self._instance.checkpoint.saved if clean else self.split()
+        return ReadonlyBegin(parts, clean)
+
+    def readonly_ends(self, begin: ReadonlyBegin, *, alone: bool) -> None:
+        """Undo what a readonly action changed and raise ReadonlyViolated.
+
+        Where other actions ran meanwhile nobody can tell who changed what.
+        """
+        if not alone or self.split() == begin.parts:
+            return
+        self._join({name: value for name, value in begin.parts.items() if name.startswith(FIELD)})
+        raise ReadonlyViolated("a readonly action changed the state; the change is undone")
+
+    def warn_of_size(self, changed: Mapping[str, bytes]) -> None:
+        """Name a field that is too large to be compared and written at each change."""
+        limit = self._instance.host.settings.large_field
+        for name, value in changed.items():
+            if len(value) > limit and (self._warned is None or name not in self._warned):
+                self._warned = {*(self._warned or ()), name}
+                log.warning(
+                    "%r: state.%s has %d bytes and is encoded whole at each change; "
+                    "fields above %d bytes slow every actor of the host down",
+                    self._instance,
+                    name.removeprefix(FIELD) or "(whole)",
+                    len(value),
+                    limit,
+                )

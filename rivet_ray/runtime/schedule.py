@@ -1,0 +1,182 @@
+"""The schedule of an instance; see `rivet_ray.definition.Schedule`."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from rivet_ray.definition import Action, ActionDefinition, Scheduled
+from rivet_ray.errors import ActionNotFound
+from rivet_ray.protocol import values
+from rivet_ray.runtime.turn import Turn, current_turn
+
+if TYPE_CHECKING:
+    from rivet_ray.runtime.instance import Instance
+
+PART = "schedule/"
+MAX_ATTEMPTS = 10
+FIRST_RETRY = 1.0
+LONGEST_RETRY = 300.0
+
+
+class Entry(msgspec.Struct):
+    """One entry, as it is saved."""
+
+    action: str
+    arguments: bytes
+    due: float
+    """Seconds since the Unix epoch."""
+    attempt: int = 0
+    error: str | None = None
+    failed: bool = False
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Entry)
+
+
+class ActorSchedule:
+    """The entries of one actor, and the running of those that are due."""
+
+    __slots__ = ("_entries", "_instance", "_running")
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self._entries: dict[str, Entry] = {}
+        self._running: set[str] = set()
+
+    def load(self, part: str, value: bytes) -> None:
+        """Take over an entry from the snapshot."""
+        self._entries[part.removeprefix(PART)] = _decoder.decode(value)
+
+    # --- For the actor ------------------------------------------------------
+
+    def after(self, delay: timedelta | float, action: Any, /, *args: Any, **kwargs: Any) -> str:
+        seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay / 1000
+        if not seconds >= 0:
+            raise ValueError(f"A delay cannot be negative, and {delay!r} is.")
+        return self._add(self._instance.clock.now() + seconds, action, args, kwargs)
+
+    def at(self, when: datetime, action: Any, /, *args: Any, **kwargs: Any) -> str:
+        if when.utcoffset() is None:
+            raise ValueError(
+                "schedule.at needs a datetime with a time zone, "
+                "such as datetime.now(UTC) + timedelta(hours=1)."
+            )
+        return self._add(when.timestamp(), action, args, kwargs)
+
+    def _add(self, due: float, action: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        definition = self._definition(action)
+        arguments = values.encode(definition.arguments.positional(args, kwargs))
+        definition.arguments.decode(arguments)
+        identity = str(uuid.uuid4())
+        self._entries[identity] = Entry(definition.name, arguments, due)
+        self._save(identity)
+        return identity
+
+    def _definition(self, action: Any) -> ActionDefinition:
+        name = action.name if isinstance(action, Action) else action
+        definition = self._instance.definition.actions.get(name)
+        if definition is None:
+            raise ActionNotFound(f"{self._instance.record.name} has no action {name!r}.")
+        return definition
+
+    def cancel(self, schedule_id: str) -> bool:
+        if self._entries.pop(schedule_id, None) is None:
+            return False
+        self._instance.ledger.delete(PART + schedule_id)
+        self._instance.touch()
+        return True
+
+    def list(self) -> list[Scheduled]:
+        entries = sorted(
+            self._entries.items(), key=lambda item: (item[1].failed, item[1].due, item[0])
+        )
+        return [self._shown(identity, entry) for identity, entry in entries]
+
+    @property
+    def current(self) -> Scheduled | None:
+        turn = current_turn.get()
+        if turn is None or turn.instance is not self._instance or turn.schedule_id is None:
+            return None
+        entry = self._entries.get(turn.schedule_id)
+        return None if entry is None else self._shown(turn.schedule_id, entry)
+
+    @staticmethod
+    def _shown(identity: str, entry: Entry) -> Scheduled:
+        return Scheduled(
+            id=identity,
+            action=entry.action,
+            args=tuple(values.decode(entry.arguments)),
+            due=datetime.fromtimestamp(entry.due, UTC),
+            attempt=entry.attempt,
+            error=entry.error,
+            failed=entry.failed,
+        )
+
+    def _save(self, identity: str) -> None:
+        self._instance.ledger.put(PART + identity, _encoder.encode(self._entries[identity]))
+        self._instance.touch()
+
+    # --- For the runtime ------------------------------------------------------
+
+    def next_alarm(self) -> float | None:
+        """When the next entry is due, those that run now included."""
+        return min(
+            (entry.due for entry in self._entries.values() if not entry.failed), default=None
+        )
+
+    def run_due(self) -> None:
+        """Start everything that is due, in the order of time."""
+        now = self._instance.clock.now()
+        due = sorted(
+            (entry.due, identity)
+            for identity, entry in self._entries.items()
+            if entry.due <= now and not entry.failed and identity not in self._running
+        )
+        for _, identity in due:
+            self._running.add(identity)
+            self._instance.own(self._run(identity))
+
+    async def _run(self, identity: str) -> None:
+        instance = self._instance
+        try:
+            entry = self._entries.get(identity)
+            if entry is None:
+                return
+            entry.attempt += 1
+            self._save(identity)
+            # C6: a run after a crash knows that it is not the first one.
+            await instance.durable()
+            if identity not in self._entries:
+                return
+            turn = Turn(instance)
+            turn.schedule_id = identity
+            definition = instance.definition.actions.get(entry.action)
+            if definition is None:
+                error: BaseException | None = ActionNotFound(f"no action {entry.action!r}")
+            else:
+                error = await instance.actions.run_scheduled(turn, definition, entry.arguments)
+            self._ended(identity, entry, error)
+        finally:
+            self._running.discard(identity)
+            instance.touch()
+
+    def _ended(self, identity: str, entry: Entry, error: BaseException | None) -> None:
+        """In the same stretch of code as the end of the action: one commit for both."""
+        if identity not in self._entries:
+            return
+        if error is None:
+            del self._entries[identity]
+            self._instance.ledger.delete(PART + identity)
+            return
+        entry.error = f"{type(error).__name__}: {error}"
+        if entry.attempt >= MAX_ATTEMPTS:
+            entry.failed = True
+        else:
+            wait = min(FIRST_RETRY * 2 ** (entry.attempt - 1), LONGEST_RETRY)
+            entry.due = self._instance.clock.now() + wait
+        self._save(identity)

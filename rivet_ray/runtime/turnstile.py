@@ -1,0 +1,83 @@
+"""Who may run beside whom: exclusive actions and the turns around them.
+
+Turns enter in the order in which they came. An exclusive one waits until no
+other turn is open, and while it is open or waits first in line, nobody else
+enters. Everything else enters at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from rivet_ray.errors import CallCycle, Outcome
+from rivet_ray.runtime.turn import Turn
+
+
+class Turnstile:
+    """The turns of one instance."""
+
+    __slots__ = ("_exclusive", "_open", "_queue")
+
+    def __init__(self) -> None:
+        self._open: set[Turn] = set()
+        self._exclusive = False
+        self._queue: deque[tuple[asyncio.Future[None], Turn, bool]] = deque()
+
+    @property
+    def closed(self) -> bool:
+        """Whether a turn that came now would have to wait."""
+        return self._exclusive or bool(self._queue)
+
+    @property
+    def open(self) -> set[Turn]:
+        """The turns that are running. Not to be changed."""
+        return self._open
+
+    async def enter(self, turn: Turn, *, exclusive: bool, chain: list[str]) -> None:
+        """Wait for this turn's place; `leave` gives it up.
+
+        `chain` names the turns that wait for this one. Raises CallCycle when
+        this turn would have to wait for one of them.
+        """
+        if not self.closed and not (exclusive and self._open):
+            self._admit(turn, exclusive)
+            return
+        if any(waiting.id in chain for waiting in self._open):
+            raise CallCycle(
+                "This call waits for an exclusive action that is itself waiting for this call.",
+                outcome=Outcome.NOT_STARTED,
+            )
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (place, turn, exclusive)
+        self._queue.append(entry)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():
+                self.leave(turn)
+            else:
+                self._queue.remove(entry)
+                self._advance()
+            raise
+
+    def _admit(self, turn: Turn, exclusive: bool) -> None:
+        self._open.add(turn)
+        self._exclusive = exclusive
+
+    def leave(self, turn: Turn) -> None:
+        """The turn has ended; harmless when it never entered."""
+        if turn in self._open:
+            self._open.discard(turn)
+            self._exclusive = False
+            self._advance()
+
+    def _advance(self) -> None:
+        while self._queue and not self._exclusive:
+            place, turn, exclusive = self._queue[0]
+            if exclusive and self._open:
+                return
+            self._queue.popleft()
+            if not place.done():
+                self._admit(turn, exclusive)
+                place.set_result(None)
