@@ -61,6 +61,10 @@ format: $(CHECK) ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
+.PHONY: bench
+bench: $(TEST) ## Measure speed and memory; wants a machine with nothing else to do
+	$(BIN)/python -m loadtests.bench $(ARGS)
+
 .PHONY: constraints
 constraints: $(MADE) ## Renew constraints.txt with the newest versions that fit pyproject.toml
 	rm -rf build/constraints

@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 import uvloop
 from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
 
 from loadtests.bench.report import Report, Row
 
@@ -75,18 +76,21 @@ def http(address: str, pid: int, connections: int) -> tuple[float, float, float]
         )
         spent = cpu_seconds(pid) - before
     assert "Non-2xx" not in done.stdout, done.stdout
-    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)[1])  # type: ignore[index]
+    requests = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
     latency = re.search(r"50%\s+([\d.]+)(us|ms|s)", done.stdout)
-    assert latency
+    assert requests, done.stdout
+    assert latency, done.stdout
+    rate = float(requests[1])
     p50 = float(latency[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[latency[2]]
     return rate, p50, spent / (rate * SECONDS) * 1e6
 
 
 async def websocket(address: str, number: int, in_flight: int) -> tuple[float, float]:
     """Actions a second over one socket, and p50 in ms."""
-    protocols = [f"query.{quote(QUERY, safe='')}", "encoding.json", "rivetkit"]
+    offered = (f"query.{quote(QUERY, safe='')}", "encoding.json", "rivetkit")
+    protocols = [Subprotocol(item) for item in offered]
     url = f"ws://{address}/registry/actors/connect/websocket"
-    async with connect(url, subprotocols=protocols, compression=None) as socket:  # type: ignore[arg-type]
+    async with connect(url, subprotocols=protocols, compression=None) as socket:
         await socket.recv()
         sent = 0
         times: dict[int, float] = {}

@@ -134,7 +134,7 @@ class Checkpoint:
             fence=self._claim.fence,
             sequence=self._sequence,
             put=changed | put,
-            delete=frozenset(deleted | removed),
+            delete=frozenset(deleted | removed.keys()),
             alarm=source.next_alarm(),
         )
 

@@ -50,7 +50,7 @@ class Connections:
         self._detached: dict[str, Connection] = {}
         self._plain: dict[str, Connection] = {}
         self._subscribers: dict[str, dict[Session, int]] = {}
-        self._looked_at: set[Connection] = set()
+        self._looked_at: dict[Connection, None] = {}
         self._saved: dict[str, bytes] = {}
 
     @property
@@ -74,11 +74,11 @@ class Connections:
     def looked_at(self, connection: Connection) -> None:
         """The connection may have changed."""
         if connection.session is not None or connection.expires is not None:
-            self._looked_at.add(connection)
+            self._looked_at[connection] = None
 
     def record_changes(self) -> None:
         """Put every connection that changed into the ledger."""
-        looked_at, self._looked_at = self._looked_at, set()
+        looked_at, self._looked_at = self._looked_at, {}
         for connection in looked_at:
             if self.get(connection.id) is not connection:
                 continue

@@ -99,11 +99,10 @@ class Directory:
     async def _find_or_create(self, query: GetByKey | GetOrCreate | Create) -> ActorRecord:
         key = tuple(query.key)
         check_key(key)
-        if not isinstance(query, Create):
+        if isinstance(query, GetByKey):
             found = await self._store.find(self._namespace, query.name, key)
             if found is not None:
                 return found
-        if isinstance(query, GetByKey):
             raise ActorNotFound(
                 f"There is no {query.name} with the key {list(key)}.", outcome=Outcome.NOT_STARTED
             )

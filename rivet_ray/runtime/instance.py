@@ -69,7 +69,7 @@ class Instance:
 
     def __init__(self, host: Host, definition: ActorDefinition, claim: Claim) -> None:
         self._host = host
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self._touched = False
         self._ending = False
         self._gone: asyncio.Future[None] | None = None
@@ -194,7 +194,7 @@ class Instance:
         return self.memory.readonly_begins(self.clean)
 
     def readonly_ends(self, begin: ReadonlyBegin) -> None:
-        self.memory.readonly_ends(begin, alone=len(self.turnstile.open) <= 1)
+        self.memory.readonly_ends(begin, alone=self.turnstile.open <= 1)
 
     def check_state(self) -> None:
         """After a plain method: it fails if it left what cannot be saved."""
@@ -307,8 +307,8 @@ class Instance:
     def own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something that ends with the instance at the latest."""
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
         return task
 
     async def start(self, claim: Claim) -> None:

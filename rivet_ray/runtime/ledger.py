@@ -15,21 +15,21 @@ class Ledger:
 
     def __init__(self) -> None:
         self._put: dict[str, bytes] = {}
-        self._deleted: set[str] = set()
+        self._deleted: dict[str, None] = {}
 
     def __bool__(self) -> bool:
         return bool(self._put or self._deleted)
 
     def put(self, part: str, value: bytes) -> None:
         self._put[part] = value
-        self._deleted.discard(part)
+        self._deleted.pop(part, None)
 
     def delete(self, part: str) -> None:
         self._put.pop(part, None)
-        self._deleted.add(part)
+        self._deleted[part] = None
 
-    def take(self) -> tuple[dict[str, bytes], set[str]]:
+    def take(self) -> tuple[dict[str, bytes], dict[str, None]]:
         """The changes, which are the commit's from now on."""
         taken = (self._put, self._deleted)
-        self._put, self._deleted = {}, set()
+        self._put, self._deleted = {}, {}
         return taken

@@ -46,7 +46,7 @@ class ActorSchedule:
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
         self._entries: dict[str, Entry] = {}
-        self._running: set[str] = set()
+        self._running: dict[str, None] = {}
 
     def load(self, part: str, value: bytes) -> None:
         """Take over an entry from the snapshot."""
@@ -138,7 +138,7 @@ class ActorSchedule:
             if entry.due <= now and not entry.failed and identity not in self._running
         )
         for _, identity in due:
-            self._running.add(identity)
+            self._running[identity] = None
             self._instance.own(self._run(identity))
 
     async def _run(self, identity: str) -> None:
@@ -162,7 +162,7 @@ class ActorSchedule:
                 error = await instance.actions.run_scheduled(turn, definition, entry.arguments)
             self._ended(identity, entry, error)
         finally:
-            self._running.discard(identity)
+            self._running.pop(identity, None)
             instance.touch()
 
     def _ended(self, identity: str, entry: Entry, error: BaseException | None) -> None:

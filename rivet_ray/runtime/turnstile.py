@@ -8,7 +8,6 @@ enters. Everything else enters at once.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 
 from rivet_ray.errors import CallCycle, Outcome
 from rivet_ray.runtime.turn import Turn
@@ -20,9 +19,11 @@ class Turnstile:
     __slots__ = ("_exclusive", "_open", "_queue")
 
     def __init__(self) -> None:
-        self._open: set[Turn] = set()
+        # A dict and a list, since thousands of idle actors have one of these each:
+        # empty, they are a fifth of a set's and a tenth of a deque's size.
+        self._open: dict[Turn, None] = {}
         self._exclusive = False
-        self._queue: deque[tuple[asyncio.Future[None], Turn, bool]] = deque()
+        self._queue: list[tuple[asyncio.Future[None], Turn, bool]] = []
 
     @property
     def closed(self) -> bool:
@@ -30,9 +31,9 @@ class Turnstile:
         return self._exclusive or bool(self._queue)
 
     @property
-    def open(self) -> set[Turn]:
-        """The turns that are running. Not to be changed."""
-        return self._open
+    def open(self) -> int:
+        """How many turns are running."""
+        return len(self._open)
 
     async def enter(self, turn: Turn, *, exclusive: bool, chain: list[str]) -> None:
         """Wait for this turn's place; `leave` gives it up.
@@ -62,13 +63,13 @@ class Turnstile:
             raise
 
     def _admit(self, turn: Turn, exclusive: bool) -> None:
-        self._open.add(turn)
+        self._open[turn] = None
         self._exclusive = exclusive
 
     def leave(self, turn: Turn) -> None:
         """The turn has ended; harmless when it never entered."""
         if turn in self._open:
-            self._open.discard(turn)
+            del self._open[turn]
             self._exclusive = False
             self._advance()
 
@@ -77,7 +78,7 @@ class Turnstile:
             place, turn, exclusive = self._queue[0]
             if exclusive and self._open:
                 return
-            self._queue.popleft()
+            del self._queue[0]
             if not place.done():
                 self._admit(turn, exclusive)
                 place.set_result(None)

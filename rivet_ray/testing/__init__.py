@@ -1,4 +1,4 @@
-"""For tests: time that stands still, a port that is really a wire, driver conformance.
+"""For tests: a registry in memory, time that stands still, one actor alone, conformance.
 
 Importing this needs no pytest; `StoreConformance` and `DurableStoreConformance`
 import it when they are first asked for.
@@ -8,11 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 from rivet_ray.testing.clock import ManualClock
 from rivet_ray.testing.port import encoded
+from rivet_ray.testing.setup import Setup, setup_test
+from rivet_ray.testing.unit import UnitConn, UnitContext, stub_client, unit_actor
 
 if TYPE_CHECKING:
     from rivet_ray.testing.conformance import DurableStoreConformance, StoreConformance
 
-__all__ = ["DurableStoreConformance", "ManualClock", "StoreConformance", "encoded"]
+__all__ = [
+    "DurableStoreConformance",
+    "ManualClock",
+    "Setup",
+    "StoreConformance",
+    "UnitConn",
+    "UnitContext",
+    "encoded",
+    "setup_test",
+    "stub_client",
+    "unit_actor",
+]
 
 
 def __getattr__(name: str) -> Any:

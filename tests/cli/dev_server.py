@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +21,10 @@ class DevServer:
 
     def __init__(self, *arguments: str, cwd: Path = ROOT) -> None:
         self.started = time.perf_counter()
+        self.directory = tempfile.TemporaryDirectory()
+        if "--store" not in arguments:
+            # Not ./.rivet, so that tests do not meet one another's actors.
+            arguments = (*arguments, "--store", f"file://{self.directory.name}")
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("PYTEST")
         }
@@ -69,3 +74,4 @@ class DevServer:
     ) -> None:
         if self.process.stdout is not None and not self.process.stdout.closed:
             self.stop()
+        self.directory.cleanup()
