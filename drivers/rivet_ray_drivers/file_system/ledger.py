@@ -1,0 +1,225 @@
+"""What each operation of the port does; for one thread at a time.
+
+Who owns which actor, and how far it got, is known in memory: nobody else can
+change it while the directory is locked. So a commit is decided without
+reading, and its rows are gathered until `save`.
+
+**A claim writes nothing.** The new epoch and token stay in memory until the
+actor's next commit carries them. That is safe because all owners live in the
+process that holds the lock: the claims that its death forgets belong to owners
+that died with it. Two things remain. A fence that was saved must not come to
+life again when later ones are forgotten, so after a crash a saved fence admits
+no new commit (repeating the last one is still ALREADY_DONE). And epochs must
+keep growing over forgotten claims, so each crash counts as `RESERVED` claims
+of every actor; before an actor is claimed that often without a commit, its
+epoch is saved. An orderly `close` saves them all, so nothing is skipped then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from rivet_ray.errors import StoreError
+from rivet_ray.store import ActorRecord, Claim, Commit, CommitResult, Fence, NewActor
+from rivet_ray_drivers.file_system.tables import SavedActor, SavedOwner, Tables
+
+RESERVED = 1000
+REMEMBERED = 100_000
+"""How many owners are kept in memory, about 500 bytes each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """How far an actor got, and who may go on."""
+
+    epoch: int
+    fence: Fence | None
+    """None before the first claim."""
+    sequence: int
+    alarm: float | None
+    saved_epoch: int
+    living: bool = True
+    lapsed: bool = False
+    """The fence was saved before a crash: good for telling ALREADY_DONE only."""
+
+
+class Ledger:
+    """The operations between two `save`s are made durable together or undone together."""
+
+    def __init__(self, tables: Tables, crashes: int) -> None:
+        """`crashes`: how many runs on this database did not end with `close`."""
+        self._tables = tables
+        self._crashes = crashes
+        self._owners: dict[str, Owner] = {}
+        """As of the last `save`."""
+        self._changed: dict[str, Owner] = {}
+        """Since then."""
+
+    # --- Operations ----------------------------------------------------------
+
+    def find(self, namespace: str, name: str, key: Sequence[str]) -> ActorRecord | None:
+        self._settle_destroyed()
+        actor = self._tables.latest(namespace, name, key)
+        return actor.record if actor and actor.living else None
+
+    def find_by_id(self, actor_id: str) -> ActorRecord | None:
+        self._settle_destroyed()
+        return self._tables.living(actor_id)
+
+    def create(self, new: NewActor) -> tuple[ActorRecord, bool]:
+        self._settle_destroyed()
+        record = self._tables.insert(new, 1)
+        if record is not None:
+            return record, True
+        latest = self._tables.latest(new.namespace, new.name, new.key)
+        if latest is not None and latest.living:
+            return latest.record, False
+        record = self._tables.insert(new, latest.generation + 1) if latest else None
+        if latest is None or record is None:
+            raise StoreError(f"Another actor has the id of {new.name!r} {list(new.key)!r}.")
+        # Nobody owns it yet, but its epoch goes on from the tombstone's.
+        before = latest.owner
+        self._tables.gather_owner(record.id, SavedOwner(epoch=before.epoch, crashes=before.crashes))
+        return record, True
+
+    def list_actors(
+        self,
+        namespace: str,
+        name: str | None,
+        prefix: Sequence[str],
+        after: str | None,
+        limit: int,
+    ) -> list[ActorRecord]:
+        self._settle_destroyed()
+        return self._tables.actors(namespace, name, prefix, after or "", limit)
+
+    def claim(self, actor_id: str, token: str) -> Claim | None:
+        if self._tables.gathered(actor_id):
+            self._tables.write_gathered()
+        actor = self._tables.actor(actor_id)
+        if actor is None or not actor.living:
+            return None
+        before = self._known(actor_id) or self._loaded(actor)
+        epoch = before.epoch + 1
+        owner = replace(before, epoch=epoch, fence=Fence(epoch, token), lapsed=False)
+        self._changed[actor_id] = owner
+        if epoch - owner.saved_epoch >= RESERVED:
+            self._gather(actor_id, owner)
+        return Claim(
+            record=actor.record,
+            fence=Fence(epoch, token),
+            sequence=owner.sequence,
+            parts=self._tables.parts(actor_id),
+            alarm=owner.alarm,
+        )
+
+    def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
+        return [self._commit(commit) for commit in commits]
+
+    def alarms_due(self, now: float, limit: int) -> list[tuple[float, str]]:
+        self._tables.write_gathered()
+        return self._tables.alarms_due(now, limit)
+
+    def next_alarm(self, after: float | None) -> float | None:
+        self._tables.write_gathered()
+        return self._tables.next_alarm(after)
+
+    # --- The end of a group --------------------------------------------------
+
+    def save(self) -> None:
+        """Make everything since the last `save` durable. After it raised, call `undo`."""
+        full = len(self._owners) + len(self._changed) > REMEMBERED
+        if full:
+            self._gather_claims()
+        self._tables.save()
+        if full:
+            self._owners.clear()
+        else:
+            self._owners.update(self._changed)
+        self._changed.clear()
+
+    def undo(self) -> None:
+        """Forget everything since the last `save`."""
+        self._changed.clear()
+        self._tables.undo()
+
+    def close(self) -> None:
+        """Save the claims and end the run; when that fails, it counts as a crash."""
+        # Everything acknowledged is durable already: a failure here loses nothing.
+        with contextlib.suppress(sqlite3.Error):
+            self._gather_claims()
+            self._tables.end_run()
+        with contextlib.suppress(sqlite3.Error):
+            self._tables.close()
+
+    # --- Owners --------------------------------------------------------------
+
+    def _commit(self, commit: Commit) -> CommitResult:
+        identity = commit.actor_id
+        owner = self._known(identity)
+        if owner is None:
+            actor = self._tables.actor(identity)
+            owner = self._loaded(actor) if actor else None
+        if owner is None or owner.fence != commit.fence:
+            return CommitResult.FENCED
+        if commit.sequence == owner.sequence:
+            return CommitResult.ALREADY_DONE
+        if owner.lapsed or not owner.living or commit.sequence < owner.sequence:
+            return CommitResult.FENCED
+        if commit.sequence > owner.sequence + 1:
+            return CommitResult.BEHIND
+        self._gather(
+            identity,
+            Owner(
+                epoch=owner.epoch,
+                fence=owner.fence,
+                sequence=commit.sequence,
+                alarm=None if commit.destroy else commit.alarm,
+                saved_epoch=owner.epoch,
+                living=not commit.destroy,
+            ),
+        )
+        if commit.destroy:
+            self._tables.gather_destroyed(identity)
+            return CommitResult.COMMITTED
+        for name in commit.delete:
+            self._tables.gather_part(identity, name, None)
+        for name, value in commit.put.items():
+            self._tables.gather_part(identity, name, value)
+        return CommitResult.COMMITTED
+
+    def _known(self, actor_id: str) -> Owner | None:
+        return self._changed.get(actor_id) or self._owners.get(actor_id)
+
+    def _loaded(self, actor: SavedActor) -> Owner:
+        saved = actor.owner
+        skipped = RESERVED * (self._crashes - saved.crashes)
+        return Owner(
+            epoch=saved.epoch + skipped,
+            fence=None if saved.token is None else Fence(saved.epoch, saved.token),
+            sequence=saved.sequence,
+            alarm=saved.alarm,
+            saved_epoch=saved.epoch + skipped,
+            living=actor.living,
+            lapsed=skipped > 0,
+        )
+
+    def _gather(self, actor_id: str, owner: Owner) -> None:
+        token = None if owner.fence is None else owner.fence.token
+        self._changed[actor_id] = replace(owner, saved_epoch=owner.epoch)
+        self._tables.gather_owner(
+            actor_id,
+            SavedOwner(owner.epoch, token, owner.sequence, self._crashes, owner.alarm),
+        )
+
+    def _gather_claims(self) -> None:
+        for actor_id, owner in (self._owners | self._changed).items():
+            if owner.epoch != owner.saved_epoch:
+                self._gather(actor_id, owner)
+
+    def _settle_destroyed(self) -> None:
+        if self._tables.gathered_destroyed:
+            self._tables.write_gathered()

@@ -1,0 +1,43 @@
+"""Text and keys as the bytes that the tables hold.
+
+Text is kept as bytes because SQLite's text can hold neither lone surrogates,
+which JavaScript callers may send, nor zeros. The order of the bytes is the
+order of the strings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rivet_ray.ids import Key
+
+END = b"\x00\x01"
+AFTER_END = b"\x00\x02"
+
+
+def pack(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def unpack(packed: bytes) -> str:
+    return packed.decode("utf-8", "surrogatepass")
+
+
+def pack_key(key: Sequence[str]) -> bytes:
+    """Each part with its zeros doubled up as 00 FF and 00 01 behind it.
+
+    So a packed key starts with a packed prefix exactly when its first parts
+    are the prefix.
+    """
+    return b"".join(pack(part).replace(b"\x00", b"\x00\xff") + END for part in key)
+
+
+def unpack_key(packed: bytes) -> Key:
+    parts = packed.split(END)[:-1]
+    return tuple(unpack(part.replace(b"\x00\xff", b"\x00")) for part in parts)
+
+
+def key_range(prefix: Sequence[str]) -> tuple[bytes, bytes]:
+    """From where (inclusive) to where (exclusive) keys with that prefix are."""
+    packed = pack_key(prefix)
+    return (packed, packed.removesuffix(END) + AFTER_END) if packed else (b"", b"\xff")

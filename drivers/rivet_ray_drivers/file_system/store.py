@@ -1,0 +1,132 @@
+"""The store port over the writer thread, and how it is opened."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from rivet_ray.errors import StoreError
+from rivet_ray.store import ActorRecord, Claim, Commit, CommitResult, NewActor, Store
+from rivet_ray_drivers.file_system.database import make_directory, open_database
+from rivet_ray_drivers.file_system.ledger import Ledger
+from rivet_ray_drivers.file_system.location import directory_of
+from rivet_ray_drivers.file_system.lock import DirectoryLock
+from rivet_ray_drivers.file_system.tables import Step, Tables
+from rivet_ray_drivers.file_system.writer import Statistics, Writer
+
+
+class FileSystemStore:
+    """See `rivet_ray.store.Store`; use it on the event loop that opened it."""
+
+    def __init__(self, directory: Path, ledger: Ledger, writer: Writer) -> None:
+        self.directory = directory
+        self._ledger = ledger
+        self._writer = writer
+
+    def statistics(self) -> Statistics:
+        return self._writer.statistics()
+
+    async def find(self, namespace: str, name: str, key: Sequence[str]) -> ActorRecord | None:
+        return await self._writer.do(partial(self._ledger.find, namespace, name, key))
+
+    async def find_by_id(self, actor_id: str) -> ActorRecord | None:
+        return await self._writer.do(partial(self._ledger.find_by_id, actor_id))
+
+    async def create(self, actor: NewActor) -> tuple[ActorRecord, bool]:
+        return await self._writer.do(partial(self._ledger.create, actor))
+
+    async def list_actors(
+        self,
+        namespace: str,
+        name: str | None = None,
+        prefix: Sequence[str] = (),
+        *,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> list[ActorRecord]:
+        return await self._writer.do(
+            partial(self._ledger.list_actors, namespace, name, prefix, after, limit)
+        )
+
+    async def claim(self, actor_id: str, token: str) -> Claim | None:
+        return await self._writer.do(partial(self._ledger.claim, actor_id, token))
+
+    async def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
+        return await self._writer.do(partial(self._ledger.commit, commits))
+
+    async def alarms_due(self, now: float, limit: int = 100) -> list[tuple[float, str]]:
+        return await self._writer.do(partial(self._ledger.alarms_due, now, limit))
+
+    async def next_alarm(self, after: float | None = None) -> float | None:
+        return await self._writer.do(partial(self._ledger.next_alarm, after))
+
+    async def close(self) -> None:
+        """Finish what waits, fold the write-ahead log into the database, unlock."""
+        await self._writer.close()
+
+    def __del__(self) -> None:
+        if not self._writer.closing:
+            warnings.warn(f"{self.directory} was not closed", ResourceWarning, 2, self)
+
+
+async def open_file_system(url: str) -> Store:
+    """Open the store in the directory that `url` names, creating what is missing.
+
+    Raises StoreError when the directory cannot be used, another server uses
+    it, or its database is damaged or of a newer version; the database is then
+    left as it was.
+    """
+    return await open_directory(directory_of(url))
+
+
+def _no_step(_: str) -> None:
+    pass
+
+
+async def open_directory(directory: Path, step: Step = _no_step) -> FileSystemStore:
+    """As `open_file_system`; `step` is called at each step of a write (for tests)."""
+    opening = asyncio.get_running_loop().run_in_executor(None, _open, directory, step)
+    try:
+        opened = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_abandon)
+        raise
+    return FileSystemStore(
+        directory, opened.ledger, Writer(opened.ledger, opened.tables, opened.lock)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What is open before there is a thread to own it."""
+
+    lock: DirectoryLock
+    tables: Tables
+    ledger: Ledger
+
+
+def _open(directory: Path, step: Step) -> Opened:
+    try:
+        make_directory(directory)
+        lock = DirectoryLock(directory)
+        try:
+            connection, crashes = open_database(directory)
+            tables = Tables(connection, step)
+            return Opened(lock, tables, Ledger(tables, crashes))
+        except BaseException:
+            lock.release()
+            raise
+    except OSError as error:
+        raise StoreError(f"The store directory {directory} cannot be used: {error}.") from error
+
+
+def _abandon(opening: asyncio.Future[Opened]) -> None:
+    """Nobody waits for this any more: close what it opened."""
+    if not opening.cancelled() and opening.exception() is None:
+        opened = opening.result()
+        opened.ledger.close()
+        opened.lock.release()
