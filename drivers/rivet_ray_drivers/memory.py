@@ -11,7 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rivet_ray.ids import Key, actor_id
-from rivet_ray.store import ActorRecord, Claim, Commit, CommitResult, Fence, NewActor, Store
+from rivet_ray.store import (
+    ActorRecord,
+    Claim,
+    Commit,
+    CommitResult,
+    Fence,
+    HostLease,
+    NewActor,
+    Store,
+)
+from rivet_ray_drivers.leases import Leases
 
 
 @dataclass(slots=True)
@@ -33,6 +43,7 @@ class MemoryStore:
     """See `rivet_ray.store.Store`."""
 
     def __init__(self) -> None:
+        self._leases = Leases()
         self._living: dict[str, Stored] = {}
         self._by_key: dict[tuple[str, str, Key], Stored] = {}
         self._ids: list[str] = []
@@ -137,6 +148,18 @@ class MemoryStore:
         del self._ids[bisect.bisect_left(self._ids, stored.record.id)]
         stored.parts.clear()
         stored.alarm = None
+
+    async def renew_lease(self, incarnation: str, beat: int, address: str = "") -> bool:
+        return self._leases.renew(incarnation, beat, address)
+
+    async def find_lease(self, incarnation: str) -> HostLease | None:
+        return self._leases.find(incarnation)
+
+    async def mark_dead(self, incarnation: str, beat: int) -> bool:
+        return self._leases.mark_dead(incarnation, beat)
+
+    async def end_lease(self, incarnation: str) -> None:
+        self._leases.end(incarnation)
 
     async def alarms_due(self, now: float, limit: int = 100) -> list[tuple[float, str]]:
         due = [

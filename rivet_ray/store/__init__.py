@@ -7,6 +7,7 @@ from rivet_ray.store.records import (
     Commit,
     CommitResult,
     Fence,
+    HostLease,
     NewActor,
 )
 from rivet_ray.store.urls import driver_schemes, open_store
@@ -17,6 +18,7 @@ __all__ = [
     "Commit",
     "CommitResult",
     "Fence",
+    "HostLease",
     "NewActor",
     "Store",
     "driver_schemes",

@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from rivet_ray.store.records import ActorRecord, Claim, Commit, CommitResult, NewActor
+from rivet_ray.store.records import (
+    ActorRecord,
+    Claim,
+    Commit,
+    CommitResult,
+    HostLease,
+    NewActor,
+)
 
 
 class Store(Protocol):
@@ -70,6 +77,33 @@ class Store(Protocol):
         independent of one another.
         """
         ...
+
+    # --- Hosts ------------------------------------------------------------
+
+    async def renew_lease(self, incarnation: str, beat: int, address: str = "") -> bool:
+        """Write a host's lease. False when the incarnation is marked dead; nothing changes then.
+
+        A beat that is not above the stored one changes nothing and is True: it
+        is a repetition.
+        """
+        ...
+
+    async def find_lease(self, incarnation: str) -> HostLease | None:
+        """A host's lease, dead or not, or None where it was never written or was ended."""
+        ...
+
+    async def mark_dead(self, incarnation: str, beat: int) -> bool:
+        """Mark an incarnation dead if its beat still is `beat`, or if it is dead already.
+
+        False when it has beaten since, or has no lease.
+        """
+        ...
+
+    async def end_lease(self, incarnation: str) -> None:
+        """The host has released everything and goes: its lease is removed."""
+        ...
+
+    # --- Alarms -----------------------------------------------------------
 
     async def alarms_due(self, now: float, limit: int = 100) -> list[tuple[float, str]]:
         """(alarm, actor id) of the living actors due at `now`, earliest first."""

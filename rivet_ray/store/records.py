@@ -46,6 +46,24 @@ class Fence:
 
 
 @dataclass(frozen=True, slots=True)
+class HostLease:
+    """A host's proof of life: a record that it rewrites, not a key that expires.
+
+    Nobody trusts another machine's clock. Who wants to take over watches `beat`
+    for the lease's length of its own time, and then marks the incarnation dead.
+    """
+
+    incarnation: str
+    """Names one life of one host process; random, never used twice."""
+    beat: int
+    """Grows by one with each renewal."""
+    address: str = ""
+    """Where the host's link listens, `host:port`; empty where it does not."""
+    dead: bool = False
+    """Marked by a taker; its renewals are refused from then on."""
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """What a successful `Store.claim` gives."""
 

@@ -10,13 +10,14 @@ from functools import partial
 from pathlib import Path
 
 from rivet_ray.errors import StoreError
-from rivet_ray.store import ActorRecord, Claim, Commit, CommitResult, NewActor, Store
+from rivet_ray.store import ActorRecord, Claim, Commit, CommitResult, HostLease, NewActor, Store
 from rivet_ray_drivers.file_system.database import make_directory, open_database
 from rivet_ray_drivers.file_system.ledger import Ledger
 from rivet_ray_drivers.file_system.location import directory_of
 from rivet_ray_drivers.file_system.lock import DirectoryLock
 from rivet_ray_drivers.file_system.tables import Step, Tables
 from rivet_ray_drivers.file_system.writer import Statistics, Writer
+from rivet_ray_drivers.leases import Leases
 
 
 class FileSystemStore:
@@ -26,6 +27,7 @@ class FileSystemStore:
         self.directory = directory
         self._ledger = ledger
         self._writer = writer
+        self._leases = Leases()
 
     def statistics(self) -> Statistics:
         return self._writer.statistics()
@@ -60,6 +62,20 @@ class FileSystemStore:
 
     async def alarms_due(self, now: float, limit: int = 100) -> list[tuple[float, str]]:
         return await self._writer.do(partial(self._ledger.alarms_due, now, limit))
+
+    # One server has the directory, so its leases need no disk.
+
+    async def renew_lease(self, incarnation: str, beat: int, address: str = "") -> bool:
+        return self._leases.renew(incarnation, beat, address)
+
+    async def find_lease(self, incarnation: str) -> HostLease | None:
+        return self._leases.find(incarnation)
+
+    async def mark_dead(self, incarnation: str, beat: int) -> bool:
+        return self._leases.mark_dead(incarnation, beat)
+
+    async def end_lease(self, incarnation: str) -> None:
+        self._leases.end(incarnation)
 
     async def next_alarm(self, after: float | None = None) -> float | None:
         return await self._writer.do(partial(self._ledger.next_alarm, after))

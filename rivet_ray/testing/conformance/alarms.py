@@ -104,3 +104,12 @@ class AlarmConformance(ConformanceBase):
         assert await store.alarms_due(5.0) == [
             (float(number), owner.id) for number, owner in enumerate(owners)
         ]
+
+    async def test_the_next_alarm_after_a_time(self, store: Store) -> None:
+        """Whoever has dealt with what is due asks when to look again."""
+        for time in (10.0, 20.0, 30.0):
+            await with_alarm(store, str(time), time)
+        assert await store.next_alarm(9.0) == 10.0
+        assert await store.next_alarm(10.0) == 20.0
+        assert await store.next_alarm(25.0) == 30.0
+        assert await store.next_alarm(30.0) is None

@@ -1,0 +1,62 @@
+"""Leases: a host's proof of life, and how a taker ends it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from rivet_ray.store import HostLease, Store
+from rivet_ray.testing.conformance.base import ConformanceBase
+
+
+class LeaseConformance(ConformanceBase):
+    """`renew_lease`, `find_lease`, `mark_dead` and `end_lease`."""
+
+    async def test_a_lease_is_what_was_renewed_last(self, store: Store) -> None:
+        """A record of incarnation, beat and address; none before the first beat."""
+        assert await store.find_lease("a") is None
+        assert await store.renew_lease("a", 1, "127.0.0.1:1")
+        assert await store.renew_lease("a", 2, "127.0.0.1:2")
+        assert await store.find_lease("a") == HostLease("a", 2, "127.0.0.1:2")
+        assert await store.find_lease("b") is None
+
+    async def test_a_repeated_beat_changes_nothing(self, store: Store) -> None:
+        """A renewal that arrives twice, or late, does not set the lease back."""
+        assert await store.renew_lease("a", 5, "new")
+        assert await store.renew_lease("a", 5, "old")
+        assert await store.renew_lease("a", 4, "old")
+        assert await store.find_lease("a") == HostLease("a", 5, "new")
+
+    async def test_the_dead_do_not_come_back(self, store: Store) -> None:
+        """C1: after a taker has marked an incarnation dead, it cannot renew."""
+        await store.renew_lease("a", 3, "x")
+        assert await store.mark_dead("a", 3)
+        assert not await store.renew_lease("a", 4, "x")
+        assert await store.find_lease("a") == HostLease("a", 3, "x", dead=True)
+        assert await store.mark_dead("a", 3), "marking twice is the same"
+
+    async def test_a_living_incarnation_cannot_be_marked(self, store: Store) -> None:
+        """The mark is a compare-and-set on the beat that the taker has seen."""
+        await store.renew_lease("a", 3)
+        await store.renew_lease("a", 4)
+        assert not await store.mark_dead("a", 3)
+        assert not await store.mark_dead("nobody", 1)
+        assert await store.renew_lease("a", 5)
+
+    async def test_renewal_and_mark_have_one_winner(self, store: Store) -> None:
+        """Of a renewal and a mark at the same moment exactly one succeeds."""
+        for number in range(20):
+            incarnation = f"a-{number}"
+            await store.renew_lease(incarnation, 1)
+            renewed, marked = await asyncio.gather(
+                store.renew_lease(incarnation, 2), store.mark_dead(incarnation, 1)
+            )
+            assert renewed is not marked
+
+    async def test_an_ended_lease_is_gone(self, store: Store) -> None:
+        """A host that has released everything leaves nothing behind."""
+        await store.renew_lease("a", 1)
+        await store.renew_lease("b", 1)
+        await store.end_lease("a")
+        await store.end_lease("a")
+        assert await store.find_lease("a") is None
+        assert await store.find_lease("b") is not None
