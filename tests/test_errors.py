@@ -31,9 +31,12 @@ CODES = {
     "actor_already_exists": (errors.ActorAlreadyExists, 400),
     "actor_not_found": (errors.ActorNotFound, 400),
     "actor_stopped": (errors.ActorStopped, 503),
+    "call_cycle": (errors.CallCycle, 409),
     "conn_not_found": (errors.ConnectionNotFound, 400),
     "connection_closed": (errors.ConnectionClosed, 503),
     "forbidden": (errors.Forbidden, 403),
+    "idempotency_key_reused": (errors.IdempotencyKeyReused, 409),
+    "interrupted": (errors.Interrupted, 409),
     "invalid_action_request": (errors.InvalidActionRequest, 400),
     "invalid_encoding": (errors.InvalidEncoding, 400),
     "invalid_params": (errors.InvalidParams, 400),
@@ -46,6 +49,7 @@ CODES = {
     "server_stopping": (errors.ServerStopping, 503),
     "slow_consumer": (errors.SlowConsumer, 503),
     "store_unavailable": (errors.StoreUnavailable, 503),
+    "too_many_idempotency_keys": (errors.TooManyKeys, 429),
     "unauthorized": (errors.Unauthorized, 401),
     "user_error": (UserError, 400),
 }
@@ -64,7 +68,13 @@ def test_every_public_code_is_of_one_class() -> None:
 def test_no_hidden_error_has_the_code_of_a_public_one() -> None:
     hidden = {error.code for error in ALL if not error.public}
     assert not hidden & CODES.keys()
-    assert hidden == {"internal_error", "invalid_state_type", "no_connection", "store_error"}
+    assert hidden == {
+        "internal_error",
+        "invalid_state_type",
+        "no_connection",
+        "readonly_violated",
+        "store_error",
+    }
 
 
 @pytest.mark.parametrize("error", ALL, ids=lambda error: error.__name__)
