@@ -7,7 +7,7 @@ about the size of the field it is in.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -19,6 +19,8 @@ from rivet_ray.protocol import values
 
 WHOLE = ""
 """The name of the only part of a state that has no fields."""
+
+_ENCODING_FAULTS = (AttributeError, TypeError, OverflowError, RecursionError, ValueError)
 
 Fields = Callable[[Any], Mapping[str, Any]]
 
@@ -33,13 +35,16 @@ class StateCodec:
         self._fields = _fields_of(kind)
         self._checks, self._other = _checks_of(kind)
         self._whole = _check(kind)
+        self._attributes: dict[str, str] = _attributes_of(kind)
 
-    def split(self, state: Any) -> dict[str, bytes]:
-        """The parts of a state. Raises InvalidStateType, naming the path."""
+    def split(self, state: Any, without: frozenset[str] = frozenset()) -> dict[str, bytes]:
+        """The parts of a state, but for some. Raises InvalidStateType, naming the path."""
         encode = values.encode
         fields: Mapping[str, Any] = {}
         try:
             fields = self._fields(state)
+            if without:
+                fields = {name: fields[name] for name in fields.keys() - without}
             return {name: encode(value) for name, value in fields.items()}
         except (AttributeError, TypeError, OverflowError, RecursionError, ValueError) as error:
             if not fields and values.is_pydantic_model(type(state)):
@@ -73,6 +78,42 @@ class StateCodec:
                     f"{_path(name)} cannot be saved: it would come back as something else; "
                     "untyped data holds JSON-like values only (no sets, tuples or objects)"
                 )
+
+    def faults(self, state: Any) -> list[str]:
+        """The parts that cannot be saved or read back; `[WHOLE]` where all is wrong."""
+        try:
+            fields = self._fields(state)
+            if values.is_pydantic_model(self.kind):
+                self._verify_model(state)
+                return []
+        except (*_ENCODING_FAULTS, InvalidStateType):
+            return [WHOLE]
+        return [name for name, value in fields.items() if self._is_fault(state, name, value)]
+
+    def _is_fault(self, state: Any, name: str, value: Any) -> bool:
+        try:
+            self.verify(state, {name: values.encode(value)})
+        except (*_ENCODING_FAULTS, InvalidStateType):
+            return True
+        return False
+
+    def mend(self, state: Any, names: Sequence[str], good: Mapping[str, bytes]) -> Any:
+        """A state with these parts as they were, and all others as they are."""
+        fresh = self.join(good)
+        if WHOLE in names:
+            return fresh
+        try:
+            for name in names:
+                if not isinstance(state, dict):
+                    attribute = self._attributes.get(name, name)
+                    setattr(state, attribute, getattr(fresh, attribute))
+                elif name in fresh:
+                    state[name] = fresh[name]
+                else:
+                    del state[name]
+        except (AttributeError, TypeError):
+            return fresh  # A frozen state is replaced, never changed.
+        return cast("Any", state)
 
     def _verify_model(self, model: Any) -> None:
         try:
@@ -170,6 +211,15 @@ def _checks_of(kind: Any) -> tuple[dict[str, Check], Check]:
         return {}, NO_CHECK
     names = _wire_names(origin, hints)
     return {names[name]: _check(hint) for name, hint in hints.items() if name in names}, NO_CHECK
+
+
+def _attributes_of(kind: Any) -> dict[str, str]:
+    """Python names by wire names, where they differ."""
+    origin: Any = getattr(kind, "__origin__", kind)
+    if isinstance(origin, type) and issubclass(origin, msgspec.Struct):
+        wires, fields = origin.__struct_encode_fields__, origin.__struct_fields__
+        return dict(zip(wires, fields, strict=True))
+    return {}
 
 
 def _wire_names(origin: type[Any], hints: Mapping[str, Any]) -> dict[str, str]:

@@ -107,7 +107,7 @@ class Actions:
             if before is not None:
                 instance.readonly_ends(before)
             else:
-                instance.check_state()
+                instance.check_state(own=0)
         except Exception as error:
             self._fail(turn, error, Outcome.TOOK_EFFECT)
         else:
@@ -146,6 +146,7 @@ class Actions:
             self._fail(turn, late, reached)
             task.cancel()
 
+        turn.deadline = instance.clock.monotonic() + limit
         timer = instance.clock.call_later(limit, expire)
         current_turn.set(turn)
         try:
@@ -194,6 +195,8 @@ class Actions:
         output = await settled(function())
         if before is not None:
             instance.readonly_ends(before)
+        else:
+            instance.check_state(own=1)
         if "on_before_action_response" in instance.definition.hooks and turn.call is not None:
             hook = instance.actor.on_before_action_response
             try:
@@ -245,6 +248,13 @@ class Actions:
             return
         self._release(turn, Reply(turn.number, encoded), at_once=at_once)
 
+    def _deadline(self, turn: Turn) -> float:
+        """When the caller stops waiting, by the clock's monotonic time."""
+        limit = self._instance.action_timeout
+        if turn.call is not None and turn.call.timeout is not None:
+            limit = min(limit, turn.call.timeout)
+        return self._instance.clock.monotonic() + limit
+
     def _fail(self, turn: Turn, error: BaseException, outcome: Outcome) -> None:
         if turn.call is not None and not turn.answered:
             where = f"{self._instance!r} {turn.call.action}"
@@ -266,14 +276,27 @@ class Actions:
             session.deliver(message)
             return
 
+        deadlines = instance.host.deadlines
+
         def release(error: RivetError | None) -> None:
+            deadlines.drop(turn)
+            if turn.told:
+                return
             if error is None:
                 session.deliver(message)
-            else:
-                outcome = (
-                    Outcome.TOOK_EFFECT if isinstance(error, InvalidStateType) else Outcome.UNKNOWN
-                )
-                failure = failure_of(error, outcome, repr(instance))
-                session.deliver(Failed(message.call, failure))
+                return
+            failed = Failed(message.call, failure_of(error, Outcome.UNKNOWN, repr(instance)))
+            if turn.key_part is not None and isinstance(error, InvalidStateType):
+                instance.keys.amend(turn.key_part, failed)
+            session.deliver(failed)
 
+        def expire() -> None:
+            # C9: the store may hang, but whoever waits for it is told in time.
+            turn.told = True
+            late = ActionTimedOut("The action has run, but its save was not confirmed in time.")
+            failure = failure_of(late, Outcome.UNKNOWN, repr(instance))
+            session.deliver(Failed(message.call, failure))
+
+        until = (turn.deadline or self._deadline(turn)) + instance.host.settings.save_grace
+        deadlines.add(turn, until, expire)
         instance.hold(release, strict=turn.key_part is not None)

@@ -231,14 +231,23 @@ class Checkpointer:
 
     def _collect(self, instance: Saved) -> Commit | None:
         try:
-            commit = instance.checkpoint.collect()
-        except InvalidStateType as error:
-            instance.undo(error)
-            commit = instance.checkpoint.collect()
+            commit = self._collect_or_undo(instance)
+        except Exception as error:
+            log.exception("%r cannot be saved", instance)
+            instance.give_up(StoreError(f"the actor cannot be saved: {error}"))
+            return None
         instance.compared()
         if commit is None:
             instance.checkpoint.gate.open_held()
         return commit
+
+    @staticmethod
+    def _collect_or_undo(instance: Saved) -> Commit | None:
+        try:
+            return instance.checkpoint.collect()
+        except InvalidStateType as error:
+            instance.undo(error)
+            return instance.checkpoint.collect()
 
     async def _write(self, batch: list[tuple[Saved, Commit]]) -> None:
         try:

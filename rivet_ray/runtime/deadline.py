@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import math
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
-from rivet_ray.clock import Clock
+from rivet_ray.clock import Clock, Timer
 
 
 @asynccontextmanager
@@ -48,3 +49,52 @@ async def sleep(clock: Clock, seconds: float) -> None:
         await over
     finally:
         timer.cancel()
+
+
+class Deadlines:
+    """Many deadlines on one timer, for what hardly ever comes late.
+
+    Adding and dropping one costs a dictionary entry; the timer is set when there
+    is none, or when the new deadline is earlier than what it is set for.
+    """
+
+    __slots__ = ("_clock", "_entries", "_set_for", "_timer")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._entries: dict[object, tuple[float, Callable[[], None]]] = {}
+        self._timer: Timer | None = None
+        self._set_for = math.inf
+
+    def add(self, owner: object, at: float, expire: Callable[[], None]) -> None:
+        """Call `expire` at `at`, by the clock's monotonic time, unless `owner` is dropped."""
+        self._entries[owner] = (at, expire)
+        if at < self._set_for:
+            self._set(at)
+
+    def drop(self, owner: object) -> None:
+        """It came in time; harmless when it did not."""
+        self._entries.pop(owner, None)
+
+    def _set(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._set_for = at
+        self._timer = self._clock.call_later(at - self._clock.monotonic(), self._look)
+
+    def _look(self) -> None:
+        self._timer, self._set_for = None, math.inf
+        now = self._clock.monotonic()
+        late = [owner for owner, (at, _) in self._entries.items() if at <= now]
+        for owner in late:
+            entry = self._entries.pop(owner, None)
+            if entry is not None:
+                entry[1]()
+        if self._entries:
+            self._set(min(at for at, _ in self._entries.values()))
+
+    def close(self) -> None:
+        """Nothing expires any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._entries.clear()

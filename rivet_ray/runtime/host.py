@@ -15,7 +15,7 @@ from rivet_ray.errors import ActionTimedOut, ActorNotFound, Overloaded, ServerSt
 from rivet_ray.protocol.port import ToGateway
 from rivet_ray.runtime.alarms import Alarms
 from rivet_ray.runtime.checkpoint import Checkpointer
-from rivet_ray.runtime.deadline import within
+from rivet_ray.runtime.deadline import Deadlines, within
 from rivet_ray.runtime.instance import Instance
 from rivet_ray.runtime.lifecycle import State
 from rivet_ray.runtime.session import Session
@@ -37,6 +37,8 @@ class HostSettings:
     """How long a call waits for its actor to start."""
     stop_grace: float = 15.0
     """How long turns may run on when the host closes."""
+    save_grace: float = 5.0
+    """How long beyond its deadline an answer may wait for its save to be confirmed."""
     sleep_after: float = 30.0
     """Idleness after which an actor leaves memory, where its class does not say."""
     large_field: int = 262_144
@@ -78,6 +80,8 @@ class Host:
         self.settings = settings or HostSettings()
         self.clock: Clock = clock or SystemClock()
         self.checkpointer = Checkpointer(store, self.clock)
+        self.deadlines = Deadlines(self.clock)
+        """Of answers that wait for their save."""
         self._definitions = definitions
         self.store = store
         self.connect = connect
@@ -227,12 +231,14 @@ class Host:
             *(item.stop(self.settings.stop_grace, closing=True) for item in running)
         )
         await self.checkpointer.flush()
+        self.deadlines.close()
 
     def abandon(self) -> None:
         """Forget every actor at once: nothing is saved any more, nobody is answered."""
         self._closing = True
         self.alarms.abandon()
         self.checkpointer.abandon()
+        self.deadlines.close()
         for task in (*self._starting, *self._sleeping):
             task.cancel()
         for instance in tuple(self._instances.values()):

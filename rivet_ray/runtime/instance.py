@@ -45,6 +45,7 @@ class Instance:
         "_ending",
         "_gone",
         "_host",
+        "_in_last_hook",
         "_save_timer",
         "_saved_events",
         "_tasks",
@@ -72,6 +73,7 @@ class Instance:
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._touched = False
         self._ending = False
+        self._in_last_hook = False
         self._gone: asyncio.Future[None] | None = None
         self._save_timer: Timer | None = None
         self.definition = definition
@@ -157,7 +159,7 @@ class Instance:
 
     async def durable(self) -> None:
         """Wait until what the actor is now is durable. Raises what broke the gate."""
-        if self._ending:
+        if self._in_last_hook:
             return
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -196,9 +198,12 @@ class Instance:
     def readonly_ends(self, begin: ReadonlyBegin) -> None:
         self.memory.readonly_ends(begin, alone=self.turnstile.open <= 1)
 
-    def check_state(self) -> None:
-        """After a plain method: it fails if it left what cannot be saved."""
-        self.memory.check()
+    def check_state(self, own: int) -> None:
+        """At the end of an action: it fails if it left what cannot be saved.
+
+        `own` is the number of open turns that are the action's own.
+        """
+        self.memory.check(alone=self.turnstile.open <= own)
 
     # --- Source: what the checkpoint asks for -------------------------------
 
@@ -216,7 +221,12 @@ class Instance:
                     self.own(self._finish_state_change(result))
             except Exception:
                 log.exception("%r: on_state_change failed", self)
-        return self.memory.split()
+        try:
+            return self.memory.split()
+        except InvalidStateType as error:
+            log.error("%r: on_state_change: %s; the field is as it was before", self, error)
+            self.memory.restore()
+            return self.memory.split()
 
     async def _finish_state_change(self, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -247,7 +257,7 @@ class Instance:
     # --- Saved: what the checkpointer asks for ------------------------------
 
     def undo(self, error: InvalidStateType) -> None:
-        log.error("%r: %s; what was changed since the last save is undone", self, error)
+        log.error("%r: %s; the field is as it was before", self, error)
         self.memory.restore()
         self.checkpoint.gate.refuse_held(error)
 
@@ -326,6 +336,7 @@ class Instance:
                 self.actor.state = await settled(self.actor.create_state(self.context.input))
                 if "on_create" in hooks:
                     await settled(self.actor.on_create(self.context.input))
+                self.memory.verify(self.memory.split())
             if "on_start" in hooks:
                 await settled(self.actor.on_start())
         self._saved_events = self.events
@@ -365,11 +376,15 @@ class Instance:
 
     async def _on_stop(self, grace: float) -> None:
         async def hook() -> None:
+            # Before a destroy nothing is saved any more, and nothing waits for it.
+            self._in_last_hook = self._ending
             with running(Turn(self)):
                 try:
                     await settled(self.actor.on_stop())
                 except Exception:
                     log.exception("%r: on_stop failed", self)
+                finally:
+                    self._in_last_hook = False
 
         await asyncio.wait([self.own(hook())], timeout=grace)
 

@@ -124,6 +124,13 @@ class Keys:
         for part in self._running:
             self._ledger.put(part, _encoder.encode(self._entries[part]))
 
+    def amend(self, part: str, answer: Failed) -> None:
+        """The answer that was kept could not be given; keep what was told instead."""
+        entry = self._entries.get(part)
+        if entry is not None:
+            entry.answer = answer
+            self._ledger.put(part, _encoder.encode(entry))
+
     def finish(self, turn: Turn, answer: Reply | Failed) -> list[Turn]:
         """Keep the answer; the turns that waited for it, to be given it too."""
         part = turn.key_part

@@ -24,10 +24,10 @@ EVENTS = "events"
 FIELD = "state/"
 """The prefix of the parts that hold the state's fields."""
 CHECKED = 4_096
-"""Bytes of state up to which each plain action is checked as it ends.
+"""Bytes up to which a field is looked at whenever an action ends.
 
-Beyond, the state is looked at once for all actions of a tick, and a value that
-cannot be saved fails them all.
+Larger ones are looked at once for all actions of a tick, and a value in them that
+cannot be saved fails all of these.
 """
 
 
@@ -43,12 +43,12 @@ class ReadonlyBegin:
 class Memory:
     """Takes the state apart, puts it together, and goes back where it must."""
 
-    __slots__ = ("_good", "_instance", "_small", "_warned")
+    __slots__ = ("_good", "_instance", "_large", "_warned")
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
         self._good: dict[str, bytes] | None = None
-        self._small = True
+        self._large: frozenset[str] = frozenset()
         self._warned: set[str] | None = None
 
     @staticmethod
@@ -87,22 +87,39 @@ class Memory:
 
     def compared(self) -> None:
         """The state was just taken apart whole."""
-        saved = self._instance.checkpoint.saved
-        self._small = sum(map(len, saved.values())) <= CHECKED
         self._good = None
+        large = [
+            name.removeprefix(FIELD)
+            for name, value in self._instance.checkpoint.saved.items()
+            if len(value) > CHECKED
+        ]
+        if large or self._large:
+            self._large = frozenset(large)
 
-    def check(self) -> None:
-        """Raise InvalidStateType, with the state as before, if it cannot be saved."""
-        if not self._small or self._instance.turnstile.open:
+    def check(self, *, alone: bool) -> None:
+        """At the end of an action: raise InvalidStateType if it left what cannot be saved.
+
+        `alone` tells that no other action is in the midst of something; where
+        one is, the checkpoint finds the fault, and nobody knows whose it was.
+        """
+        if not alone:
             return
-        before = self._good or self._instance.checkpoint.saved
+        state, before = self._instance.definition.state, self._known_good()
         try:
-            parts = self.split()
-            self.verify({name: data for name, data in parts.items() if before.get(name) != data})
+            fields = state.split(self._instance.actor.state, self._large)
+            changed = {
+                name: data for name, data in fields.items() if before.get(FIELD + name) != data
+            }
+            if changed:
+                state.verify(self._instance.actor.state, changed)
         except InvalidStateType:
             self.restore()
             raise
-        self._good = parts
+        if changed:
+            self._good = {**before, **{FIELD + name: data for name, data in changed.items()}}
+
+    def _known_good(self) -> dict[str, bytes]:
+        return self._instance.checkpoint.saved if self._good is None else self._good
 
     def verify(self, changed: Mapping[str, bytes]) -> None:
         """Raise InvalidStateType if something would not be read back as it is."""
@@ -115,21 +132,32 @@ class Memory:
             self._instance.definition.state.verify(self._instance.actor.state, fields)
 
     def restore(self) -> None:
-        """Go back to the last state that could be saved."""
-        good = self._good or self._instance.checkpoint.saved
-        self._join({name: value for name, value in good.items() if name.startswith(FIELD)})
+        """Put the fields that cannot be saved back to what they were; leave the others."""
+        state, actor = self._instance.definition.state, self._instance.actor
+        good = {
+            name.removeprefix(FIELD): value
+            for name, value in self._known_good().items()
+            if name.startswith(FIELD)
+        }
+        actor.state = state.mend(actor.state, state.faults(actor.state), good)
 
     def readonly_begins(self, clean: bool) -> ReadonlyBegin:
-        parts = self._instance.checkpoint.saved if clean else self.split()
-        return ReadonlyBegin(parts, clean)
+        """Nothing of the runtime may have run, and still a task of the actor's own has."""
+        parts = self.split()
+        return ReadonlyBegin(parts, clean and parts == self._instance.checkpoint.saved)
 
     def readonly_ends(self, begin: ReadonlyBegin, *, alone: bool) -> None:
         """Undo what a readonly action changed and raise ReadonlyViolated.
 
         Where other actions ran meanwhile nobody can tell who changed what.
         """
-        if not alone or self.split() == begin.parts:
+        if not alone:
             return
+        try:
+            if self.split() == begin.parts:
+                return
+        except InvalidStateType:
+            pass  # It has changed, and into something worse.
         self._join({name: value for name, value in begin.parts.items() if name.startswith(FIELD)})
         raise ReadonlyViolated("a readonly action changed the state; the change is undone")
 

@@ -36,11 +36,13 @@ class Turn:
         "answered",
         "call",
         "connection",
+        "deadline",
         "instance",
         "joined",
         "key_part",
         "schedule_id",
         "session",
+        "told",
     )
 
     def __init__(
@@ -55,6 +57,10 @@ class Turn:
         self.call = call
         self.connection = connection
         self.answered = False
+        self.told = False
+        """The caller has been told that its answer is late."""
+        self.deadline: float | None = None
+        """When the caller stops waiting, by the clock's monotonic time."""
         self.joined = False
         """It waits for the answer of another turn with the same idempotency key."""
         self.key_part: str | None = None
