@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import os
@@ -13,11 +14,11 @@ from socket import socket
 
 from fastapi import FastAPI
 
-from rivet_ray.errors import DefinitionError
+from rivet_ray.errors import DefinitionError, StoreError
 from rivet_ray.gateway.server import PortTaken, Server, bind, uvicorn_config
 from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.registry import Registry, merge
-from rivet_ray.store import driver_schemes
+from rivet_ray.store import driver_schemes, open_store
 
 ENVIRONMENT = "RIVET_RAY_DEV"
 """How the settings reach the processes that `--reload` starts."""
@@ -36,6 +37,7 @@ def serve_dev(registries: Sequence[str], *, host: str, port: int, store: str, re
     except PortTaken as error:
         raise CommandError(str(error)) from error
     with listener:
+        asyncio.run(_try_store(store))
         chosen: int = listener.getsockname()[1]
         if reload:
             _serve_reloading(registries, registry, host, chosen, store, listener)
@@ -120,6 +122,15 @@ def _check_store(url: str) -> None:
     if scheme not in driver_schemes():
         known = ", ".join(f"{name}://" for name in driver_schemes())
         raise CommandError(f"There is no driver for the store {url!r}; there are: {known}")
+
+
+async def _try_store(url: str) -> None:
+    """Find out now whether the store can be opened: a server would say it in a traceback."""
+    try:
+        opened = await open_store(url)
+    except StoreError as error:
+        raise CommandError(str(error)) from error
+    await opened.close()
 
 
 def _announcement(registry: type[Registry], host: str, port: int, store: str) -> Callable[[], None]:

@@ -276,7 +276,8 @@ def decode_resolved(encoding: Encoding, body: bytes) -> str:
 def encode_to_server(encoding: Encoding, message: ToServer) -> bytes:
     """A client's message; of a text encoding, the UTF-8 of the text frame."""
     if isinstance(message, ActionRequest):
-        body = _ToServerBody(_Action(message.id, message.name, _unpack(message.arguments)))
+        arguments = _unpack(message.arguments)
+        body = _ToServerBody(_Action(message.id, message.name, arguments, message.key))
     else:
         body = _ToServerBody(subscription=message)
     return encoding.encode(_ToServer(body))

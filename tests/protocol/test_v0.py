@@ -92,6 +92,14 @@ def frame(encoding: Encoding, data: bytes) -> bytes | str:
     return data if encoding.binary else data.decode()
 
 
+@pytest.mark.parametrize("encoding", [JSON, CBOR], ids=["json", "cbor"])
+def test_an_idempotency_key_travels_with_its_action(encoding: Encoding) -> None:
+    """C4: without its key a repeated action would run again."""
+    asked = ActionRequest(7, "pay", values.encode([1]), "order-7")
+    frame = v0.encode_to_server(encoding, asked)
+    assert v0.decode_to_server(encoding, frame if encoding.binary else frame.decode()) == asked
+
+
 @pytest.mark.parametrize(("message", "json", "cbor"), TO_SERVER)
 def test_to_server_bytes(message: v0.ToServer, json: str, cbor: str) -> None:
     """A client's messages are, byte for byte, those of the documentation."""
