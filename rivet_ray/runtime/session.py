@@ -33,7 +33,7 @@ TRY_AGAIN_LATER = 1013
 class Session:
     """See `rivet_ray.protocol.port.HostSession`."""
 
-    __slots__ = ("_attaching", "_connections", "_host", "_open", "_outbox", "_running")
+    __slots__ = ("_attaching", "_connections", "_host", "_open", "_outbox", "_parked", "_running")
 
     def __init__(self, host: Host, receive: Callable[[ToGateway], None]) -> None:
         self._host = host
@@ -41,6 +41,7 @@ class Session:
         self._running: dict[int, asyncio.Task[None]] = {}
         self._connections: dict[str, Instance] = {}
         self._attaching: set[str] = set()
+        self._parked: set[int] = set()
         self._open = True
 
     # --- From the gateway ---------------------------------------------------
@@ -52,9 +53,10 @@ class Session:
                 if instance is not None:
                     instance.actions.begin(self, message)
                 else:
+                    self._parked.add(message.call)
                     self._host.park(
                         message.actor,
-                        lambda instance: instance.actions.begin(self, message),
+                        lambda instance: self._unpark(instance, message),
                         lambda error: self._refuse(message.call, error),
                         message.timeout,
                     )
@@ -78,6 +80,7 @@ class Session:
                 if found is not None:
                     found.connections.detach(message.connection)
             case Cancel():
+                self._parked.discard(message.call)
                 task = self._running.get(message.call)
                 if task is not None:
                     task.cancel()
@@ -94,7 +97,14 @@ class Session:
     def _attach(self, instance: Instance, message: Attach) -> None:
         instance.own(instance.connections.attach(self, message))
 
+    def _unpark(self, instance: Instance, call: Call) -> None:
+        """The actor has started: the call begins, if somebody still waits for it."""
+        if call.call in self._parked:
+            self._parked.discard(call.call)
+            instance.actions.begin(self, call)
+
     def _refuse(self, call: int, error: BaseException) -> None:
+        self._parked.discard(call)
         self.deliver(Failed(call, failure_of(error, Outcome.NOT_STARTED, "call")))
 
     # --- To the gateway -----------------------------------------------------
