@@ -124,9 +124,16 @@ class InlineConnection:
         self.closing = Closing(1006, "")
 
     async def open(self) -> Init:
-        self._actor = await self._transport.resolve(self._query, self._params)
         token = ids.connection_token()
-        await self._backend.calls.attach(self._actor, self._id, token, _caller(self._params), self)
+        await self._backend.start()
+        await self._transport.leaving()
+
+        async def attach(record: ActorRecord) -> None:
+            self._actor = record.id
+            caller = _caller(self._params)
+            await self._backend.calls.attach(record.id, self._id, token, caller, self)
+
+        await self._backend.directory.reach(self._query, attach)
         return Init(self._actor, self._id, token)
 
     async def send(self, message: ToServer) -> None:

@@ -79,7 +79,7 @@ class ConnectWebSocket:
             params = params_of(asked.params, self._settings.max_params_size)
             request = request_info(scope)
             caller = await self._admission.admit(query, CONNECT, params, request)
-            # The actor is created before the client is answered.
+            # An actor that does not exist is told as any other refusal, before Init.
             record = await self._backend.directory.resolve(query)
         except Exception as error:
             await _refuse(send, error, encoding)

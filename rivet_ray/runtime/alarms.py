@@ -57,7 +57,10 @@ class Alarms:
 
     def left(self, actor: str) -> None:
         """The actor is not in memory any more; its alarm counts again."""
-        self._waking.discard(actor)
+        if actor in self._waking:
+            self._waking.discard(actor)
+            # It left with its alarm undone: its store was away, or it was fenced.
+            self._arm(self._clock.now() + RETRY)
 
     def _arm(self, when: float) -> None:
         if self._closed or (self._armed_for is not None and self._armed_for <= when):

@@ -165,6 +165,11 @@ class Saved(Protocol):
     @property
     def checkpoint(self) -> Checkpoint: ...
 
+    @property
+    def holding(self) -> bool:
+        """Not to be looked at now: nothing of it may leave."""
+        ...
+
     def give_up(self, error: RivetError) -> None:
         """Break the gate with `error` and leave memory."""
         ...
@@ -212,6 +217,8 @@ class Checkpointer:
         writing = self._writer is not None
         batch: list[tuple[Saved, Commit]] = []
         for instance in touched:
+            if instance.holding:
+                continue  # It will be touched again.
             if writing and self._must_wait(instance):
                 self._touched[instance] = None
                 continue

@@ -59,13 +59,8 @@ class Directory:
         if isinstance(query, GetById):
             return await self._by_id(query.actor_id)
         self.definition(query.name)
-        place = (query.name, tuple(query.key))
-        known = self._known.get(place)
-        if known is not None and not isinstance(query, Create):
-            self._known.move_to_end(place)
-            return known
         record = await self._find_or_create(query)
-        self._known[place] = record
+        self._known[query.name, tuple(query.key)] = record
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
         return record
@@ -76,7 +71,7 @@ class Directory:
         An actor that was remembered and turns out to be destroyed is looked up
         again, once; nothing of the first try was started then.
         """
-        record = await self.resolve(query)
+        record = self._remembered(query) or await self.resolve(query)
         try:
             return await use(record)
         except ActorNotFound as error:
@@ -85,6 +80,15 @@ class Directory:
             if self._known.pop((record.name, record.key), None) is None:
                 raise
         return await use(await self.resolve(query))
+
+    def _remembered(self, query: ActorQuery) -> ActorRecord | None:
+        if isinstance(query, (GetById, Create)):
+            return None
+        place = (query.name, tuple(query.key))
+        known = self._known.get(place)
+        if known is not None:
+            self._known.move_to_end(place)
+        return known
 
     async def _by_id(self, actor_id: str) -> ActorRecord:
         record = await self._store.find_by_id(actor_id)

@@ -128,9 +128,10 @@ class Host:
 
     def sleep(self, instance: Instance) -> None:
         """Save an instance and let it leave memory."""
-        task = asyncio.get_running_loop().create_task(
-            instance.stop(self.settings.stop_grace, closing=False)
-        )
+        # In this very tick, so that who comes now is served by the next instance.
+        instance.begin_stop()
+        stop = instance.stop(self.settings.stop_grace)
+        task = asyncio.get_running_loop().create_task(stop)
         self._sleeping.add(task)
         task.add_done_callback(self._sleeping.discard)
 
@@ -227,9 +228,9 @@ class Host:
         if self._sleeping:
             await asyncio.wait(self._sleeping)
         running = [item for item in self._instances.values() if item.state is State.RUNNING]
-        await asyncio.gather(
-            *(item.stop(self.settings.stop_grace, closing=True) for item in running)
-        )
+        for instance in running:
+            instance.begin_stop()
+        await asyncio.gather(*(item.stop(self.settings.stop_grace) for item in running))
         await self.checkpointer.flush()
         self.deadlines.close()
 

@@ -121,11 +121,14 @@ class Instance:
     def touch(self) -> None:
         """Have the state looked at: something ran that may have changed it."""
         self._touched = True
-        if self._ending and not self.destroying:
-            return  # What is held waits for the destroy.
         if self.state in (State.RUNNING, State.STOPPING):
             self.idleness.used()
             self._host.checkpointer.touch(self)
+
+    @property
+    def holding(self) -> bool:
+        """What is held waits for the destroy that is about to come."""
+        return self._ending and not self.destroying
 
     def hold(self, release: Release, *, strict: bool = False) -> None:
         """Give something away as soon as what it reveals is durable.
@@ -296,6 +299,7 @@ class Instance:
     def _leave(self, move: Move) -> None:
         self.state = after(self.state, move)
         self.idleness.stop()
+        self.schedule.stop()
         if self._save_timer is not None:
             self._save_timer.cancel()
         current = asyncio.current_task()
@@ -341,6 +345,9 @@ class Instance:
                 await settled(self.actor.on_start())
         self._saved_events = self.events
         self.state = after(self.state, Move.STARTED)
+        if self._ending:
+            self._begin_destroy()
+            return
         if CREATED not in claim.parts or hooks & {"on_start"} or self.ledger:
             self.touch()
         else:
@@ -352,13 +359,19 @@ class Instance:
         if self.state is State.RUNNING:
             self.schedule.run_due()
             self.connections.expire()
+            upcoming = self.next_alarm()
+            if upcoming is not None and upcoming > self.clock.now():
+                self._host.alarms.committed(self.record.id, upcoming)
 
-    async def stop(self, grace: float, *, closing: bool) -> None:
+    def begin_stop(self) -> None:
+        """From now on no call begins here; `stop` does the rest."""
+        self.state = after(self.state, Move.STOP)
+
+    async def stop(self, grace: float) -> None:
         """Let turns finish for up to `grace` seconds, save, and leave memory.
 
-        `closing` tells that the host goes away, so connections go too.
+        `begin_stop` was called before. Who still is connected is told to go.
         """
-        self.state = after(self.state, Move.STOP)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace)
         if "on_stop" in self.definition.hooks:
@@ -367,8 +380,7 @@ class Instance:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=1.0)
-        if closing:
-            self.connections.close_all(GOING_AWAY, "server_stopping")
+        self.connections.close_all(GOING_AWAY, "server_stopping")
         with suppress(RivetError):
             await self.durable()
         if self.state is State.STOPPING:
@@ -390,17 +402,28 @@ class Instance:
 
     def destroy(self) -> None:
         """End the actor for good; what is held leaves when the store has confirmed it."""
-        if not self._ending and self.state is State.RUNNING:
-            self._ending = True
-            self.state = after(self.state, Move.STOP)
-            current = asyncio.current_task()
-            for task in tuple(self._tasks):
-                if task is not current:
-                    task.cancel()
-            self.own(self._destroy())
+        if self._ending:
+            return
+        self._ending = True
+        if self.state is State.RUNNING:
+            self._begin_destroy()
+        elif self.state is State.STOPPING:
+            self.destroying = True  # With the last write of the stop.
+            self.touch()
 
-    async def _destroy(self) -> None:
+    def _begin_destroy(self) -> None:
+        self.state = after(self.state, Move.STOP)
+        current = asyncio.current_task()
+        for task in tuple(self._tasks):
+            if task is not current:
+                task.cancel()
         if "on_stop" in self.definition.hooks:
-            await self._on_stop(self._host.settings.stop_grace)
+            self.own(self._destroy_after_hook())
+        else:
+            self.destroying = True
+            self.touch()
+
+    async def _destroy_after_hook(self) -> None:
+        await self._on_stop(self._host.settings.stop_grace)
         self.destroying = True
         self.touch()

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from rivet_ray.clock import Timer
 from rivet_ray.definition import Action, ActionDefinition, Scheduled
-from rivet_ray.errors import ActionNotFound
+from rivet_ray.errors import ActionNotFound, InvalidArgument
 from rivet_ray.protocol import values
 from rivet_ray.runtime.turn import Turn, current_turn
 
@@ -20,6 +21,8 @@ PART = "schedule/"
 MAX_ATTEMPTS = 10
 FIRST_RETRY = 1.0
 LONGEST_RETRY = 300.0
+LONGEST_WAIT = 3600.0
+LATEST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 
 class Entry(msgspec.Struct):
@@ -41,12 +44,13 @@ _decoder = msgspec.msgpack.Decoder(Entry)
 class ActorSchedule:
     """The entries of one actor, and the running of those that are due."""
 
-    __slots__ = ("_entries", "_instance", "_running")
+    __slots__ = ("_entries", "_instance", "_running", "_timer")
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
         self._entries: dict[str, Entry] = {}
         self._running: dict[str, None] = {}
+        self._timer: Timer | None = None
 
     def load(self, part: str, value: bytes) -> None:
         """Take over an entry from the snapshot."""
@@ -70,7 +74,12 @@ class ActorSchedule:
 
     def _add(self, due: float, action: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         definition = self._definition(action)
-        arguments = values.encode(definition.arguments.positional(args, kwargs))
+        if due > LATEST:
+            raise ValueError("A schedule ends with the year 9999, and this is later.")
+        try:
+            arguments = values.encode(definition.arguments.positional(args, kwargs))
+        except TypeError as error:
+            raise InvalidArgument("arguments", str(error)) from error
         definition.arguments.decode(arguments)
         identity = str(uuid.uuid4())
         self._entries[identity] = Entry(definition.name, arguments, due)
@@ -119,6 +128,8 @@ class ActorSchedule:
 
     def _save(self, identity: str) -> None:
         self._instance.ledger.put(PART + identity, _encoder.encode(self._entries[identity]))
+        if self._running:
+            self._watch()
         self._instance.touch()
 
     # --- For the runtime ------------------------------------------------------
@@ -140,6 +151,29 @@ class ActorSchedule:
         for _, identity in due:
             self._running[identity] = None
             self._instance.own(self._run(identity))
+        self._watch()
+
+    def _watch(self) -> None:
+        """While an entry runs, its time is the actor's alarm: look after the others here."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._running:
+            return
+        waiting = [
+            entry.due
+            for identity, entry in self._entries.items()
+            if identity not in self._running and not entry.failed
+        ]
+        if waiting:
+            clock = self._instance.clock
+            wait = min(max(min(waiting) - clock.now(), 0.0), LONGEST_WAIT)
+            self._timer = clock.call_later(wait, self._instance.run_due)
+
+    def stop(self) -> None:
+        """Start nothing any more."""
+        if self._timer is not None:
+            self._timer.cancel()
 
     async def _run(self, identity: str) -> None:
         instance = self._instance
@@ -163,6 +197,7 @@ class ActorSchedule:
             self._ended(identity, entry, error)
         finally:
             self._running.pop(identity, None)
+            self._watch()
             instance.touch()
 
     def _ended(self, identity: str, entry: Entry, error: BaseException | None) -> None:
