@@ -26,6 +26,9 @@ class ActorTransport(InlineTransport):
     async def leaving(self) -> None:
         await self._instance.durable()
 
+    def handled(self) -> None:
+        self._instance.touch()
+
     def chain(self) -> list[str]:
         turn = current_turn.get()
         return [] if turn is None else [*turn.chain, turn.id]

@@ -56,6 +56,9 @@ class InlineTransport:
     async def leaving(self) -> None:
         """Called before anything leaves the caller."""
 
+    def handled(self) -> None:
+        """Called after the caller has dealt with a message of a connection."""
+
     def chain(self) -> list[str]:
         """The turns that wait for what is called now."""
         return []
@@ -176,6 +179,8 @@ class InlineConnection:
     async def __aiter__(self) -> AsyncIterator[ToClient]:
         while (message := await self._messages.get()) is not None:
             yield message
+            # The consumer has dealt with it, and may have changed the caller's state.
+            self._transport.handled()
 
     async def close(self) -> None:
         if not self._ended:

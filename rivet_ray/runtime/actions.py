@@ -24,6 +24,7 @@ from rivet_ray.protocol.port import Call, Caller, Failed, Reply
 from rivet_ray.runtime.failures import failure_of
 from rivet_ray.runtime.keys import readdressed
 from rivet_ray.runtime.lifecycle import State
+from rivet_ray.runtime.memory import ReadonlyBegin
 from rivet_ray.runtime.turn import Turn, current_turn, settled
 
 if TYPE_CHECKING:
@@ -37,10 +38,14 @@ log = logging.getLogger("rivet_ray.runtime")
 class Actions:
     """The calls of one instance. They interleave at their awaits."""
 
-    __slots__ = ("_instance",)
+    __slots__ = ("_instance", "_not_begun", "begun")
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
+        self.begun = 0
+        """How many actions have begun that may change the state."""
+        self._not_begun = 0
+        """Turns that are tasks which have not had their first step."""
 
     # --- Beginning ----------------------------------------------------------
 
@@ -63,7 +68,15 @@ class Actions:
         if self._runs_at_once(turn, action):
             self._run_now(session, turn, action, arguments)
         else:
-            session.track(call.call, instance.own(self._run(turn, action, arguments)))
+            self._not_begun += 1
+            task = instance.own(self._run(turn, action, arguments))
+            task.add_done_callback(lambda _: self._has_begun(turn))
+            session.track(call.call, task)
+
+    def _has_begun(self, turn: Turn) -> None:
+        if not turn.begun:
+            turn.begun = True
+            self._not_begun -= 1
 
     def _connection(self, identity: str) -> Connection:
         connection = self._instance.connections.get(identity)
@@ -85,10 +98,17 @@ class Actions:
         return not (
             action.is_async
             or action.exclusive
+            or self._not_begun > 0  # Actions begin in the order in which they came.
             or self._instance.turnstile.closed
             or (turn.connection is None and definition.hooks_on_connections)
             or "on_before_action_response" in definition.hooks
         )
+
+    def _count(self, action: ActionDefinition) -> ReadonlyBegin | None:
+        if action.readonly:
+            return self._instance.readonly_begins()
+        self.begun += 1
+        return None
 
     # --- A plain method: no task, no timer -----------------------------------
 
@@ -96,7 +116,7 @@ class Actions:
         self, session: Session, turn: Turn, action: ActionDefinition, arguments: tuple[Any, ...]
     ) -> None:
         instance = self._instance
-        before = instance.readonly_begins() if action.readonly else None
+        before = self._count(action)
         token = current_turn.set(turn)
         try:
             output = action.function(instance.actor, *arguments)
@@ -119,6 +139,7 @@ class Actions:
 
     async def _run(self, turn: Turn, action: ActionDefinition, arguments: tuple[Any, ...]) -> None:
         instance = self._instance
+        self._has_begun(turn)
 
         def function() -> Any:
             return action.function(instance.actor, *arguments)
@@ -191,7 +212,7 @@ class Actions:
         arguments: tuple[Any, ...],
     ) -> Any:
         instance = self._instance
-        before = instance.readonly_begins() if action.readonly else None
+        before = self._count(action)
         output = await settled(function())
         if before is not None:
             instance.readonly_ends(before)

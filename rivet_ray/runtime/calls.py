@@ -28,6 +28,7 @@ from rivet_ray.protocol.port import (
     Subscribe,
     ToGateway,
 )
+from rivet_ray.runtime.failures import failure_of
 
 Answer = Callable[[Reply | Failed], None]
 
@@ -219,6 +220,10 @@ class HostClient:
         """End the session; calls under way fail with the outcome unknown."""
         self._session.close()
         stopped = ActorStopped("The session with the host ended.", outcome=Outcome.UNKNOWN)
+        answers, self._answers = self._answers, {}
+        failure = failure_of(stopped, Outcome.UNKNOWN, "call")
+        for number, answer in answers.items():
+            answer(Failed(number, failure))
         for future, _ in self._attaching.values():
             if not future.done():
                 future.set_exception(stopped)

@@ -80,7 +80,15 @@ class Source(Protocol):
 class Checkpoint:
     """What the store has of one actor, and what it is to get next."""
 
-    __slots__ = ("_claim", "_in_flight", "_saved", "_sequence", "_source", "gate")
+    __slots__ = (
+        "_carries_ledger",
+        "_claim",
+        "_in_flight",
+        "_saved",
+        "_sequence",
+        "_source",
+        "gate",
+    )
 
     def __init__(self, claim: Claim, saved: dict[str, bytes], source: Source) -> None:
         """`saved` are the parts of the state as the store has them."""
@@ -89,6 +97,7 @@ class Checkpoint:
         self._saved = saved
         self._sequence = claim.sequence
         self._in_flight = False
+        self._carries_ledger = False
         self.gate = Gate()
 
     @property
@@ -99,6 +108,11 @@ class Checkpoint:
     def in_flight(self) -> bool:
         """Whether a write is under way."""
         return self._in_flight
+
+    @property
+    def carries_ledger(self) -> bool:
+        """Whether the write under way holds more than state: a schedule, a key."""
+        return self._carries_ledger
 
     @property
     def saved(self) -> dict[str, bytes]:
@@ -128,6 +142,7 @@ class Checkpoint:
         self._saved = parts
         self._sequence += 1
         self._in_flight = True
+        self._carries_ledger = bool(put or removed)
         self.gate.cover()
         return Commit(
             actor_id=self._claim.record.id,
@@ -155,7 +170,7 @@ class Checkpoint:
 
     def finished(self) -> None:
         """The write under way is durable."""
-        self._in_flight = False
+        self._in_flight = self._carries_ledger = False
         self.gate.open_covered()
 
 

@@ -6,11 +6,14 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from rivet_ray import ids
 from rivet_ray.errors import (
     ActorStopped,
     InvalidStateType,
     Outcome,
+    RivetError,
 )
 from rivet_ray.protocol.port import (
     Attach,
@@ -92,9 +95,17 @@ class Connections:
                 self._instance.ledger.put(PART + connection.id, record)
 
     def load(self, part: str, value: bytes) -> None:
-        """Take over a connection from the snapshot; it is detached from now on."""
+        """Take over a connection from the snapshot; it is detached from now on.
+
+        One that the actor's class no longer understands is dropped.
+        """
         identity = part.removeprefix(PART)
-        connection = Connection.load(self._instance, identity, value)
+        try:
+            connection = Connection.load(self._instance, identity, value)
+        except (RivetError, msgspec.DecodeError) as error:
+            log.warning("%r: a saved connection is dropped: %s", self._instance, error)
+            self._instance.ledger.delete(part)
+            return
         if connection.expires is None:
             connection.expires = self._instance.clock.now() + RESUME_WINDOW
             self._instance.ledger.put(part, connection.record())
@@ -193,16 +204,29 @@ class Connections:
     def close_all(self, code: int, reason: str) -> None:
         """Tell every client that its connection ends, without running hooks.
 
-        What is saved of them stays, unless the actor itself goes: a client may
-        come back to the next instance.
+        Unless the actor itself goes they are kept as detached: a client may come
+        back to the next instance, and those that do not end there in time.
         """
-        attached, self._attached = self._attached, {}
-        self._subscribers.clear()
-        for connection in attached.values():
-            if connection.session is not None:
-                connection.session.deliver(Close(connection.id, code, reason))
-                connection.session.forget(connection.id)
-            connection.gone()
+        for connection in list(self._attached.values()):
+            session = connection.session
+            self._lose(connection)
+            if session is not None:
+                session.deliver(Close(connection.id, code, reason))
+
+    def _lose(self, connection: Connection) -> None:
+        """A connection without its gateway: kept for the resume window."""
+        del self._attached[connection.id]
+        events = set(connection.events)
+        for event in events:
+            self._unsubscribe(connection, event)
+        if connection.session is not None:
+            connection.session.forget(connection.id)
+        connection.session = None
+        connection.events = events
+        connection.expires = self._instance.clock.now() + RESUME_WINDOW
+        self._detached[connection.id] = connection
+        connection.gone()
+        self.looked_at(connection)
 
     # --- Hooks ------------------------------------------------------------
 

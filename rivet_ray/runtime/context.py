@@ -131,6 +131,12 @@ class Context:
             clients[registry] = connect(registry, self._instance)
         return clients[registry]
 
+    def close_clients(self) -> None:
+        """The actor leaves memory: its connections to others end."""
+        clients, self._clients = self._clients, None
+        for client in (clients or {}).values():
+            self._instance.host.run(client.aclose())
+
     @property
     def log(self) -> Log:
         if self._log is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,7 +89,7 @@ class Host:
         self._instances: dict[str, Instance] = {}
         self._parked: dict[str, list[Parked]] = {}
         self._starting: set[asyncio.Task[None]] = set()
-        self._sleeping: set[asyncio.Task[None]] = set()
+        self._ending: set[asyncio.Task[None]] = set()
         self._sessions: set[Session] = set()
         self._closing = False
 
@@ -130,10 +130,13 @@ class Host:
         """Save an instance and let it leave memory."""
         # In this very tick, so that who comes now is served by the next instance.
         instance.begin_stop()
-        stop = instance.stop(self.settings.stop_grace)
-        task = asyncio.get_running_loop().create_task(stop)
-        self._sleeping.add(task)
-        task.add_done_callback(self._sleeping.discard)
+        self.run(instance.stop(self.settings.stop_grace))
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something that the host waits for when it closes."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
     # --- Activation, at most one at a time for each actor -------------------
 
@@ -225,12 +228,14 @@ class Host:
             task.cancel()
         if self._starting:
             await asyncio.wait(self._starting)
-        if self._sleeping:
-            await asyncio.wait(self._sleeping)
+        if self._ending:
+            await asyncio.wait(self._ending)
         running = [item for item in self._instances.values() if item.state is State.RUNNING]
         for instance in running:
             instance.begin_stop()
         await asyncio.gather(*(item.stop(self.settings.stop_grace) for item in running))
+        if self._ending:
+            await asyncio.wait(self._ending)
         await self.checkpointer.flush()
         self.deadlines.close()
 
@@ -240,7 +245,7 @@ class Host:
         self.alarms.abandon()
         self.checkpointer.abandon()
         self.deadlines.close()
-        for task in (*self._starting, *self._sleeping):
+        for task in (*self._starting, *self._ending):
             task.cancel()
         for instance in tuple(self._instances.values()):
             instance.abandon()

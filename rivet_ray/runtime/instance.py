@@ -121,7 +121,7 @@ class Instance:
     def touch(self) -> None:
         """Have the state looked at: something ran that may have changed it."""
         self._touched = True
-        if self.state in (State.RUNNING, State.STOPPING):
+        if self.memory.has_state and self.state is not State.STOPPED:
             self.idleness.used()
             self._host.checkpointer.touch(self)
 
@@ -140,6 +140,7 @@ class Instance:
         if (
             self.definition.relaxed
             and not (strict or self.ledger or self.destroying)
+            and not self.checkpoint.carries_ledger
             and gate.empty
             and self.state is State.RUNNING
         ):
@@ -162,7 +163,7 @@ class Instance:
 
     async def durable(self) -> None:
         """Wait until what the actor is now is durable. Raises what broke the gate."""
-        if self._in_last_hook:
+        if self._in_last_hook or not self.memory.has_state:
             return
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -300,6 +301,7 @@ class Instance:
         self.state = after(self.state, move)
         self.idleness.stop()
         self.schedule.stop()
+        self.context.close_clients()
         if self._save_timer is not None:
             self._save_timer.cancel()
         current = asyncio.current_task()
@@ -338,9 +340,11 @@ class Instance:
                 self.memory.load(claim.parts)
             else:
                 self.actor.state = await settled(self.actor.create_state(self.context.input))
+                self.memory.has_state = True
                 if "on_create" in hooks:
                     await settled(self.actor.on_create(self.context.input))
                 self.memory.verify(self.memory.split())
+                self.memory.created = True
             if "on_start" in hooks:
                 await settled(self.actor.on_start())
         self._saved_events = self.events

@@ -62,7 +62,8 @@ class _Stderr:
 
 def _level_first(logger: object, method: str, event: EventDict) -> EventDict:
     named = {"level": method.upper().replace("WARNING", "WARN"), "msg": event.pop("event")}
-    return {**named, **{name: _plain(value) for name, value in event.items()}}
+    fields = {f"{name}_" if name in named else name: _plain(value) for name, value in event.items()}
+    return {**named, **fields}
 
 
 def _plain(value: Any) -> Any:

@@ -36,6 +36,8 @@ class ReadonlyBegin:
     """What a readonly action must leave as it was."""
 
     parts: dict[str, bytes]
+    begun: int
+    """How many actions that may change the state had begun by then."""
     clean: bool
     """The parts are what the store has: the answer may leave at once."""
 
@@ -43,13 +45,18 @@ class ReadonlyBegin:
 class Memory:
     """Takes the state apart, puts it together, and goes back where it must."""
 
-    __slots__ = ("_good", "_instance", "_large", "_warned")
+    __slots__ = ("_good", "_instance", "_large", "_warned", "created", "has_state")
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
         self._good: dict[str, bytes] | None = None
         self._large: frozenset[str] = frozenset()
         self._warned: set[str] | None = None
+        self.has_state = False
+        """There is something to save; not so while `create_state` runs."""
+        self.created = False
+        """`on_create` has run to its end. A save before does not count as creation:
+        after a crash in between, creation begins again."""
 
     @staticmethod
     def saved_in(claim: Claim) -> dict[str, bytes]:
@@ -63,6 +70,7 @@ class Memory:
     def load(self, parts: Mapping[str, bytes]) -> None:
         """Take over a snapshot: the state and everything beside it."""
         instance = self._instance
+        self.created = self.has_state = True
         self._join({name: value for name, value in parts.items() if name.startswith(FIELD)})
         for name, value in parts.items():
             if name.startswith(schedule.PART):
@@ -82,7 +90,8 @@ class Memory:
         """The state's parts as they are now. Raises InvalidStateType."""
         fields = self._instance.definition.state.split(self._instance.actor.state)
         parts = {FIELD + name: value for name, value in fields.items()}
-        parts[CREATED] = values.NULL
+        if self.created:
+            parts[CREATED] = values.NULL
         return parts
 
     def compared(self) -> None:
@@ -144,14 +153,15 @@ class Memory:
     def readonly_begins(self, clean: bool) -> ReadonlyBegin:
         """Nothing of the runtime may have run, and still a task of the actor's own has."""
         parts = self.split()
-        return ReadonlyBegin(parts, clean and parts == self._instance.checkpoint.saved)
+        begun = self._instance.actions.begun
+        return ReadonlyBegin(parts, begun, clean and parts == self._instance.checkpoint.saved)
 
     def readonly_ends(self, begin: ReadonlyBegin, *, alone: bool) -> None:
         """Undo what a readonly action changed and raise ReadonlyViolated.
 
         Where other actions ran meanwhile nobody can tell who changed what.
         """
-        if not alone:
+        if not alone or begin.begun != self._instance.actions.begun:
             return
         try:
             if self.split() == begin.parts:

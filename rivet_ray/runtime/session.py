@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from rivet_ray.errors import Outcome
 from rivet_ray.protocol.port import (
     Attach,
@@ -54,9 +56,10 @@ class Session:
                     instance.actions.begin(self, message)
                 else:
                     self._parked.add(message.call)
+                    since = self._host.clock.monotonic()
                     self._host.park(
                         message.actor,
-                        lambda instance: self._unpark(instance, message),
+                        lambda instance: self._unpark(instance, message, since),
                         lambda error: self._refuse(message.call, error),
                         message.timeout,
                     )
@@ -97,11 +100,15 @@ class Session:
     def _attach(self, instance: Instance, message: Attach) -> None:
         instance.own(instance.connections.attach(self, message))
 
-    def _unpark(self, instance: Instance, call: Call) -> None:
+    def _unpark(self, instance: Instance, call: Call, since: float) -> None:
         """The actor has started: the call begins, if somebody still waits for it."""
-        if call.call in self._parked:
-            self._parked.discard(call.call)
-            instance.actions.begin(self, call)
+        if call.call not in self._parked:
+            return
+        self._parked.discard(call.call)
+        if call.timeout is not None:
+            left = call.timeout - (self._host.clock.monotonic() - since)
+            call = msgspec.structs.replace(call, timeout=max(left, 0.0))
+        instance.actions.begin(self, call)
 
     def _refuse(self, call: int, error: BaseException) -> None:
         self._parked.discard(call)

@@ -34,6 +34,7 @@ class Turn:
     __slots__ = (
         "_id",
         "answered",
+        "begun",
         "call",
         "connection",
         "deadline",
@@ -57,6 +58,8 @@ class Turn:
         self.call = call
         self.connection = connection
         self.answered = False
+        self.begun = False
+        """It has had its first step; for turns that are tasks."""
         self.told = False
         """The caller has been told that its answer is late."""
         self.deadline: float | None = None

@@ -58,7 +58,8 @@ class Turnstile:
             if place.done() and not place.cancelled():
                 self.leave(turn)
             else:
-                self._queue.remove(entry)
+                if entry in self._queue:
+                    self._queue.remove(entry)
                 self._advance()
             raise
 

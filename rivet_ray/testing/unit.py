@@ -117,6 +117,7 @@ class UnitSchedule:
 
     def __init__(self) -> None:
         self._entries: dict[str, Scheduled] = {}
+        self._made = 0
 
     def after(self, delay: timedelta | float, action: Any, /, *args: Any, **kwargs: Any) -> str:
         wait = delay if isinstance(delay, timedelta) else timedelta(milliseconds=delay)
@@ -124,7 +125,8 @@ class UnitSchedule:
 
     def at(self, when: datetime, action: Any, /, *args: Any, **kwargs: Any) -> str:
         name = action.name if isinstance(action, Action) else action
-        identity = str(len(self._entries) + 1)
+        self._made += 1
+        identity = str(self._made)
         self._entries[identity] = Scheduled(identity, name, (*args, *kwargs.values()), when)
         return identity
 
