@@ -161,7 +161,11 @@ class ActionCancelled(PublicError):
 
 
 class CallCycle(PublicError):
-    """The call waits for an exclusive action that, in the end, waits for this call."""
+    """The call waits for an exclusive action that is itself waiting for this call.
+
+    Found where a chain of calls comes back to an actor that it has gone through.
+    Two chains that wait for each other end at their deadlines.
+    """
 
     code = "call_cycle"
     status = 409
@@ -284,7 +288,7 @@ class InvalidStateType(RivetError):
 
 
 class ReadonlyViolated(RivetError):
-    """A readonly action changed the state; its changes were undone."""
+    """A readonly action changed the state. What a plain method changed is undone."""
 
     code = "readonly_violated"
 

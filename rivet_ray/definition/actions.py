@@ -158,7 +158,8 @@ def action(
     callers out: only the actor's own schedule may call it. While an `exclusive`
     action runs, no other action of the actor does: it is linearizable over its
     awaits too. A `readonly` action must not change the state, and its answer
-    does not wait for anybody's write unless it may show one.
+    does not wait for anybody's write unless it may show one; if it does change
+    it, it fails, and what a plain method changed is undone.
 
     Arguments are checked against the annotations before the method runs; they
     are positional on the wire.

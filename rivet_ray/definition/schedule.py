@@ -34,8 +34,8 @@ class Scheduled:
 class Schedule(Protocol):
     """`self.schedule`: survives restarts and crashes, like the state.
 
-    What is scheduled is saved with the state of the action that scheduled it:
-    both are kept or neither is. An entry runs at least once, never early by
+    What is scheduled is saved with what the action has changed, in one write. An
+    action that fails keeps both. An entry runs at least once, never early by
     the store's clock, and is removed in the same write that saves its effect,
     so a crash in between runs it again, with a higher `attempt`.
 

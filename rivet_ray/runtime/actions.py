@@ -117,7 +117,9 @@ class Actions:
     ) -> None:
         instance = self._instance
         before = self._count(action)
+        began_with = instance.memory.snapshot() if instance.turnstile.open else None
         token = current_turn.set(turn)
+        turn.entered = True
         try:
             output = action.function(instance.actor, *arguments)
             if inspect.isawaitable(output):
@@ -125,9 +127,9 @@ class Actions:
                 session.track(turn.number, instance.own(work))
                 return
             if before is not None:
-                instance.readonly_ends(before)
+                instance.readonly_ends(before, plain=True)
             else:
-                instance.check_state(own=0)
+                instance.check_state(turn, own=0, began_with=began_with)
         except Exception as error:
             self._fail(turn, error, Outcome.TOOK_EFFECT)
         else:
@@ -183,6 +185,7 @@ class Actions:
             self._fail(turn, reason, reached)
             raise
         except Exception as error:
+            turn.error = error
             self._fail(turn, error, reached)
         else:
             self._answer(turn, action, output)
@@ -196,6 +199,7 @@ class Actions:
         """The turn's place among the others, and the hooks of a call on its own."""
         instance = self._instance
         await instance.turnstile.enter(turn, exclusive=action.exclusive, chain=turn.chain)
+        turn.entered = True
         if (
             turn.call is not None
             and turn.connection is None
@@ -213,11 +217,14 @@ class Actions:
     ) -> Any:
         instance = self._instance
         before = self._count(action)
-        output = await settled(function())
+        output = function()
+        plain = not inspect.isawaitable(output)
+        if inspect.isawaitable(output):
+            output = await output
         if before is not None:
-            instance.readonly_ends(before)
+            instance.readonly_ends(before, plain=plain)
         else:
-            instance.check_state(own=1)
+            instance.check_state(turn, own=1)
         if "on_before_action_response" in instance.definition.hooks and turn.call is not None:
             hook = instance.actor.on_before_action_response
             try:
@@ -231,15 +238,9 @@ class Actions:
     ) -> BaseException | None:
         """Run an action for the schedule; what it failed with, already logged."""
         instance = self._instance
-        failed: list[BaseException] = []
 
-        async def body() -> Any:
-            try:
-                decoded = action.arguments.decode(arguments)
-                return await settled(action.function(instance.actor, *decoded))
-            except BaseException as error:
-                failed.append(error)
-                raise
+        def body() -> Any:
+            return action.function(instance.actor, *action.arguments.decode(arguments))
 
         limit = action.timeout or instance.action_timeout
         try:
@@ -247,11 +248,10 @@ class Actions:
         except asyncio.CancelledError:
             if instance.state is not State.RUNNING:
                 raise
-            failed = [ActionTimedOut(f"{action.name} took longer than {limit:g} s.")]
-        if not failed:
-            return None
-        log.error("%r: scheduled %s failed", instance, action.name, exc_info=failed[0])
-        return failed[0]
+            turn.error = ActionTimedOut(f"{action.name} took longer than {limit:g} s.")
+        if turn.error is not None:
+            log.error("%r: scheduled %s failed", instance, action.name, exc_info=turn.error)
+        return turn.error
 
     # --- Answers, one for each call ------------------------------------------
 
@@ -259,6 +259,10 @@ class Actions:
         self, turn: Turn, action: ActionDefinition, output: Any, *, at_once: bool = False
     ) -> None:
         if turn.call is None:
+            return
+        if turn.undone:
+            lost = InvalidStateType("a field was put back while the action ran")
+            self._fail(turn, lost, Outcome.UNKNOWN)
             return
         try:
             nothing = output is None and action.returns_nothing

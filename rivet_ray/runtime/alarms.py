@@ -14,6 +14,8 @@ from rivet_ray.store import Store
 
 log = logging.getLogger("rivet_ray.runtime")
 
+RESOLUTION = 1e-6
+"""Seconds; what a float can tell of a time of today, and some. Not early, but equal."""
 BATCH = 500
 """Actors that are woken at once."""
 RETRY = 5.0
@@ -88,7 +90,7 @@ class Alarms:
         try:
             while True:
                 self._again = False
-                now = self._clock.now()
+                now = self._clock.now() + RESOLUTION
                 due = await self._store.alarms_due(now, BATCH + len(self._waking))
                 fresh = [actor for _, actor in due if actor not in self._waking]
                 for actor in fresh[:BATCH]:

@@ -11,6 +11,7 @@ from rivet_ray.definition import Event
 from rivet_ray.errors import InvalidParams, RivetError, UserError
 from rivet_ray.protocol.port import Caller, Close, Deliver, RequestInfo, ToGateway
 from rivet_ray.runtime.context import encode_event
+from rivet_ray.runtime.turn import current_turn
 
 if TYPE_CHECKING:
     from rivet_ray.runtime.instance import Instance
@@ -139,9 +140,11 @@ class Connection:
     def _hold(self, message: ToGateway) -> None:
         session = self.session
         assert session is not None
+        turn = current_turn.get()
 
         def release(error: RivetError | None) -> None:
-            if error is None:
+            undone = turn is not None and turn.undone and isinstance(message, Deliver)
+            if error is None and not undone:
                 session.deliver(message)
 
         self._instance.hold(release)

@@ -81,10 +81,11 @@ class Context:
         encoded = encode_event(event, arguments)
         instance.events += 1
         message = Deliver(instance.record.id, event, encoded, None, instance.events)
+        turn = current_turn.get()
 
         def release(error: RivetError | None) -> None:
             # C5: only now, that the state behind it is durable.
-            if error is None:
+            if error is None and not (turn is not None and turn.undone):
                 for session in instance.connections.subscribed_sessions(event):
                     session.deliver(message)
 

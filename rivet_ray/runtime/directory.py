@@ -77,9 +77,10 @@ class Directory:
         except ActorNotFound as error:
             if error.outcome is not Outcome.NOT_STARTED or isinstance(query, (GetById, Create)):
                 raise
-            if self._known.pop((record.name, record.key), None) is None:
+            fresh = await self.resolve(query)
+            if fresh.id == record.id:
                 raise
-        return await use(await self.resolve(query))
+        return await use(fresh)
 
     def _remembered(self, query: ActorQuery) -> ActorRecord | None:
         if isinstance(query, (GetById, Create)):

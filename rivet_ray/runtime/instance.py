@@ -199,15 +199,19 @@ class Instance:
     def readonly_begins(self) -> ReadonlyBegin:
         return self.memory.readonly_begins(self.clean)
 
-    def readonly_ends(self, begin: ReadonlyBegin) -> None:
-        self.memory.readonly_ends(begin, alone=self.turnstile.open <= 1)
+    def readonly_ends(self, begin: ReadonlyBegin, *, plain: bool) -> None:
+        self.memory.readonly_ends(begin, plain=plain, alone=self.turnstile.open <= 1)
 
-    def check_state(self, own: int) -> None:
+    def check_state(self, turn: Turn, own: int, began_with: dict[str, bytes] | None = None) -> None:
         """At the end of an action: it fails if it left what cannot be saved.
 
         `own` is the number of open turns that are the action's own.
         """
-        self.memory.check(alone=self.turnstile.open <= own)
+        try:
+            self.memory.check(alone=self.turnstile.open <= own, began_with=began_with)
+        except InvalidStateType:
+            turn.undone = True
+            raise
 
     # --- Source: what the checkpoint asks for -------------------------------
 
@@ -263,6 +267,7 @@ class Instance:
     def undo(self, error: InvalidStateType) -> None:
         log.error("%r: %s; the field is as it was before", self, error)
         self.memory.restore()
+        self.turnstile.mark_undone()
         self.checkpoint.gate.refuse_held(error)
 
     def compared(self) -> None:
@@ -339,6 +344,7 @@ class Instance:
             if CREATED in claim.parts:
                 self.memory.load(claim.parts)
             else:
+                self.memory.begin_again(claim.parts)
                 self.actor.state = await settled(self.actor.create_state(self.context.input))
                 self.memory.has_state = True
                 if "on_create" in hooks:

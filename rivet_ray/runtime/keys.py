@@ -63,6 +63,10 @@ class Keys:
         """Take over an entry from the snapshot."""
         self._entries[part] = _decoder.decode(value)
 
+    def loaded(self) -> None:
+        """Everything is taken over: the oldest first, as they expire."""
+        self._entries = dict(sorted(self._entries.items(), key=lambda item: item[1].at))
+
     def __len__(self) -> int:
         return len(self._entries)
 
@@ -121,8 +125,9 @@ class Keys:
 
     def before_commit(self) -> None:
         """A commit is made while calls run: it may hold a part of their effect."""
-        for part in self._running:
-            self._ledger.put(part, _encoder.encode(self._entries[part]))
+        for part, turns in self._running.items():
+            if turns[0].entered:
+                self._ledger.put(part, _encoder.encode(self._entries[part]))
 
     def amend(self, part: str, answer: Failed) -> None:
         """The answer that was kept could not be given; keep what was told instead."""

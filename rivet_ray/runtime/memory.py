@@ -35,9 +35,11 @@ cannot be saved fails all of these.
 class ReadonlyBegin:
     """What a readonly action must leave as it was."""
 
-    parts: dict[str, bytes]
+    parts: dict[str, bytes] | None
     begun: int
     """How many actions that may change the state had begun by then."""
+    alone: bool
+    """No other action was in the midst of something."""
     clean: bool
     """The parts are what the store has: the answer may leave at once."""
 
@@ -81,6 +83,7 @@ class Memory:
                 instance.connections.load(name, value)
             elif name == EVENTS:
                 instance.events = values.decode(value)
+        instance.keys.loaded()
 
     def _join(self, parts: Mapping[str, bytes]) -> None:
         fields = {name.removeprefix(FIELD): value for name, value in parts.items()}
@@ -105,15 +108,17 @@ class Memory:
         if large or self._large:
             self._large = frozenset(large)
 
-    def check(self, *, alone: bool) -> None:
+    def check(self, *, alone: bool, began_with: dict[str, bytes] | None = None) -> None:
         """At the end of an action: raise InvalidStateType if it left what cannot be saved.
 
-        `alone` tells that no other action is in the midst of something; where
-        one is, the checkpoint finds the fault, and nobody knows whose it was.
+        `alone` tells that no other action is in the midst of something. Where one
+        is, `began_with` has to say what a plain method found; without it the
+        checkpoint finds the fault, and nobody knows whose it was.
         """
-        if not alone:
+        if not alone and began_with is None:
             return
-        state, before = self._instance.definition.state, self._known_good()
+        state = self._instance.definition.state
+        before = self._known_good() if began_with is None else began_with
         try:
             fields = state.split(self._instance.actor.state, self._large)
             changed = {
@@ -122,9 +127,9 @@ class Memory:
             if changed:
                 state.verify(self._instance.actor.state, changed)
         except InvalidStateType:
-            self.restore()
+            self.restore(before)
             raise
-        if changed:
+        if changed and alone:
             self._good = {**before, **{FIELD + name: data for name, data in changed.items()}}
 
     def _known_good(self) -> dict[str, bytes]:
@@ -140,36 +145,56 @@ class Memory:
         if fields:
             self._instance.definition.state.verify(self._instance.actor.state, fields)
 
-    def restore(self) -> None:
+    def restore(self, before: dict[str, bytes] | None = None) -> None:
         """Put the fields that cannot be saved back to what they were; leave the others."""
         state, actor = self._instance.definition.state, self._instance.actor
         good = {
             name.removeprefix(FIELD): value
-            for name, value in self._known_good().items()
+            for name, value in (self._known_good() if before is None else before).items()
             if name.startswith(FIELD)
         }
         actor.state = state.mend(actor.state, state.faults(actor.state), good)
 
     def readonly_begins(self, clean: bool) -> ReadonlyBegin:
         """Nothing of the runtime may have run, and still a task of the actor's own has."""
-        parts = self.split()
-        begun = self._instance.actions.begun
-        return ReadonlyBegin(parts, begun, clean and parts == self._instance.checkpoint.saved)
+        instance = self._instance
+        begun, alone = instance.actions.begun, instance.turnstile.open <= 1
+        parts = self.snapshot()
+        known = clean and parts == instance.checkpoint.saved
+        return ReadonlyBegin(parts, begun, alone, known)
 
-    def readonly_ends(self, begin: ReadonlyBegin, *, alone: bool) -> None:
-        """Undo what a readonly action changed and raise ReadonlyViolated.
+    def snapshot(self) -> dict[str, bytes] | None:
+        """The state's parts as they are now, or None where somebody has spoilt one."""
+        try:
+            return self.split()
+        except InvalidStateType:
+            return None
 
-        Where other actions ran meanwhile nobody can tell who changed what.
+    def readonly_ends(self, begin: ReadonlyBegin, *, plain: bool, alone: bool) -> None:
+        """Raise ReadonlyViolated if a readonly action has changed the state.
+
+        What a plain method changed is undone. At an `await` others may have run,
+        tasks of the actor's own among them, and their changes must not go: then
+        nothing is undone, and where other actions ran nothing is said either.
         """
-        if not alone or begin.begun != self._instance.actions.begun:
+        alone = alone and begin.alone and begin.begun == self._instance.actions.begun
+        if begin.parts is None or (not plain and not alone):
             return
         try:
             if self.split() == begin.parts:
                 return
         except InvalidStateType:
             pass  # It has changed, and into something worse.
+        if not plain:
+            raise ReadonlyViolated("a readonly action changed the state")
         self._join({name: value for name, value in begin.parts.items() if name.startswith(FIELD)})
         raise ReadonlyViolated("a readonly action changed the state; the change is undone")
+
+    def begin_again(self, parts: Mapping[str, bytes]) -> None:
+        """Creation was cut off after a save: what it had scheduled then is not kept."""
+        for name in parts:
+            if not name.startswith(FIELD):
+                self._instance.ledger.delete(name)
 
     def warn_of_size(self, changed: Mapping[str, bytes]) -> None:
         """Name a field that is too large to be compared and written at each change."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from rivet_ray.clock import Timer
 from rivet_ray.definition import Action, ActionDefinition, Scheduled
 from rivet_ray.errors import ActionNotFound, InvalidArgument
 from rivet_ray.protocol import values
+from rivet_ray.runtime.alarms import RESOLUTION
+from rivet_ray.runtime.lifecycle import State
 from rivet_ray.runtime.turn import Turn, current_turn
 
 if TYPE_CHECKING:
@@ -44,13 +47,14 @@ _decoder = msgspec.msgpack.Decoder(Entry)
 class ActorSchedule:
     """The entries of one actor, and the running of those that are due."""
 
-    __slots__ = ("_entries", "_instance", "_running", "_timer")
+    __slots__ = ("_entries", "_instance", "_running", "_timer", "_watching")
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
         self._entries: dict[str, Entry] = {}
         self._running: dict[str, None] = {}
         self._timer: Timer | None = None
+        self._watching = False
 
     def load(self, part: str, value: bytes) -> None:
         """Take over an entry from the snapshot."""
@@ -129,7 +133,7 @@ class ActorSchedule:
     def _save(self, identity: str) -> None:
         self._instance.ledger.put(PART + identity, _encoder.encode(self._entries[identity]))
         if self._running:
-            self._watch()
+            self._watch_soon()
         self._instance.touch()
 
     # --- For the runtime ------------------------------------------------------
@@ -142,7 +146,7 @@ class ActorSchedule:
 
     def run_due(self) -> None:
         """Start everything that is due, in the order of time."""
-        now = self._instance.clock.now()
+        now = self._instance.clock.now() + RESOLUTION
         due = sorted(
             (entry.due, identity)
             for identity, entry in self._entries.items()
@@ -151,10 +155,19 @@ class ActorSchedule:
         for _, identity in due:
             self._running[identity] = None
             self._instance.own(self._run(identity))
-        self._watch()
+        self._watch_soon()
+
+    def _watch_soon(self) -> None:
+        """Once for all changes of a tick, since there may be thousands of entries."""
+        if not self._watching:
+            self._watching = True
+            asyncio.get_running_loop().call_soon(self._watch)
 
     def _watch(self) -> None:
         """While an entry runs, its time is the actor's alarm: look after the others here."""
+        self._watching = False
+        if self._instance.state is State.STOPPED:
+            return
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -197,7 +210,7 @@ class ActorSchedule:
             self._ended(identity, entry, error)
         finally:
             self._running.pop(identity, None)
-            self._watch()
+            self._watch_soon()
             instance.touch()
 
     def _ended(self, identity: str, entry: Entry, error: BaseException | None) -> None:

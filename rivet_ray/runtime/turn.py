@@ -38,12 +38,15 @@ class Turn:
         "call",
         "connection",
         "deadline",
+        "entered",
+        "error",
         "instance",
         "joined",
         "key_part",
         "schedule_id",
         "session",
         "told",
+        "undone",
     )
 
     def __init__(
@@ -58,6 +61,12 @@ class Turn:
         self.call = call
         self.connection = connection
         self.answered = False
+        self.entered = False
+        """Its code has begun: what it changes may be in the next commit."""
+        self.undone = False
+        """It left what cannot be saved: what it gave away meanwhile is not true."""
+        self.error: BaseException | None = None
+        """What its code, or the look at what it left behind, has raised."""
         self.begun = False
         """It has had its first step; for turns that are tasks."""
         self.told = False
