@@ -37,12 +37,20 @@ setup: $(CHECK) ## Install everything that working on rivet_ray needs into .venv
 dev: $(SERVER) ## Serve the examples at HOST:PORT
 	@exec $(BIN)/python -m rivet_ray dev $(APPS) --host $(HOST) --port $(PORT)
 
+# The tests of the Redis driver start a real server, from Debian's package where they may.
+.PHONY: redis-server
+redis-server:
+	@command -v redis-server >/dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && apt-get update -qq >/dev/null && apt-get install -y -qq redis-server >/dev/null; } \
+	  || echo "redis-server is missing: install it (apt-get install redis-server); its tests will fail" >&2
+
 .PHONY: test
-test: $(TEST) ## Run the tests, without the slow ones
+test: $(TEST) redis-server ## Run the tests, without the slow ones
 	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
 
 .PHONY: test-slow
-test-slow: $(TEST) ## Run the slow tests
+test-slow: $(TEST) redis-server ## Run the slow tests
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 # pyright would otherwise ask the package index for a newer version at every run.

@@ -1,0 +1,200 @@
+"""Values of the port as arguments of our scripts, and their replies as values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import cast
+
+from rivet_ray.errors import StoreError
+from rivet_ray.ids import actor_id
+from rivet_ray.store import ActorRecord, Claim, Commit, CommitResult, Fence, HostLease, NewActor
+from rivet_ray_drivers.file_system.packing import pack, pack_key, unpack, unpack_key
+from rivet_ray_drivers.redis.connection import Argument, Command, Reply, run
+from rivet_ray_drivers.redis.failures import wrong_format
+from rivet_ray_drivers.redis.layout import ActorName, Layout
+from rivet_ray_drivers.redis.scripts import commit as commit_script
+
+FORMAT = b"1"
+RECORD = (b"v", b"generation", b"created", b"place", b"input", b"region")
+"""The fields of an actor's hash that its record is made of, in the scripts' order."""
+LEASE = (b"v", b"beat", b"address", b"dead")
+PART = b"p:"
+LARGEST = 2**53
+"""Lua's numbers are exact below this."""
+
+RESULTS = {result.value.encode(): result for result in CommitResult}
+
+# --- Arguments ---------------------------------------------------------------
+
+
+def number(value: int) -> bytes:
+    if not 0 <= value < LARGEST:
+        raise StoreError(f"{value} is no epoch, sequence or beat: these are below 2**53.")
+    return b"%d" % value
+
+
+def time(value: float) -> bytes:
+    """Seconds to the last bit: the shortest text that gives the same number again."""
+    if math.isnan(value):
+        raise StoreError("An alarm must be a number of seconds, and was NaN.")
+    return repr(float(value)).encode()
+
+
+def place_of(namespace: str, name: str, key: Sequence[str]) -> bytes:
+    return pack_key([namespace, name, *key])
+
+
+def creation(actor: NewActor, digits: str) -> list[Argument]:
+    """The arguments of `create`; what is None gets no field."""
+    arguments: list[Argument] = [digits, b"created", repr(float(actor.created_at))]
+    arguments += [b"place", place_of(actor.namespace, actor.name, actor.key)]
+    if actor.input is not None:
+        arguments += [b"input", actor.input]
+    if actor.region is not None:
+        arguments += [b"region", pack(actor.region)]
+    return arguments
+
+
+def commits_of_shard(layout: Layout, commits: Sequence[tuple[ActorName, Commit]]) -> Command:
+    """One call of the commit script; all the actors are of one shard."""
+    shard = commits[0][0].shard
+    keys = [layout.alarms[shard], layout.ids[shard], layout.earliest_alarms]
+    arguments: list[Argument] = []
+    for name, commit in commits:
+        keys += (layout.actor(name), layout.tombstones(name))
+        arguments += (
+            name.id,
+            name.generation,
+            number(commit.fence.epoch),
+            pack(commit.fence.token),
+            number(commit.sequence),
+            b"" if commit.alarm is None else time(commit.alarm),
+            b"1" if commit.destroy else b"",
+            len(commit.delete),
+            2 * len(commit.put),
+        )
+        arguments += (PART + pack(part) for part in commit.delete)
+        for part, value in commit.put.items():
+            arguments += (PART + pack(part), value)
+    return run(commit_script, keys, *arguments)
+
+
+def selection(namespace: str, name: str | None, prefix: Sequence[str]) -> tuple[bytes, bytes]:
+    """What a packed place must start with, and what the key in it must start with."""
+    if name is None:
+        return pack_key([namespace]), pack_key(prefix)
+    return place_of(namespace, name, prefix), b""
+
+
+# --- Replies -----------------------------------------------------------------
+
+
+def results_of(reply: Reply) -> list[CommitResult]:
+    return [RESULTS[as_bytes(result)] for result in as_list(reply)]
+
+
+def created_record(actor: NewActor, generation: int) -> ActorRecord:
+    """The record of an actor that was created just now."""
+    return ActorRecord(
+        id=actor_id(actor.namespace, actor.name, actor.key, generation),
+        namespace=actor.namespace,
+        name=actor.name,
+        key=actor.key,
+        input=actor.input,
+        region=actor.region,
+        created_at=actor.created_at,
+    )
+
+
+def record_of(reply: Reply) -> ActorRecord | None:
+    """The record in a reply of the fields RECORD, None where no actor lives."""
+    version, generation, created, place, given, region = as_list(reply)
+    if version not in (None, FORMAT):
+        raise wrong_format(as_bytes(version).decode("ascii", "replace"))
+    if version is None or created is None:
+        return None
+    try:
+        namespace, name, *key = unpack_key(as_bytes(place))
+        return ActorRecord(
+            id=actor_id(namespace, name, key, int(as_bytes(generation))),
+            namespace=namespace,
+            name=name,
+            key=tuple(key),
+            input=None if given is None else as_bytes(given),
+            region=None if region is None else unpack(as_bytes(region)),
+            created_at=float(as_bytes(created)),
+        )
+    except ValueError as error:
+        raise damaged("an actor") from error
+
+
+def claim_of(reply: Reply, token: str) -> Claim | None:
+    """What the claim script gave."""
+    if reply is None:
+        return None
+    alarm, flat = as_list(reply)
+    names_and_values = as_list(flat)
+    found = dict(zip(names_and_values[::2], names_and_values[1::2], strict=True))
+    record = record_of([found.get(name) for name in RECORD])
+    if record is None:
+        raise damaged("an actor")
+    try:
+        return Claim(
+            record=record,
+            fence=Fence(int(as_bytes(found.get(b"epoch"))), token),
+            sequence=int(as_bytes(found.get(b"sequence", b"0"))),
+            parts={
+                unpack(name[len(PART) :]): as_bytes(value)
+                for name, value in found.items()
+                if isinstance(name, bytes) and name.startswith(PART)
+            },
+            alarm=None if alarm is None else float(as_bytes(alarm)),
+        )
+    except ValueError as error:
+        raise damaged(f"actor {record.id}") from error
+
+
+def alarms_of(reply: Reply) -> list[tuple[float, str]]:
+    flat = [as_bytes(text) for text in as_list(reply)]
+    return [
+        (float(alarm), identity.decode())
+        for alarm, identity in zip(flat[::2], flat[1::2], strict=True)
+    ]
+
+
+def lease_of(incarnation: str, reply: Reply) -> HostLease | None:
+    """The lease in a reply of the fields LEASE."""
+    version, beat, address, dead = as_list(reply)
+    if version is None:
+        return None
+    if version != FORMAT:
+        raise wrong_format(as_bytes(version).decode("ascii", "replace"))
+    try:
+        return HostLease(
+            incarnation, int(as_bytes(beat)), unpack(as_bytes(address)), dead is not None
+        )
+    except ValueError as error:
+        raise damaged(f"the lease of {incarnation}") from error
+
+
+def damaged(what: str) -> StoreError:
+    return StoreError(f"What Redis holds of {what} cannot be read: it was not written by us.")
+
+
+def as_list(reply: Reply) -> list[Reply]:
+    if not isinstance(reply, list):
+        raise damaged("an actor or a lease")
+    return cast("list[Reply]", reply)
+
+
+def as_bytes(reply: Reply) -> bytes:
+    if not isinstance(reply, bytes):
+        raise damaged("an actor or a lease")
+    return reply
+
+
+def as_number(reply: Reply) -> int:
+    if not isinstance(reply, int):
+        raise damaged("an actor or a lease")
+    return reply

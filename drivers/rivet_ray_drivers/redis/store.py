@@ -1,0 +1,223 @@
+"""The store port over scripts in Redis, and how it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rivet_ray import ids
+from rivet_ray.errors import StoreError
+from rivet_ray.store import ActorRecord, Claim, Commit, CommitResult, HostLease, NewActor, Store
+from rivet_ray_drivers.file_system.packing import pack
+from rivet_ray_drivers.redis import records, scripts
+from rivet_ray_drivers.redis.connection import Command, RedisConnection, Statistics, run
+from rivet_ray_drivers.redis.layout import (
+    SHARDS,
+    ActorName,
+    Layout,
+    actor_name,
+    first_shard,
+)
+from rivet_ray_drivers.redis.location import Location, location_of
+
+LIST_BUDGET = 500
+"""Actors and shards that one call of the listing script looks at: 1 to 2 ms of Redis's time."""
+
+
+class RedisStore:
+    """See `rivet_ray.store.Store`; use it on the event loop that opened it."""
+
+    def __init__(self, connection: RedisConnection) -> None:
+        self._connection = connection
+        self._layout = Layout(connection.place.prefix)
+
+    def statistics(self) -> Statistics:
+        return self._connection.statistics()
+
+    # --- Directory ------------------------------------------------------------
+
+    async def find(self, namespace: str, name: str, key: Sequence[str]) -> ActorRecord | None:
+        record = await self._find(_named(namespace, name, key))
+        same = record and (record.namespace, record.name, record.key) == (
+            namespace,
+            name,
+            tuple(key),
+        )
+        return record if same else None
+
+    async def find_by_id(self, actor_id: str) -> ActorRecord | None:
+        name = actor_name(actor_id)
+        record = await self._find(name) if name else None
+        return record if record and record.id == actor_id else None
+
+    async def _find(self, name: ActorName) -> ActorRecord | None:
+        """The living actor of any generation."""
+        return records.record_of(
+            await self._connection.do(
+                Command((b"HMGET", self._layout.actor(name), *records.RECORD))
+            )
+        )
+
+    async def create(self, actor: NewActor) -> tuple[ActorRecord, bool]:
+        name = _named(actor.namespace, actor.name, actor.key)
+        reply = await self._connection.do(
+            run(
+                scripts.create,
+                (self._layout.actor(name), self._layout.ids[name.shard]),
+                *records.creation(actor, name.id),
+            )
+        )
+        created, found = records.as_list(reply)
+        if created:
+            return records.created_record(actor, records.as_number(found)), True
+        record = records.record_of(found)
+        if record is None:
+            raise records.damaged(f"actor {name.id}")
+        if (record.namespace, record.name, record.key) != (actor.namespace, actor.name, actor.key):
+            raise StoreError(f"The key of the new actor has the id of another one, {record.id}.")
+        return record, False
+
+    async def list_actors(
+        self,
+        namespace: str,
+        name: str | None = None,
+        prefix: Sequence[str] = (),
+        *,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> list[ActorRecord]:
+        start, key_start = records.selection(namespace, name, prefix)
+        position = b"-" if after is None else b"(" + pack(after)
+        shard = first_shard(after)
+        found: list[ActorRecord] = []
+        while len(found) < limit and shard < SHARDS:
+            reply = await self._connection.do(
+                run(
+                    scripts.list_actors,
+                    self._layout.ids[shard:],
+                    position,
+                    limit - len(found),
+                    LIST_BUDGET,
+                    start,
+                    key_start,
+                )
+            )
+            rows, following, last = records.as_list(reply)
+            found += filter(None, map(records.record_of, records.as_list(rows)))
+            shard += records.as_number(following) - 1  # Lua counts from 1
+            position = records.as_bytes(last)
+        return found
+
+    # --- Ownership ------------------------------------------------------------
+
+    async def claim(self, actor_id: str, token: str) -> Claim | None:
+        name = actor_name(actor_id)
+        if name is None:
+            return None
+        reply = await self._connection.do(
+            run(
+                scripts.claim,
+                (self._layout.actor(name), self._layout.alarms[name.shard]),
+                name.id,
+                name.generation,
+                pack(token),
+            )
+        )
+        return records.claim_of(reply, token)
+
+    async def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
+        """As the port says, in one round trip; one script call for each shard."""
+        results = [CommitResult.FENCED] * len(commits)
+        shards: dict[int, list[tuple[int, ActorName, Commit]]] = {}
+        for number, commit in enumerate(commits):
+            name = actor_name(commit.actor_id)
+            if name is not None:  # otherwise no actor ever had it
+                shards.setdefault(name.shard, []).append((number, name, commit))
+        if not shards:
+            return results
+        replies = await self._connection.batch(
+            [
+                records.commits_of_shard(
+                    self._layout, [(name, commit) for _, name, commit in group]
+                )
+                for group in shards.values()
+            ]
+        )
+        for group, reply in zip(shards.values(), replies, strict=True):
+            for (number, _, _), result in zip(group, records.results_of(reply), strict=True):
+                results[number] = result
+        return results
+
+    # --- Hosts ----------------------------------------------------------------
+
+    async def renew_lease(self, incarnation: str, beat: int, address: str = "") -> bool:
+        return await self._compare_and_set(
+            scripts.renew, incarnation, records.number(beat), pack(address)
+        )
+
+    async def find_lease(self, incarnation: str) -> HostLease | None:
+        lease = self._layout.lease(incarnation)
+        reply = await self._connection.do(Command((b"HMGET", lease, *records.LEASE)))
+        return records.lease_of(incarnation, reply)
+
+    async def mark_dead(self, incarnation: str, beat: int) -> bool:
+        return await self._compare_and_set(scripts.mark_dead, incarnation, records.number(beat))
+
+    async def end_lease(self, incarnation: str) -> None:
+        await self._connection.do(Command((b"DEL", self._layout.lease(incarnation))))
+
+    async def _compare_and_set(
+        self, script: scripts.Script, incarnation: str, *arguments: bytes
+    ) -> bool:
+        lease = self._layout.lease(incarnation)
+        return await self._connection.do(run(script, (lease,), *arguments)) == 1
+
+    # --- Alarms ---------------------------------------------------------------
+
+    async def alarms_due(self, now: float, limit: int = 100) -> list[tuple[float, str]]:
+        if limit <= 0:
+            return []
+        reply = await self._connection.do(
+            run(scripts.alarms, [self._layout.earliest_alarms], records.time(now), limit)
+        )
+        return sorted(records.alarms_of(reply))[:limit]
+
+    async def next_alarm(self, after: float | None = None) -> float | None:
+        start = b"-inf" if after is None else records.time(after)
+        reply = await self._connection.do(
+            run(scripts.next_alarm, [self._layout.earliest_alarms], start)
+        )
+        return None if reply is None else float(records.as_bytes(reply))
+
+    async def index_alarms(self) -> int:
+        """Build the index of the shards' earliest alarms anew, from what they hold."""
+        keys = [self._layout.earliest_alarms, *self._layout.alarms]
+        return records.as_number(await self._connection.do(run(scripts.index, keys)))
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+
+def _named(namespace: str, name: str, key: Sequence[str]) -> ActorName:
+    """Any generation of that key: they differ in nothing that this is used for."""
+    return ActorName(ids.actor_id(namespace, name, key))
+
+
+async def open_redis(url: str) -> Store:
+    """Open the store on the server that `url` names: see `location.FORM`.
+
+    Raises StoreError when the URL or the server cannot be used and
+    StoreUnavailable when the server does not answer.
+    """
+    return await open_location(location_of(url))
+
+
+async def open_location(place: Location) -> RedisStore:
+    connection = RedisConnection(place)
+    store = RedisStore(connection)
+    try:
+        await connection.open()
+        await store.index_alarms()  # it is derived, and may come from a partial copy
+    except BaseException:
+        await store.close()
+        raise
+    return store
