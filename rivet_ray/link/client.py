@@ -145,7 +145,7 @@ class LinkSession:
 
 
 class _ClientEnd:
-    """See `rivet_ray.link.connection.End`."""
+    """See `rivet_ray.link.ends.End`."""
 
     def __init__(self, told: Callable[[LinkError | None], None]) -> None:
         self.ready = asyncio.Event()

@@ -20,12 +20,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import Enum
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, cast
 
 from rivet_ray.clock import Clock, Timer
 from rivet_ray.link import addresses, handshake
+from rivet_ray.link.ends import End, InT
 from rivet_ray.link.faults import (
     HandshakeFailed,
     LinkError,
@@ -41,36 +42,6 @@ from rivet_ray.link.statistics import LinkStatistics
 from rivet_ray.protocol.port import Message
 
 log = logging.getLogger("rivet_ray.link")
-
-InT = TypeVar("InT", bound=Message)
-
-
-class End(Protocol[InT]):
-    """Who a connection belongs to. Nothing here may block or raise."""
-
-    def decode(self, payload: bytes) -> Sequence[InT | Beat]:
-        """A batch. Raises LinkGarbled."""
-        ...
-
-    def opened(self) -> None:
-        """Both ends are proven. Called once, or never."""
-        ...
-
-    def received(self, message: InT) -> None:
-        """A message; only between `opened` and `ended`."""
-        ...
-
-    def broke(self, message: InT) -> None:
-        """`received` raised, against its promise; it is logged already."""
-        ...
-
-    def unsendable(self, message: Message, fault: Exception) -> None:
-        """A message that does not go out; `fault` is a TooLong where it is."""
-        ...
-
-    def ended(self, reason: LinkError | None) -> None:
-        """The connection is gone: why, or None where either end closed it. Called once."""
-        ...
 
 
 class State(Enum):
@@ -123,7 +94,7 @@ class Connection(asyncio.Protocol, Generic[InT]):
 
     def close(self) -> None:
         """Write what was given, then end the connection; nothing is received after."""
-        while self._outgoing and self.state is State.OPEN:
+        while self._outgoing:
             self._flush()
         if self.state is State.OPEN:
             self._finish()
@@ -144,10 +115,10 @@ class Connection(asyncio.Protocol, Generic[InT]):
     # --- From the transport -------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        name = transport.get_extra_info("peername")
-        self.peer = addresses.join(name[0], name[1]) if name else "?"
+        # uvloop's transports are no subclasses of asyncio's.
+        self._transport = transport = cast("asyncio.Transport", transport)
+        if name := transport.get_extra_info("peername"):
+            self.peer = addresses.join(name[0], name[1])
         if self.state is not State.HANDSHAKE:
             self._abort()  # closed before it was made
             return
@@ -176,7 +147,7 @@ class Connection(asyncio.Protocol, Generic[InT]):
             else:
                 self.drop(fault)
         except Exception as fault:
-            log.exception("A fault of the link with %s.", self.peer)
+            log.exception("A fault of the link")
             self.drop(LinkGarbled(f"A fault of the link: {fault!r}"))
 
     def eof_received(self) -> None:
@@ -191,9 +162,9 @@ class Connection(asyncio.Protocol, Generic[InT]):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None and self._reason is None and self.state is not State.ENDING:
-            self._note(LinkError(f"The connection broke: {exc}"))
-            assert self._reason is not None
-            self._reason.__cause__ = exc
+            broken = LinkError(f"The connection broke: {exc}")
+            broken.__cause__ = exc
+            self._note(broken)
         self.state = State.ENDED
         self._outgoing.clear()
         if self._timer is not None:
@@ -224,15 +195,15 @@ class Connection(asyncio.Protocol, Generic[InT]):
         for message in batch:
             if self.state is not State.OPEN:
                 return
-            if isinstance(message, Beat):
-                if message.asks:
-                    self.send(Beat(asks=False))
-                continue
             try:
-                self._end.received(message)
+                if not isinstance(message, Beat):
+                    self._end.received(message)
+                elif message.asks:
+                    self.send(Beat(asks=False))
             except Exception:
                 log.exception("%s broke its receiver.", type(message).__name__)
-                self._end.broke(message)
+                if not isinstance(message, Beat):
+                    self._end.broke(message)
 
     # --- Out ----------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
+from typing import cast
 
 from rivet_ray.clock import Clock, SystemClock
 from rivet_ray.link import addresses
@@ -121,13 +122,12 @@ class _Refusal(asyncio.Protocol):
     """For one connection too many."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
         log.warning("A connection is refused: too many have not proven themselves.")
-        transport.abort()
+        cast("asyncio.Transport", transport).abort()
 
 
 class _ServerEnd:
-    """See `rivet_ray.link.connection.End`."""
+    """See `rivet_ray.link.ends.End`."""
 
     connection: Connection[ToHost]
 

@@ -1,0 +1,40 @@
+"""What a connection is to either of its owners."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+from rivet_ray.link.faults import LinkError
+from rivet_ray.link.frames import Beat
+from rivet_ray.protocol.port import Message
+
+InT = TypeVar("InT", bound=Message)
+
+
+class End(Protocol[InT]):
+    """Who a connection belongs to. Nothing here may block or raise."""
+
+    def decode(self, payload: bytes) -> Sequence[InT | Beat]:
+        """A batch. Raises LinkGarbled."""
+        ...
+
+    def opened(self) -> None:
+        """Both ends are proven. Called once, or never."""
+        ...
+
+    def received(self, message: InT) -> None:
+        """A message; only between `opened` and `ended`."""
+        ...
+
+    def broke(self, message: InT) -> None:
+        """`received` raised, against its promise; it is logged already."""
+        ...
+
+    def unsendable(self, message: Message, fault: Exception) -> None:
+        """A message that does not go out; `fault` is a TooLong where it is."""
+        ...
+
+    def ended(self, reason: LinkError | None) -> None:
+        """The connection is gone: why, or None where either end closed it. Called once."""
+        ...
