@@ -20,13 +20,9 @@ from rivet_ray.errors import InvalidActionRequest, MalformedMessage
 from rivet_ray.protocol import values
 from rivet_ray.protocol.encodings import UNDEFINED, DecodeFault, EncodeFault, Encoding, Schema
 
-PUBLIC_HEADERS = (
-    "X-RivetKit-Query",
-    "X-RivetKit-Encoding",
-    "X-RivetKit-Conn-Params",
-    "X-RivetKit-Actor",
-    "X-RivetKit-Conn",
-    "X-RivetKit-Conn-Token",
+PUBLIC_HEADERS = tuple(
+    f"X-RivetKit-{name}"
+    for name in ("Query", "Encoding", "Conn-Params", "Actor", "Conn", "Conn-Token")
 )
 ALLOWED_PUBLIC_HEADERS = ("Content-Type", "User-Agent", *PUBLIC_HEADERS)
 """What cross-origin clients must be allowed to send."""

@@ -100,7 +100,7 @@ class Context:
         self._instance.idleness.sleep_soon()
 
     def destroy(self) -> None:
-        self._instance.destroy()
+        self._instance.leaving.destroy()
 
     @contextmanager
     def keep_awake(self) -> Generator[None]:

@@ -129,8 +129,8 @@ class Host:
     def sleep(self, instance: Instance) -> None:
         """Save an instance and let it leave memory."""
         # In this very tick, so that who comes now is served by the next instance.
-        instance.begin_stop()
-        self.run(instance.stop(self.settings.stop_grace))
+        instance.leaving.begin_stop()
+        self.run(instance.leaving.stop(self.settings.stop_grace))
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something that the host waits for when it closes."""
@@ -232,8 +232,8 @@ class Host:
             await asyncio.wait(self._ending)
         running = [item for item in self._instances.values() if item.state is State.RUNNING]
         for instance in running:
-            instance.begin_stop()
-        await asyncio.gather(*(item.stop(self.settings.stop_grace) for item in running))
+            instance.leaving.begin_stop()
+        await asyncio.gather(*(item.leaving.stop(self.settings.stop_grace) for item in running))
         if self._ending:
             await asyncio.wait(self._ending)
         await self.checkpointer.flush()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from rivet_ray import ids
@@ -20,6 +19,7 @@ from rivet_ray.runtime.context import Context
 from rivet_ray.runtime.gate import Release
 from rivet_ray.runtime.idleness import Idleness
 from rivet_ray.runtime.keys import Keys
+from rivet_ray.runtime.leaving import Leaving
 from rivet_ray.runtime.ledger import Ledger
 from rivet_ray.runtime.lifecycle import Move, State, after
 from rivet_ray.runtime.memory import CREATED, EVENTS, Memory, ReadonlyBegin
@@ -42,10 +42,8 @@ class Instance:
     """The runtime's half of a living actor; `actor` is the user's half."""
 
     __slots__ = (
-        "_ending",
         "_gone",
         "_host",
-        "_in_last_hook",
         "_save_timer",
         "_saved_events",
         "_tasks",
@@ -56,10 +54,10 @@ class Instance:
         "connections",
         "context",
         "definition",
-        "destroying",
         "events",
         "idleness",
         "keys",
+        "leaving",
         "ledger",
         "memory",
         "record",
@@ -72,14 +70,11 @@ class Instance:
         self._host = host
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._touched = False
-        self._ending = False
-        self._in_last_hook = False
         self._gone: asyncio.Future[None] | None = None
         self._save_timer: Timer | None = None
         self.definition = definition
         self.record = claim.record
         self.state = State.STARTING
-        self.destroying = False
         self.events = self._saved_events = 0
         """The sequence of the actor's last event, and of the last that is saved."""
         self.ledger = Ledger()
@@ -92,6 +87,7 @@ class Instance:
         self.schedule = ActorSchedule(self)
         self.connections = Connections(self)
         self.idleness = Idleness(self)
+        self.leaving = Leaving(self)
         self.actions = Actions(self)
         self.checkpoint = Checkpoint(claim, self.memory.saved_in(claim), self)
 
@@ -128,7 +124,12 @@ class Instance:
     @property
     def holding(self) -> bool:
         """What is held waits for the destroy that is about to come."""
-        return self._ending and not self.destroying
+        return self.leaving.destroy_ahead
+
+    @property
+    def destroying(self) -> bool:
+        """The next write ends the actor."""
+        return self.leaving.destroying
 
     def hold(self, release: Release, *, strict: bool = False) -> None:
         """Give something away as soon as what it reveals is durable.
@@ -163,7 +164,7 @@ class Instance:
 
     async def durable(self) -> None:
         """Wait until what the actor is now is durable. Raises what broke the gate."""
-        if self._in_last_hook or not self.memory.has_state:
+        if self.leaving.in_last_hook or not self.memory.has_state:
             return
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -284,7 +285,7 @@ class Instance:
 
     def give_up(self, error: RivetError) -> None:
         """Break the gate with `error` and leave memory at once."""
-        self._leave(Move.BREAK)
+        self.leave(Move.BREAK)
         if not error.public:
             log.error("%r stops: %s", self, error)
         self.checkpoint.gate.break_with(error)
@@ -293,29 +294,39 @@ class Instance:
         asyncio.get_running_loop().call_soon(self.connections.close_all, INTERNAL, reason)
 
     def _destroyed(self) -> None:
-        self._leave(Move.BREAK)
+        self.leave(Move.BREAK)
         self.connections.close_all(NORMAL, "destroyed")
         gone = ActorStopped("The actor was destroyed.", outcome=Outcome.UNKNOWN)
         self.checkpoint.gate.break_with(gone)
 
     def abandon(self) -> None:
         """Leave memory without saving and without a word."""
-        self._leave(Move.BREAK)
+        self.leave(Move.BREAK)
 
-    def _leave(self, move: Move) -> None:
+    def leave(self, move: Move) -> None:
+        """Be gone from memory: everything of the instance that runs is stopped."""
         self.state = after(self.state, move)
         self.idleness.stop()
         self.schedule.stop()
         self.context.close_clients()
         if self._save_timer is not None:
             self._save_timer.cancel()
+        self.cancel_tasks()
+        self._host.forget(self)
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
+
+    def cancel_tasks(self) -> None:
+        """Cancel what runs for the actor, but for the task that asks for it."""
         current = asyncio.current_task()
         for task in tuple(self._tasks):
             if task is not current:
                 task.cancel()
-        self._host.forget(self)
-        if self._gone is not None and not self._gone.done():
-            self._gone.set_result(None)
+
+    async def wait_tasks(self, seconds: float) -> None:
+        """Wait until nothing runs for the actor, at most so long."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
 
     async def wait_gone(self) -> None:
         """Wait until the instance has left memory."""
@@ -355,8 +366,7 @@ class Instance:
                 await settled(self.actor.on_start())
         self._saved_events = self.events
         self.state = after(self.state, Move.STARTED)
-        if self._ending:
-            self._begin_destroy()
+        if self.leaving.destroy_if_asked():
             return
         if CREATED not in claim.parts or hooks & {"on_start"} or self.ledger:
             self.touch()
@@ -372,68 +382,3 @@ class Instance:
             upcoming = self.next_alarm()
             if upcoming is not None and upcoming > self.clock.now():
                 self._host.alarms.committed(self.record.id, upcoming)
-
-    def begin_stop(self) -> None:
-        """From now on no call begins here; `stop` does the rest."""
-        self.state = after(self.state, Move.STOP)
-
-    async def stop(self, grace: float) -> None:
-        """Let turns finish for up to `grace` seconds, save, and leave memory.
-
-        `begin_stop` was called before. Who still is connected is told to go.
-        """
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace)
-        if "on_stop" in self.definition.hooks:
-            await self._on_stop(grace)
-        for task in tuple(self._tasks):
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=1.0)
-        self.connections.close_all(GOING_AWAY, "server_stopping")
-        with suppress(RivetError):
-            await self.durable()
-        if self.state is State.STOPPING:
-            self._leave(Move.STOPPED)
-
-    async def _on_stop(self, grace: float) -> None:
-        async def hook() -> None:
-            # Before a destroy nothing is saved any more, and nothing waits for it.
-            self._in_last_hook = self._ending
-            with running(Turn(self)):
-                try:
-                    await settled(self.actor.on_stop())
-                except Exception:
-                    log.exception("%r: on_stop failed", self)
-                finally:
-                    self._in_last_hook = False
-
-        await asyncio.wait([self.own(hook())], timeout=grace)
-
-    def destroy(self) -> None:
-        """End the actor for good; what is held leaves when the store has confirmed it."""
-        if self._ending:
-            return
-        self._ending = True
-        if self.state is State.RUNNING:
-            self._begin_destroy()
-        elif self.state is State.STOPPING:
-            self.destroying = True  # With the last write of the stop.
-            self.touch()
-
-    def _begin_destroy(self) -> None:
-        self.state = after(self.state, Move.STOP)
-        current = asyncio.current_task()
-        for task in tuple(self._tasks):
-            if task is not current:
-                task.cancel()
-        if "on_stop" in self.definition.hooks:
-            self.own(self._destroy_after_hook())
-        else:
-            self.destroying = True
-            self.touch()
-
-    async def _destroy_after_hook(self) -> None:
-        await self._on_stop(self._host.settings.stop_grace)
-        self.destroying = True
-        self.touch()

@@ -37,5 +37,11 @@ async def open_store(url: str) -> Store:
     if entry is None:
         known = ", ".join(f"{name}://" for name in driver_schemes())
         raise StoreError(f"No driver for the store {url!r}. Installed drivers: {known}.")
-    driver: OpenDriver = entry.load()
+    try:
+        driver: OpenDriver = entry.load()
+    except ImportError as error:
+        raise StoreError(
+            f"The driver of {scheme}:// needs the package {error.name!r}: "
+            f"pip install 'rivet-ray[{scheme}]'."
+        ) from error
     return await driver(url)

@@ -1,0 +1,111 @@
+"""How an instance leaves memory in good order: to sleep, with its host, or for good."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from rivet_ray.errors import RivetError
+from rivet_ray.runtime.lifecycle import Move, State, after
+from rivet_ray.runtime.turn import Turn, running, settled
+
+if TYPE_CHECKING:
+    from rivet_ray.runtime.instance import Instance
+
+log = logging.getLogger("rivet_ray.runtime")
+
+GOING_AWAY = 1001
+
+
+class Leaving:
+    """The end of one instance."""
+
+    __slots__ = ("_destroy_asked", "_instance", "destroying", "in_last_hook")
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self._destroy_asked = False
+        self.destroying = False
+        """The next write ends the actor."""
+        self.in_last_hook = False
+        """`on_stop` runs before a destroy: nothing is saved any more, or waited for."""
+
+    @property
+    def destroy_ahead(self) -> bool:
+        """A destroy was asked for, and is not the next write yet."""
+        return self._destroy_asked and not self.destroying
+
+    # --- Stop ---------------------------------------------------------------
+
+    def begin_stop(self) -> None:
+        """From now on no call begins here; `stop` does the rest."""
+        self._instance.state = after(self._instance.state, Move.STOP)
+
+    async def stop(self, grace: float) -> None:
+        """Let turns finish for up to `grace` seconds, save, and leave memory.
+
+        `begin_stop` was called before. Who still is connected is told to go.
+        """
+        instance = self._instance
+        await instance.wait_tasks(grace)
+        if "on_stop" in instance.definition.hooks:
+            await self._on_stop(grace)
+        instance.cancel_tasks()
+        await instance.wait_tasks(1.0)
+        instance.connections.close_all(GOING_AWAY, "server_stopping")
+        with suppress(RivetError):
+            await instance.durable()
+        if instance.state is State.STOPPING:
+            instance.leave(Move.STOPPED)
+
+    async def _on_stop(self, grace: float) -> None:
+        instance = self._instance
+
+        async def hook() -> None:
+            self.in_last_hook = self._destroy_asked
+            with running(Turn(instance)):
+                try:
+                    await settled(instance.actor.on_stop())
+                except Exception:
+                    log.exception("%r: on_stop failed", instance)
+                finally:
+                    self.in_last_hook = False
+
+        await asyncio.wait([instance.own(hook())], timeout=grace)
+
+    # --- Destroy --------------------------------------------------------------
+
+    def destroy(self) -> None:
+        """End the actor for good; what is held leaves when the store has confirmed it."""
+        if self._destroy_asked:
+            return
+        self._destroy_asked = True
+        if self._instance.state is State.RUNNING:
+            self._begin_destroy()
+        elif self._instance.state is State.STOPPING:
+            self._destroy_now()  # With the last write of the stop.
+
+    def destroy_if_asked(self) -> bool:
+        """At the end of the start: whether a hook has asked for the end already."""
+        if self._destroy_asked:
+            self._begin_destroy()
+        return self._destroy_asked
+
+    def _begin_destroy(self) -> None:
+        instance = self._instance
+        self.begin_stop()
+        instance.cancel_tasks()
+        if "on_stop" in instance.definition.hooks:
+            instance.own(self._destroy_after_hook())
+        else:
+            self._destroy_now()
+
+    async def _destroy_after_hook(self) -> None:
+        await self._on_stop(self._instance.host.settings.stop_grace)
+        self._destroy_now()
+
+    def _destroy_now(self) -> None:
+        self.destroying = True
+        self._instance.touch()
