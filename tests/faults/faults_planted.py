@@ -12,6 +12,7 @@ from rivet_ray.errors import Outcome
 from rivet_ray.runtime import actions
 from rivet_ray.runtime.gate import Gate
 from rivet_ray.runtime.instance import Instance
+from rivet_ray.runtime.leaving import Leaving
 from rivet_ray.runtime.keys import Keys
 from rivet_ray.runtime.schedule import ActorSchedule
 
@@ -85,11 +86,12 @@ def schedule_early(put: Put) -> None:
 def destroy_forgotten(put: Put) -> None:
     """A destroyed actor only leaves memory."""
 
-    def destroy(instance: Instance) -> None:
+    def destroy(leaving: Leaving) -> None:
+        instance = leaving._instance
         instance.touch()
         instance.host.sleep(instance)
 
-    put(Instance, "destroy", destroy)
+    put(Leaving, "destroy", destroy)
 
 
 FAULTS: dict[str, Callable[[Put], None]] = {
