@@ -12,8 +12,8 @@ from rivet_ray.errors import Outcome
 from rivet_ray.runtime import actions
 from rivet_ray.runtime.gate import Gate
 from rivet_ray.runtime.instance import Instance
-from rivet_ray.runtime.leaving import Leaving
 from rivet_ray.runtime.keys import Keys
+from rivet_ray.runtime.leaving import Leaving
 from rivet_ray.runtime.schedule import ActorSchedule
 
 Put = Callable[[Any, str, Any], None]
