@@ -117,7 +117,8 @@ class Actions:
     ) -> None:
         instance = self._instance
         before = self._count(action)
-        began_with = instance.memory.snapshot() if instance.turnstile.open else None
+        others = before is None and instance.turnstile.open > 0
+        began_with = instance.memory.snapshot() if others else None
         token = current_turn.set(turn)
         turn.entered = True
         try:
@@ -218,8 +219,9 @@ class Actions:
         instance = self._instance
         before = self._count(action)
         output = function()
-        plain = not inspect.isawaitable(output)
+        plain = True
         if inspect.isawaitable(output):
+            plain = False
             output = await output
         if before is not None:
             instance.readonly_ends(before, plain=plain)

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("rivet_ray.runtime")
 
-GOING_AWAY = 1001
 NORMAL = 1000
 INTERNAL = 1011
 
