@@ -89,13 +89,23 @@ class Cancel(Message, frozen=True, tag="cancel"):
 
 
 class Attach(Message, frozen=True, tag="attach"):
-    """Open a connection to an actor. Answered by `Attached` or `Failed`."""
+    """Open a connection to an actor. Answered by `Attached` or `Failed`.
+
+    With `resume` it is a connection that this gateway had opened before its
+    session or the actor's host was lost: it goes on as it was, without hooks.
+    Refused where it has ended meanwhile, or the token is another.
+    """
 
     call: int
     actor: str
     connection: str
     token: str
     caller: Caller
+    resume: bool = False
+    events: list[str] = []
+    """What a resumed connection is subscribed to."""
+    seen: int = 0
+    """The actor's last event that reached the gateway of a resumed connection."""
 
 
 class Detach(Message, frozen=True, tag="detach"):
@@ -178,7 +188,7 @@ class HostSession(Protocol):
         ...
 
     def close(self) -> None:
-        """Detach every connection of this session; no message is received after."""
+        """No message is received after. What is still attached may be resumed for a while."""
         ...
 
 

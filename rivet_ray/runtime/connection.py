@@ -156,6 +156,20 @@ class Connection:
         for waiting in backlog or ():
             self._hold(waiting)
 
+    def resumed(self, session: Session, caller: Caller) -> None:
+        """A gateway has this connection again; `opened` follows."""
+        self.session = session
+        self.caller = caller
+        self.request = caller.request
+        self.expires = None
+        self.events = set()
+        self._gone = None
+        self._backlog = []
+
+    def end(self, code: int, reason: str) -> None:
+        """Ask the gateway to close the client's socket."""
+        self._give(Close(self.id, code, reason))
+
     def gone(self) -> None:
         """The client's socket is closed."""
         if self._gone is not None and not self._gone.done():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import logging
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import msgspec
 from rivet_ray import ids
 from rivet_ray.errors import (
     ActorStopped,
+    ConnectionNotFound,
     InvalidStateType,
     Outcome,
     RivetError,
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from rivet_ray.runtime.session import Session
 
 log = logging.getLogger("rivet_ray.runtime")
+
+SERVICE_RESTART = 1012
 
 
 class Connections:
@@ -156,6 +160,9 @@ class Connections:
     async def attach(self, session: Session, message: Attach) -> None:
         """Open a connection: the hooks first, then `Attached`, then its messages."""
         try:
+            if message.resume:
+                self._resume(session, message)
+                return
             connection = Connection(
                 self._instance, session, message.connection, message.token, message.caller
             )
@@ -174,7 +181,8 @@ class Connections:
         connection.opened(Attached(message.call))
 
     def _refuse(self, session: Session, message: Attach, error: BaseException) -> None:
-        self.detach(message.connection)
+        if not message.resume:
+            self.detach(message.connection)
         session.forget(message.connection)
         failure = failure_of(error, Outcome.NOT_STARTED, f"{self._instance!r} connect")
         refused = Failed(message.call, failure)
@@ -209,13 +217,15 @@ class Connections:
         """
         for connection in list(self._attached.values()):
             session = connection.session
-            self._lose(connection)
+            self.lose(connection.id)
             if session is not None:
                 session.deliver(Close(connection.id, code, reason))
 
-    def _lose(self, connection: Connection) -> None:
+    def lose(self, identity: str) -> None:
         """A connection without its gateway: kept for the resume window."""
-        del self._attached[connection.id]
+        connection = self._attached.pop(identity, None)
+        if connection is None:
+            return
         events = set(connection.events)
         for event in events:
             self._unsubscribe(connection, event)
@@ -227,6 +237,31 @@ class Connections:
         self._detached[connection.id] = connection
         connection.gone()
         self.looked_at(connection)
+        self._instance.touch()
+
+    def _resume(self, session: Session, message: Attach) -> None:
+        """A connection comes back through a new session: no hook runs.
+
+        Events that were sent while it was away are gone. Its gateway is told by
+        a close with the reason `resync`, never by silence (promise C5).
+        """
+        connection = self.get(message.connection)
+        token = message.token.encode()
+        if connection is None or not hmac.compare_digest(connection.token.encode(), token):
+            raise ConnectionNotFound("The connection has ended.", outcome=Outcome.NOT_STARTED)
+        self.lose(connection.id)
+        if not session.admit(connection.id, self._instance):
+            return
+        del self._detached[connection.id]
+        self._attached[connection.id] = connection
+        connection.resumed(session, message.caller)
+        for event in message.events:
+            self.subscribe(connection.id, event, True)
+        self.looked_at(connection)
+        self._instance.touch()
+        connection.opened(Attached(message.call))
+        if message.events and self._instance.events > message.seen:
+            connection.end(SERVICE_RESTART, "resync")
 
     # --- Hooks ------------------------------------------------------------
 

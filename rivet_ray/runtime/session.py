@@ -94,7 +94,7 @@ class Session:
         self._open = False
         self._attaching.clear()
         for connection, instance in tuple(self._connections.items()):
-            instance.connections.detach(connection)
+            instance.connections.lose(connection)
         self._host.end_session(self)
 
     def _attach(self, instance: Instance, message: Attach) -> None:

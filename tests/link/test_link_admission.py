@@ -20,7 +20,7 @@ from rivet_ray.link import (
     WrongSecret,
 )
 from rivet_ray.link.frames import frame
-from rivet_ray.link.handshake import Handshake
+from rivet_ray.link.handshake import VERSION, Handshake
 from rivet_ray.protocol.port import Call
 from rivet_ray.testing import ManualClock
 
@@ -60,16 +60,21 @@ async def test_another_version_is_named_on_both_sides(
 ) -> None:
     world = await serve()
     raw = await world.raw()
-    raw.send(Handshake("gateway", SECRET, version=2).hello())
+    raw.send(Handshake("gateway", SECRET, version=VERSION + 1).hello())
     assert await raw.ended()
-    assert "The peer speaks version 2 of the link, this host speaks 1" in caplog.text
+    assert (
+        f"The peer speaks version {VERSION + 1} of the link, this host speaks {VERSION}"
+        in caplog.text
+    )
     await raw.close()
 
     clock = ManualClock()
     async with fake_host(clock) as (link, arrived):
         connecting = asyncio.create_task(link.connect())
-        (await arrived).send(Handshake("host", SECRET, version=2).hello())
-        with pytest.raises(VersionMismatch, match=r"version 2 .* this gateway speaks 1"):
+        (await arrived).send(Handshake("host", SECRET, version=VERSION + 1).hello())
+        with pytest.raises(
+            VersionMismatch, match=rf"version {VERSION + 1} .* this gateway speaks {VERSION}"
+        ):
             await connecting
 
 

@@ -127,6 +127,16 @@ class Tap:
         await settle()
         return self._number
 
+    async def resume(
+        self, actor: str, connection: str, *events: str, token: str = "token", seen: int = 0
+    ) -> int:
+        self._number += 1
+        self._session.send(
+            Attach(self._number, actor, connection, token, Caller(), True, list(events), seen)
+        )
+        await settle()
+        return self._number
+
     def detach(self, connection: str) -> None:
         self._session.send(Detach(connection))
 
