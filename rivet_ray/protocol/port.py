@@ -152,6 +152,8 @@ class Attached(Message, frozen=True, tag="attached"):
     """The connection is open. Everything for it comes after this message."""
 
     call: int
+    sequence: int = 0
+    """The actor's last event before."""
 
 
 class Deliver(Message, frozen=True, tag="deliver"):

@@ -27,6 +27,7 @@ from rivet_ray.protocol.port import (
     Reply,
     Subscribe,
     ToGateway,
+    ToHost,
 )
 from rivet_ray.runtime.failures import failure_of
 
@@ -54,8 +55,9 @@ class Sink(Protocol):
 class HostClient:
     """Calls and connections over one session with one host."""
 
-    def __init__(self, host: Hosting) -> None:
-        self._session = host.open(self._receive)
+    def __init__(self, host: Hosting | None) -> None:
+        """Without a host, a subclass finds one; see `rivet_ray.runtime.following`."""
+        self._session = None if host is None else host.open(self._receive)
         self._number = 0
         self._answers: dict[int, Answer] = {}
         self._attaching: dict[int, tuple[asyncio.Future[None], Sink]] = {}
@@ -82,10 +84,17 @@ class HostClient:
         """Send a call; `answer` is called once, perhaps before this returns."""
         self._number = number = self._number + 1
         self._answers[number] = answer
-        self._session.send(
+        self._call(
             Call(number, actor, action, arguments, connection, caller, key, chain or [], timeout)
         )
         return number
+
+    def _call(self, message: Call) -> None:
+        self._send(message)
+
+    def _send(self, message: ToHost) -> None:
+        if self._session is not None:
+            self._session.send(message)
 
     async def call(
         self,
@@ -123,7 +132,7 @@ class HostClient:
     def cancel(self, number: int) -> None:
         """Nobody waits for a call any more."""
         if self._answers.pop(number, None) is not None:
-            self._session.send(Cancel(number))
+            self._send(Cancel(number))
 
     # --- Connections --------------------------------------------------------
 
@@ -135,7 +144,7 @@ class HostClient:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._attaching[number] = (future, sink)
         self._sinks[connection] = sink
-        self._session.send(Attach(number, actor, connection, token, caller))
+        self._attach(Attach(number, actor, connection, token, caller))
         try:
             await future
         except BaseException:
@@ -143,6 +152,9 @@ class HostClient:
             raise
         finally:
             self._attaching.pop(number, None)
+
+    def _attach(self, message: Attach) -> None:
+        self._send(message)
 
     def subscribe(self, actor: str, connection: str, event: str, subscribed: bool) -> None:
         """Start or end a connection's interest in an event."""
@@ -156,7 +168,7 @@ class HostClient:
         else:
             self._drop(place, connection)
             self._events.get(connection, set()).discard(place)
-        self._session.send(Subscribe(connection, event, subscribed))
+        self._send(Subscribe(connection, event, subscribed))
 
     def detach(self, connection: str) -> None:
         """The client is gone. Harmless when it already was."""
@@ -164,7 +176,7 @@ class HostClient:
             return
         for place in self._events.pop(connection, ()):
             self._drop(place, connection)
-        self._session.send(Detach(connection))
+        self._send(Detach(connection))
 
     def _drop(self, place: tuple[str, str], connection: str) -> None:
         sinks = self._subscribers.get(place)
@@ -207,7 +219,7 @@ class HostClient:
         self._taken += 1
         if self._taken == GRANT:
             self._taken = 0
-            self._session.send(Credit(GRANT))
+            self._send(Credit(GRANT))
         if message.connection is not None:
             sink = self._sinks.get(message.connection)
             if sink is not None:
@@ -218,7 +230,8 @@ class HostClient:
 
     def close(self) -> None:
         """End the session; calls under way fail with the outcome unknown."""
-        self._session.close()
+        if self._session is not None:
+            self._session.close()
         stopped = ActorStopped("The session with the host ended.", outcome=Outcome.UNKNOWN)
         answers, self._answers = self._answers, {}
         failure = failure_of(stopped, Outcome.UNKNOWN, "call")

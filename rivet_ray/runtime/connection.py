@@ -37,6 +37,8 @@ class Record(msgspec.Struct, array_like=True):
     events: list[str]
     expires: float | None = None
     """When a detached connection ends, in seconds since the Unix epoch."""
+    sent: int = 0
+    """The actor's last event that was for this connection alone."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -62,6 +64,7 @@ class Connection:
         "id",
         "params",
         "request",
+        "sent",
         "session",
         "token",
     )
@@ -87,6 +90,7 @@ class Connection:
         self._state: Any = None
         self.events: set[str] = set()
         self.expires: float | None = None
+        self.sent = 0
         self._gone: asyncio.Future[None] | None = None
         # What is sent before the client has been told that it is connected.
         self._backlog: list[ToGateway] | None = []
@@ -106,12 +110,16 @@ class Connection:
         self._instance.connections.looked_at(self)
 
     def send(self, event: Event[*tuple[Any, ...]] | str, /, *args: Any) -> None:
-        if self.session is None:
+        if self.session is None and self.expires is None:
             return
         name = event.name if isinstance(event, Event) else event
         arguments = encode_event(name, args)
         instance = self._instance
         instance.events += 1
+        self.sent = instance.events
+        instance.connections.looked_at(self)
+        if self.session is None:
+            return  # Detached: its client learns of the gap when it comes back.
         self._give(Deliver(instance.record.id, name, arguments, self.id, instance.events))
 
     async def disconnect(self, reason: str = "") -> None:
@@ -184,6 +192,7 @@ class Connection:
         connection._state = instance.definition.conn_state.decode(record.state)
         connection.events = set(record.events)
         connection.expires = record.expires
+        connection.sent = record.sent
         return connection
 
     def record(self) -> bytes:
@@ -197,5 +206,6 @@ class Connection:
                 state,
                 sorted(self.events),
                 self.expires,
+                self.sent,
             )
         )

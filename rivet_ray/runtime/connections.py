@@ -160,7 +160,8 @@ class Connections:
     async def attach(self, session: Session, message: Attach) -> None:
         """Open a connection: the hooks first, then `Attached`, then its messages."""
         try:
-            if message.resume:
+            # An attachment is repeated when nobody knows whether the first one arrived.
+            if message.resume or self.get(message.connection) is not None:
                 self._resume(session, message)
                 return
             connection = Connection(
@@ -172,16 +173,19 @@ class Connections:
             self._attached[connection.id] = connection
             self.looked_at(connection)
             await self._connected(connection)
+            if connection.session is not session:
+                return  # Lost while the hook ran; whoever resumes it is told.
         except asyncio.CancelledError:
             self._refuse(session, message, ActorStopped("The actor stopped."))
             raise
         except Exception as error:
             self._refuse(session, message, error)
             return
-        connection.opened(Attached(message.call))
+        connection.opened(Attached(message.call, self._instance.events))
 
     def _refuse(self, session: Session, message: Attach, error: BaseException) -> None:
-        if not message.resume:
+        known = self.get(message.connection)
+        if known is not None and known.session is session and not message.resume:
             self.detach(message.connection)
         session.forget(message.connection)
         failure = failure_of(error, Outcome.NOT_STARTED, f"{self._instance!r} connect")
@@ -251,6 +255,7 @@ class Connections:
             raise ConnectionNotFound("The connection has ended.", outcome=Outcome.NOT_STARTED)
         self.lose(connection.id)
         if not session.admit(connection.id, self._instance):
+            self.detach(connection.id)
             return
         del self._detached[connection.id]
         self._attached[connection.id] = connection
@@ -259,8 +264,9 @@ class Connections:
             self.subscribe(connection.id, event, True)
         self.looked_at(connection)
         self._instance.touch()
-        connection.opened(Attached(message.call))
-        if message.events and self._instance.events > message.seen:
+        connection.opened(Attached(message.call, self._instance.events))
+        last = self._instance.events if message.events else connection.sent
+        if last > message.seen:
             connection.end(SERVICE_RESTART, "resync")
 
     # --- Hooks ------------------------------------------------------------
