@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import os
-import sys
-import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from socket import socket
 
 from fastapi import FastAPI
 
-from rivet_ray.errors import DefinitionError, StoreError
+from rivet_ray.cli.loading import CommandError, check_store, load
+from rivet_ray.errors import StoreError
 from rivet_ray.gateway.server import PortTaken, Server, bind, uvicorn_config
 from rivet_ray.gateway.settings import GatewaySettings
-from rivet_ray.registry import Registry, merge
-from rivet_ray.store import driver_schemes, open_store
+from rivet_ray.registry import Registry
+from rivet_ray.store import open_store
 
 ENVIRONMENT = "RIVET_RAY_DEV"
 """How the settings reach the processes that `--reload` starts."""
 
 
-class CommandError(Exception):
-    """Something that the user can mend, in one line."""
-
-
 def serve_dev(registries: Sequence[str], *, host: str, port: int, store: str, reload: bool) -> None:
     """Serve until Ctrl-C. Raises CommandError before anything is started."""
-    _check_store(store)
+    check_store(store)
     registry = load(registries)
     try:
         listener = bind(host, port)
@@ -76,52 +69,6 @@ def app_from_environment() -> FastAPI:
 
 def _app(registry: type[Registry], store: str) -> FastAPI:
     return registry.create_server(store=store, settings=GatewaySettings(open=True)).handler
-
-
-def load(names: Sequence[str]) -> type[Registry]:
-    """The registries of `module:Class` names, as one. Raises CommandError."""
-    directory = str(Path.cwd())
-    if directory not in sys.path:
-        sys.path.insert(0, directory)
-    try:
-        return merge([_load(name) for name in names])
-    except DefinitionError as error:
-        raise CommandError(str(error)) from error
-
-
-def _load(name: str) -> type[Registry]:
-    module_name, separator, attribute = name.partition(":")
-    if not separator or not module_name or not attribute:
-        raise CommandError(f"{name!r} is no registry; write module:Class, like counter:App.")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (module_name + ".").startswith(error.name + "."):
-            raise CommandError(
-                f"There is no module {module_name!r} here or among the installed packages."
-            ) from error
-        raise CommandError(f"{module_name} needs the module {error.name!r}.") from error
-    except DefinitionError:
-        raise
-    except Exception as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        raise CommandError(
-            f"{module_name} cannot be imported: {type(error).__name__}: {error} "
-            f"({place.filename}:{place.lineno})"
-        ) from error
-    found = getattr(module, attribute, None)
-    if found is None:
-        raise CommandError(f"{module_name} has no {attribute!r}.")
-    if not (isinstance(found, type) and issubclass(found, Registry)):
-        raise CommandError(f"{name} is no Registry class.")
-    return found
-
-
-def _check_store(url: str) -> None:
-    scheme = url.partition("://")[0]
-    if scheme not in driver_schemes():
-        known = ", ".join(f"{name}://" for name in driver_schemes())
-        raise CommandError(f"There is no driver for the store {url!r}; there are: {known}")
 
 
 async def _try_store(url: str) -> None:

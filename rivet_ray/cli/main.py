@@ -12,7 +12,9 @@ except ImportError as error:
         "rivet-ray: the server's packages are missing; pip install 'rivet-ray[server]'"
     ) from error
 
-from rivet_ray.cli.dev import CommandError, serve_dev
+from rivet_ray.cli.dev import serve_dev
+from rivet_ray.cli.host import serve_host
+from rivet_ray.cli.loading import CommandError
 from rivet_ray.registry import DEFAULT_STORE
 
 application = typer.Typer(
@@ -22,11 +24,6 @@ application = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-
-@application.callback()
-def rivet_ray() -> None:
-    """Keep `dev` a command of its own while it is the only one."""
 
 
 @application.command()
@@ -45,6 +42,23 @@ def dev(
     Actor types without `on_auth` are open to everybody here, with a warning.
     """
     serve_dev(registries, host=host, port=port, store=store, reload=reload)
+
+
+@application.command()
+def host(
+    registries: Annotated[
+        list[str],
+        typer.Argument(metavar="MODULE:CLASS...", help="Registries whose actors live here."),
+    ],
+    store: Annotated[str, typer.Option(metavar="URL", help="The store of the whole cluster.")],
+    listen: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 chooses a free one.")] = 0,
+) -> None:
+    """Run a host of actors in this process, for gateways elsewhere.
+
+    RIVET_CLUSTER_SECRET has to be the same here and at the gateways.
+    """
+    serve_host(registries, store=store, listen=listen, port=port)
 
 
 def main() -> NoReturn:

@@ -31,7 +31,7 @@ from rivet_ray.protocol.v0 import (
     ToClient,
     ToServer,
 )
-from rivet_ray.runtime import Directory, HostClient
+from rivet_ray.runtime import Calls, Directory
 from rivet_ray.store import ActorRecord
 
 UNREAD_LIMIT = 65_536
@@ -43,7 +43,7 @@ class Backend(Protocol):
     @property
     def directory(self) -> Directory: ...
     @property
-    def calls(self) -> HostClient: ...
+    def calls(self) -> Calls: ...
     async def start(self) -> None: ...
 
 

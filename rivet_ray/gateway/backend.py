@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from rivet_ray.definition import ActorDefinition
-from rivet_ray.runtime import Directory, HostClient
+from rivet_ray.runtime import Calls, Directory
 
 
 class Backend(Protocol):
@@ -24,7 +24,7 @@ class Backend(Protocol):
         ...
 
     @property
-    def calls(self) -> HostClient:
+    def calls(self) -> Calls:
         """Available once `start` has returned."""
         ...
 

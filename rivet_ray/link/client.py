@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from rivet_ray.clock import Clock, SystemClock
 from rivet_ray.link import addresses
@@ -15,7 +16,7 @@ from rivet_ray.link.secret import checked
 from rivet_ray.link.settings import LinkSettings
 from rivet_ray.link.statistics import LinkStatistics
 from rivet_ray.link.substitutes import instead_of
-from rivet_ray.protocol.port import Message, ToGateway, ToHost
+from rivet_ray.protocol.port import HostSession, Message, ToGateway, ToHost
 
 OnLost = Callable[[Exception | None], None]
 
@@ -101,14 +102,15 @@ class LinkClient:
             raise self._end.reason or LinkError(f"The host at {self.address} closed the link.")
         self._connected = True
 
-    def open(self, receive: Callable[[ToGateway], None]) -> LinkSession:
+    def open(self, receive: Callable[[ToGateway], None]) -> HostSession:
         """Start the session, once, after `connect`. See `rivet_ray.protocol.port.Hosting`."""
         if self._connection is None or not self._connected:
             raise RuntimeError("connect the LinkClient before a session is opened on it")
         if self._end.receive is not None:
             raise RuntimeError("a LinkClient has one session; connect another for another")
         self._end.receive = receive
-        return LinkSession(self, self._connection)
+        # Its `send` is an attribute, which a protocol with a method does not allow for.
+        return cast("HostSession", LinkSession(self, self._connection))
 
     async def close(self) -> None:
         """Write what was sent, end the session and the connection; harmless twice.

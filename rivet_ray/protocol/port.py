@@ -185,7 +185,7 @@ ToGateway = Reply | Failed | Attached | Deliver | Close
 class HostSession(Protocol):
     """A gateway's end of the port."""
 
-    def send(self, message: ToHost) -> None:
+    def send(self, message: ToHost, /) -> None:
         """Hand over a message. Never blocks and never raises."""
         ...
 

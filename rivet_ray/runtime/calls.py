@@ -52,6 +52,46 @@ class Sink(Protocol):
         ...
 
 
+class Calls(Protocol):
+    """Calls to actors and connections with them, wherever they are; see `HostClient`."""
+
+    def start(
+        self,
+        actor: str,
+        action: str,
+        arguments: bytes,
+        answer: Answer,
+        *,
+        connection: str | None = None,
+        caller: Caller | None = None,
+        key: str | None = None,
+        chain: list[str] | None = None,
+        timeout: float | None = None,
+    ) -> int: ...
+
+    async def call(
+        self,
+        actor: str,
+        action: str,
+        arguments: bytes,
+        *,
+        caller: Caller | None = None,
+        key: str | None = None,
+        chain: list[str] | None = None,
+        timeout: float | None = None,
+    ) -> bytes | None: ...
+
+    async def attach(
+        self, actor: str, connection: str, token: str, caller: Caller, sink: Sink
+    ) -> None: ...
+
+    def subscribe(self, actor: str, connection: str, event: str, subscribed: bool) -> None: ...
+
+    def detach(self, connection: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class HostClient:
     """Calls and connections over one session with one host."""
 

@@ -160,10 +160,6 @@ class Connections:
     async def attach(self, session: Session, message: Attach) -> None:
         """Open a connection: the hooks first, then `Attached`, then its messages."""
         try:
-            # An attachment is repeated when nobody knows whether the first one arrived.
-            if message.resume or self.get(message.connection) is not None:
-                self._resume(session, message)
-                return
             connection = Connection(
                 self._instance, session, message.connection, message.token, message.caller
             )
@@ -243,16 +239,18 @@ class Connections:
         self.looked_at(connection)
         self._instance.touch()
 
-    def _resume(self, session: Session, message: Attach) -> None:
+    def resume(self, session: Session, message: Attach) -> None:
         """A connection comes back through a new session: no hook runs.
 
-        Events that were sent while it was away are gone. Its gateway is told by
-        a close with the reason `resync`, never by silence (promise C5).
+        At once, before any call that arrived with it can send an event. Events
+        that were sent while it was away are gone. Its gateway is told by a close
+        with the reason `resync`, never by silence (promise C5).
         """
         connection = self.get(message.connection)
         token = message.token.encode()
         if connection is None or not hmac.compare_digest(connection.token.encode(), token):
-            raise ConnectionNotFound("The connection has ended.", outcome=Outcome.NOT_STARTED)
+            self._refuse(session, message, ConnectionNotFound("The connection has ended."))
+            return
         self.lose(connection.id)
         if not session.admit(connection.id, self._instance):
             self.detach(connection.id)

@@ -231,7 +231,7 @@ class FollowingClient(HostClient):
 
     async def _follow(self) -> None:
         """Connect, until it succeeds or nobody waits any more."""
-        pause = FIRST_PAUSE
+        pause, told = FIRST_PAUSE, False
         try:
             while self._waiting or self._followed:
                 self._current = current = object()
@@ -243,7 +243,9 @@ class FollowingClient(HostClient):
                 try:
                     host = await self._connect(lost)
                 except (RivetError, OSError) as error:
-                    log.warning("a host cannot be reached, trying again: %s", error)
+                    if not told:
+                        told = True
+                        log.warning("a host cannot be reached, trying again: %s", error)
                 else:
                     self._connecting = None
                     self._connected_to(host)

@@ -98,7 +98,12 @@ class Session:
         self._host.end_session(self)
 
     def _attach(self, instance: Instance, message: Attach) -> None:
-        instance.own(instance.connections.attach(self, message))
+        connections = instance.connections
+        # An attachment is repeated when nobody knows whether the first one arrived.
+        if message.resume or connections.get(message.connection) is not None:
+            connections.resume(self, message)
+        else:
+            instance.own(connections.attach(self, message))
 
     def _unpark(self, instance: Instance, call: Call, since: float) -> None:
         """The actor has started: the call begins, if somebody still waits for it."""

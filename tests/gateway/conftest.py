@@ -1,4 +1,4 @@
-"""Every test of this folder runs in both encodings, with the port plain and encoded."""
+"""Every test here runs in both encodings, with the port plain, encoded and over a link."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def wire(request: pytest.FixtureRequest) -> Wire:
     return WIRES[request.param]
 
 
-@pytest.fixture(params=["direct", "encoded"])
+@pytest.fixture(params=["direct", "encoded", "linked"])
 def port(request: pytest.FixtureRequest) -> str:
     kind: str = request.param
     return kind

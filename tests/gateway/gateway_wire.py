@@ -24,9 +24,11 @@ from websockets.typing import Subprotocol
 from rivet_ray import Actor
 from rivet_ray.gateway import GatewaySettings, create_app
 from rivet_ray.gateway.server import Server, uvicorn_config
+from rivet_ray.link import LinkClient, LinkServer
 from rivet_ray.protocol import port
 from rivet_ray.registry import setup
-from rivet_ray.runtime import HostClient, HostSettings, Standalone
+from rivet_ray.runtime import FollowingClient, HostClient, HostSettings, Standalone
+from rivet_ray.runtime.following import OnLost
 from rivet_ray.store import Store
 
 NOT_FOUND = "Not Found (RivetKit)"
@@ -118,7 +120,33 @@ class EncodedStandalone(Standalone):
         self.calls = HostClient(EncodedHost(self.host))
 
 
-BACKENDS: dict[str, type[Standalone]] = {"direct": Standalone, "encoded": EncodedStandalone}
+class LinkedStandalone(Standalone):
+    """Gateway and host talk over a link, as they do where they are two processes."""
+
+    async def _open(self) -> None:
+        await super()._open()
+        self.calls.close()
+        secret = b"a secret of the tests"
+        self._link = LinkServer(self.host, secret)
+        await self._link.start()
+
+        async def connect(lost: OnLost) -> port.Hosting:
+            link = LinkClient(self._link.address, secret, on_lost=lost)
+            await link.connect()
+            return link
+
+        self.calls = FollowingClient(connect)
+
+    async def close(self) -> None:
+        await super().close()
+        await self._link.close()
+
+
+BACKENDS: dict[str, type[Standalone]] = {
+    "direct": Standalone,
+    "encoded": EncodedStandalone,
+    "linked": LinkedStandalone,
+}
 
 # --- A server -----------------------------------------------------------------
 

@@ -233,8 +233,10 @@ async def test_a_gap_is_told() -> None:
         await world.client.attach(world.actor, "c1", "token", WHO, listener)
         world.client.subscribe(world.actor, "c1", "counted", True)
         assert await world.call() == 1
+        world.road.open = False
         world.road.cut()
         assert await test.client.counter.get("k").increment() == 2
+        world.road.open = True
         await world.advance(1)
         assert listener.seen[-1] == (1012, "resync")
         world.client.detach("c1")

@@ -1,0 +1,49 @@
+"""`rivet-ray host`: a host process, for gateways elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+
+from rivet_ray.cli.loading import CommandError, check_store, load
+from rivet_ray.client.between import between_actors
+from rivet_ray.link import InvalidSecret, LinkError
+from rivet_ray.remote import Worker
+from rivet_ray.remote.worker import Deposed
+
+
+def serve_host(registries: Sequence[str], *, store: str, listen: str, port: int) -> None:
+    """Serve until Ctrl-C or SIGTERM. Raises CommandError."""
+    check_store(store)
+    registry = load(registries)
+    try:
+        worker = Worker(registry.definitions(), store, connect=between_actors)
+        with asyncio.Runner(loop_factory=_new_loop) as runner:
+            runner.run(_run(worker, listen, port))
+    except (InvalidSecret, LinkError, Deposed) as error:
+        raise CommandError(str(error)) from error
+
+
+async def _run(worker: Worker, listen: str, port: int) -> None:
+    serving = asyncio.ensure_future(worker.run(listen, port, ready=_announce))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, serving.cancel)
+    try:
+        await serving
+    except asyncio.CancelledError:
+        return
+
+
+def _announce(address: str) -> None:
+    print(f"rivet-ray host listens at {address}", flush=True)
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    if sys.platform == "win32":
+        return asyncio.new_event_loop()
+    import uvloop
+
+    return uvloop.new_event_loop()

@@ -1,0 +1,68 @@
+"""A directory here, and hosts elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from rivet_ray import ids
+from rivet_ray.clock import Clock, SystemClock
+from rivet_ray.definition import ActorDefinition
+from rivet_ray.link import cluster_secret
+from rivet_ray.remote.placement import Placement
+from rivet_ray.remote.routes import Routes
+from rivet_ray.runtime import Directory
+from rivet_ray.store import Store, open_store
+
+
+class Remote:
+    """The backend of a gateway of a cluster; see `rivet_ray.gateway.Backend`."""
+
+    directory: Directory
+    """Available once `start` has returned."""
+    calls: Routes
+    """Available once `start` has returned."""
+
+    def __init__(
+        self,
+        definitions: Mapping[str, ActorDefinition],
+        store: str,
+        placement: Placement,
+        *,
+        secret: str | bytes | None = None,
+        namespace: str = ids.DEFAULT_NAMESPACE,
+        clock: Clock | None = None,
+    ) -> None:
+        """`secret` is the environment's RIVET_CLUSTER_SECRET where it is not given.
+
+        Raises InvalidSecret.
+        """
+        self.definitions = definitions
+        self._url = store
+        self._placement = placement
+        self._secret = cluster_secret(secret)
+        self._namespace = namespace
+        self._clock: Clock = clock or SystemClock()
+        self._store: Store | None = None
+        self._starting: asyncio.Lock | None = None
+
+    @property
+    def started(self) -> bool:
+        return self._store is not None
+
+    async def start(self) -> None:
+        """Open the directory's store, once. Raises StoreError when it cannot be opened."""
+        self._starting = self._starting or asyncio.Lock()
+        async with self._starting:
+            if self._store is None:
+                store = await open_store(self._url)
+                self.directory = Directory(self.definitions, store, self._clock, self._namespace)
+                self.calls = Routes(self._placement, self._secret, self._clock)
+                self._store = store
+
+    async def close(self) -> None:
+        store, self._store = self._store, None
+        if store is not None:
+            self.calls.close()
+            await self._placement.close()
+            await store.close()

@@ -1,0 +1,49 @@
+"""The actors of the tests' host processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from rivet_ray import Actor, Event, Registry, action, use
+
+
+@dataclass
+class State:
+    count: int = 0
+    hooks: list[str] = field(default_factory=list[str])
+
+
+class Counter(Actor[State, None, str | None]):
+    public = True
+    counted = Event[int]()
+
+    def on_connect(self, conn: Any) -> None:
+        if conn.params is not None:  # not of a plain call
+            self.state.hooks.append(f"connect {conn.params}")
+
+    def on_disconnect(self, conn: Any) -> None:
+        if conn.params is not None:
+            self.state.hooks.append(f"disconnect {conn.params}")
+
+    @action
+    def increment(self) -> int:
+        self.state.count += 1
+        self.broadcast(Counter.counted, self.state.count)
+        return self.state.count
+
+    @action(readonly=True)
+    def read(self) -> int:
+        return self.state.count
+
+    @action(readonly=True)
+    def hooks(self) -> list[str]:
+        return list(self.state.hooks)
+
+    @action
+    async def forward(self, key: str) -> int:
+        return await self.client(App).counter.get_or_create(key).increment()
+
+
+class App(Registry):
+    counter = use(Counter)

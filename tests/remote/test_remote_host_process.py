@@ -1,0 +1,215 @@
+"""A host in a process of its own, killed and not harmed (promises C2, C4, C5, C8)."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from redis_server import RedisServer
+from remote_actors import App, Counter
+from remote_worlds import PATIENCE, SECRET, HostProcess, eventually, gateway
+
+from rivet_ray import RivetError
+from rivet_ray.client.between import between_actors
+from rivet_ray.errors import ConnectionClosed, Outcome
+from rivet_ray.remote import Worker
+from rivet_ray.remote.worker import Deposed
+from rivet_ray.store import open_store
+
+CALLERS = 50
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis")).start()
+    yield server
+    server.stop()
+
+
+_prefixes = itertools.count()
+
+
+@pytest.fixture
+def store(redis: RedisServer) -> str:
+    return redis.url(f"remote-{next(_prefixes)}")
+
+
+@pytest.fixture
+async def host(store: str) -> AsyncIterator[HostProcess]:
+    host = HostProcess(store)
+    await host.start()
+    yield host
+    await host.end()
+
+
+@dataclass
+class Told:
+    """What the callers were told."""
+
+    acknowledged: int = 0
+    unknown: int = 0
+    faults: list[RivetError] = field(default_factory=list[RivetError])
+    keyed: int = 0
+    pauses: list[float] = field(default_factory=list[float])
+    values: list[int] = field(default_factory=list[int])
+
+
+async def load(client: App, name: str, told: Told, until: asyncio.Event, number: int) -> None:
+    """Increments, every other caller with a key for each, until it is told to stop."""
+    counter = client.counter.get_or_create(name)
+    for turn in itertools.count():
+        if until.is_set():
+            return
+        handle = counter.with_options(idempotency_key=f"{number}-{turn}") if number % 2 else counter
+        begun = time.monotonic()
+        try:
+            value = await handle.increment()
+        except RivetError as error:
+            if error.outcome is Outcome.UNKNOWN and not number % 2:
+                told.unknown += 1
+            else:
+                # Calls wait for the host, and keyed ones are asked again.
+                told.faults.append(error)
+        else:
+            told.acknowledged += 1
+            told.keyed += number % 2
+            told.values.append(value)
+        told.pauses.append(time.monotonic() - begun)
+
+
+async def test_killed_in_the_middle_of_50_callers(store: str, host: HostProcess) -> None:
+    async with gateway(store, host) as url, App.client(url, timeout=PATIENCE) as client:
+        told, until = Told(), asyncio.Event()
+        seen: list[int] = []
+        ended: list[bool] = []
+        connection = client.counter.get_or_create("k").connect(params="ann")
+        connection.on(Counter.counted, seen.append)
+        connection.on("disconnected", lambda: ended.append(True))
+        async with connection:
+            callers = [
+                asyncio.ensure_future(load(client, "k", told, until, number))
+                for number in range(CALLERS)
+            ]
+            for _ in range(2):
+                await asyncio.sleep(0.5)
+                await host.kill()
+                before = told.acknowledged
+                await host.start()
+                enough = before + CALLERS
+                await eventually(lambda enough=enough: told.acknowledged >= enough)
+            until.set()
+            await asyncio.gather(*callers)
+            count = await client.counter.get("k").read()
+            # Nothing acknowledged is lost; what is unknown may or may not be there.
+            assert told.acknowledged <= count <= told.acknowledged + told.unknown
+            assert len(set(told.values)) == len(told.values), "two calls had one increment"
+            assert not told.faults
+            assert told.keyed > CALLERS
+            assert told.unknown <= 2 * CALLERS
+            print(
+                f"{told.acknowledged} acknowledged, {told.unknown} unknown, "
+                f"longest pause {max(told.pauses):.2f} s"
+            )
+            if not ended:
+                await client.counter.get("k").increment()
+                await eventually(lambda: seen[-1] == count + 1)
+                assert seen == list(range(seen[0], count + 2)), "no event lost or doubled"
+                assert await client.counter.get("k").hooks() == ["connect ann"]
+            else:
+                # Killed between commit and send: said, never silence.
+                with pytest.raises(ConnectionClosed, match="resync"):
+                    await connection.actor.read()
+
+
+async def test_the_socket_stays_open_over_a_kill_without_load(
+    store: str, host: HostProcess
+) -> None:
+    async with gateway(store, host) as url, App.client(url, timeout=PATIENCE) as client:
+        seen: list[int] = []
+        connection = client.counter.get_or_create("k").connect(params="ann")
+        connection.on(Counter.counted, seen.append)
+        async with connection as open_:
+            assert await open_.actor.increment() == 1
+            await host.kill()
+            waiting = asyncio.ensure_future(open_.actor.increment())
+            await host.start()
+            assert await asyncio.wait_for(waiting, PATIENCE) == 2
+            await eventually(lambda: len(seen) == 2)
+            assert seen == [1, 2]
+            assert await client.counter.get("k").hooks() == ["connect ann"]
+        for _ in range(500):
+            hooks = await client.counter.get("k").hooks()
+            if len(hooks) > 1:
+                break
+            await asyncio.sleep(0.01)
+        assert hooks == ["connect ann", "disconnect ann"]
+
+
+async def test_actors_of_a_host_call_one_another(store: str, host: HostProcess) -> None:
+    async with gateway(store, host) as url, App.client(url) as client:
+        assert await client.counter.get_or_create("one").forward("two") == 1
+        assert await client.counter.get("two").read() == 1
+
+
+async def test_a_host_that_ends_in_order_gives_up_its_lease(store: str) -> None:
+    host = HostProcess(store)
+    await host.start()
+    async with gateway(store, host) as url, App.client(url) as client:
+        assert await client.counter.get_or_create("k").increment() == 1
+        assert await host.end() == 0
+        again = asyncio.ensure_future(client.counter.get("k").increment())
+        await host.start()
+        assert await asyncio.wait_for(again, PATIENCE) == 2
+    assert await host.end() == 0
+
+
+async def test_a_host_waits_for_its_store(redis: RedisServer, store: str) -> None:
+    redis.kill()
+    host = HostProcess(store)
+    process = await host.spawn()
+    await asyncio.sleep(1.0)
+    assert process.returncode is None, "it does not give up"
+    redis.start()
+    assert process.stdout is not None
+    line = await asyncio.wait_for(process.stdout.readline(), PATIENCE)
+    assert b"listens at" in line
+    await host.end()
+
+
+async def test_a_host_that_is_marked_dead_ends(store: str) -> None:
+    worker = Worker(App.definitions(), store, secret=SECRET, connect=between_actors)
+    listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    running = asyncio.ensure_future(worker.run(ready=listening.set_result))
+    address = await asyncio.wait_for(listening, PATIENCE)
+    opened = await open_store(store)
+    marked = False
+    for _ in range(500):
+        lease = await opened.find_lease(worker.incarnation)
+        if lease is not None:
+            assert lease.address == address == worker.address
+            marked = await opened.mark_dead(worker.incarnation, lease.beat)
+        if marked:
+            break
+        await asyncio.sleep(0.01)
+    assert marked
+    with pytest.raises(Deposed):
+        await asyncio.wait_for(running, PATIENCE)
+    dead = await opened.find_lease(worker.incarnation)
+    assert dead is not None
+    assert dead.dead
+    await opened.close()
+
+
+@pytest.mark.parametrize("secret", [None, "short"])
+async def test_no_secret_is_one_clear_line(store: str, secret: str | None) -> None:
+    host = HostProcess(store, secret=secret)
+    process = await host.spawn()
+    _, said = await asyncio.wait_for(process.communicate(), PATIENCE)
+    assert process.returncode == 1
+    lines = said.decode().splitlines()
+    assert len(lines) == 1
+    assert "cluster secret" in lines[0]
