@@ -18,7 +18,7 @@ CHECK := $(VENV)/.installed-check
 INPUTS := pyproject.toml constraints.txt
 
 # What constraints.txt pins beyond pyproject.toml: the packages of extras to come.
-AHEAD := 'PyJWT' 'redis[hiredis]' 'sse-starlette'
+AHEAD := 'PyJWT' 'sse-starlette'
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -10,12 +10,11 @@ from socket import socket
 
 from fastapi import FastAPI
 
-from rivet_ray.cli.loading import CommandError, check_store, load
-from rivet_ray.errors import StoreError
+from rivet_ray.cli.checks import CommandError, check_store, try_store
 from rivet_ray.gateway.server import PortTaken, Server, bind, uvicorn_config
 from rivet_ray.gateway.settings import GatewaySettings
+from rivet_ray.loading import load
 from rivet_ray.registry import Registry
-from rivet_ray.store import open_store
 
 ENVIRONMENT = "RIVET_RAY_DEV"
 """How the settings reach the processes that `--reload` starts."""
@@ -30,7 +29,7 @@ def serve_dev(registries: Sequence[str], *, host: str, port: int, store: str, re
     except PortTaken as error:
         raise CommandError(str(error)) from error
     with listener:
-        asyncio.run(_try_store(store))
+        asyncio.run(try_store(store))
         chosen: int = listener.getsockname()[1]
         if reload:
             _serve_reloading(registries, registry, host, chosen, store, listener)
@@ -69,15 +68,6 @@ def app_from_environment() -> FastAPI:
 
 def _app(registry: type[Registry], store: str) -> FastAPI:
     return registry.create_server(store=store, settings=GatewaySettings(open=True)).handler
-
-
-async def _try_store(url: str) -> None:
-    """Find out now whether the store can be opened: a server would say it in a traceback."""
-    try:
-        opened = await open_store(url)
-    except StoreError as error:
-        raise CommandError(str(error)) from error
-    await opened.close()
 
 
 def _announcement(registry: type[Registry], host: str, port: int, store: str) -> Callable[[], None]:

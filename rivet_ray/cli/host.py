@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 from collections.abc import Sequence
 
-from rivet_ray.cli.loading import CommandError, check_store, load
+from rivet_ray.cli.checks import CommandError, check_store
 from rivet_ray.client.between import between_actors
 from rivet_ray.link import InvalidSecret, LinkError
+from rivet_ray.loading import load
 from rivet_ray.remote import Worker
-from rivet_ray.remote.worker import Deposed
+from rivet_ray.remote.worker import Deposed, run_on_own_loop
 
 
 def serve_host(registries: Sequence[str], *, store: str, listen: str, port: int) -> None:
@@ -20,8 +20,7 @@ def serve_host(registries: Sequence[str], *, store: str, listen: str, port: int)
     registry = load(registries)
     try:
         worker = Worker(registry.definitions(), store, connect=between_actors)
-        with asyncio.Runner(loop_factory=_new_loop) as runner:
-            runner.run(_run(worker, listen, port))
+        run_on_own_loop(_run(worker, listen, port))
     except (InvalidSecret, LinkError, Deposed) as error:
         raise CommandError(str(error)) from error
 
@@ -39,11 +38,3 @@ async def _run(worker: Worker, listen: str, port: int) -> None:
 
 def _announce(address: str) -> None:
     print(f"rivet-ray host listens at {address}", flush=True)
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    if sys.platform == "win32":
-        return asyncio.new_event_loop()
-    import uvloop
-
-    return uvloop.new_event_loop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import Enum
 from typing import Annotated, NoReturn
 
 try:
@@ -12,10 +13,20 @@ except ImportError as error:
         "rivet-ray: the server's packages are missing; pip install 'rivet-ray[server]'"
     ) from error
 
+from rivet_ray.cli.checks import CommandError
 from rivet_ray.cli.dev import serve_dev
 from rivet_ray.cli.host import serve_host
-from rivet_ray.cli.loading import CommandError
+from rivet_ray.cli.serve import serve_ray
+from rivet_ray.loading import NotLoadable
 from rivet_ray.registry import DEFAULT_STORE
+
+
+class Topology(str, Enum):
+    """How many actors share a host."""
+
+    COORDINATE = "coordinate"
+    PARTITION = "partition"
+
 
 application = typer.Typer(
     name="rivet-ray",
@@ -61,11 +72,46 @@ def host(
     serve_host(registries, store=store, listen=listen, port=port)
 
 
+@application.command()
+def serve(
+    registries: Annotated[
+        list[str],
+        typer.Argument(metavar="MODULE:CLASS...", help="Registries to serve, as one."),
+    ],
+    store: Annotated[str, typer.Option(metavar="URL", help="The store that all hosts share.")],
+    ray: Annotated[
+        bool, typer.Option("--ray", help="On a Ray cluster of this machine; so far the only way.")
+    ] = False,
+    topology: Annotated[
+        Topology,
+        typer.Option(help="coordinate: one host for all actors. partition: one for each."),
+    ] = Topology.PARTITION,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 chooses a free one.")] = 8080,
+    replicas: Annotated[int, typer.Option(min=1, help="How many gateways.")] = 1,
+    open: Annotated[
+        bool, typer.Option("--open", help="Let everybody use actor types without on_auth.")
+    ] = False,
+) -> None:
+    """Serve actors on Ray: hosts that Ray supervises, and Ray Serve in front of them."""
+    if not ray:
+        raise CommandError("Say --ray; one process without Ray is served by `rivet-ray dev`.")
+    serve_ray(
+        registries,
+        host=host,
+        port=port,
+        store=store,
+        topology=topology.value,
+        replicas=replicas,
+        open=open,
+    )
+
+
 def main() -> NoReturn:
     """Run the command line and exit: 0 done, 1 a fault, 2 wrong usage."""
     try:
         application()
-    except CommandError as error:
+    except (CommandError, NotLoadable) as error:
         print(f"rivet-ray: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

@@ -18,6 +18,7 @@ from rivet_ray.runtime.checkpoint import Checkpointer
 from rivet_ray.runtime.deadline import Deadlines, within
 from rivet_ray.runtime.instance import Instance
 from rivet_ray.runtime.lifecycle import State
+from rivet_ray.runtime.own_alarm import OwnAlarm
 from rivet_ray.runtime.session import Session
 from rivet_ray.store import Store
 
@@ -43,6 +44,8 @@ class HostSettings:
     """Idleness after which an actor leaves memory, where its class does not say."""
     large_field: int = 262_144
     """Bytes of a state's field above which it is named in the log, once."""
+    alone: str | None = None
+    """The id of the one actor that this host is for; None for any number."""
     parked_limit: int = 10_000
     """Calls that wait for one actor to start; the next one is refused."""
 
@@ -85,7 +88,10 @@ class Host:
         self._definitions = definitions
         self.store = store
         self.connect = connect
-        self.alarms = Alarms(self, store, self.clock)
+        alone = self.settings.alone
+        self.alarms: Alarms | OwnAlarm = (
+            Alarms(self, store, self.clock) if alone is None else OwnAlarm(self, self.clock, alone)
+        )
         self._instances: dict[str, Instance] = {}
         self._parked: dict[str, list[Parked]] = {}
         self._starting: set[asyncio.Task[None]] = set()

@@ -11,13 +11,14 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from remote_actors import App
+import counted_actors
+from counted_actors import App
 
 from rivet_ray.gateway import create_app
 from rivet_ray.gateway.server import Server, bind, uvicorn_config
 from rivet_ray.remote import Fixed, Remote
 
-HERE = Path(__file__).parent
+ACTORS = Path(counted_actors.__file__).parent
 SECRET = "a secret of the tests, long enough"
 PATIENCE = 20.0
 """Seconds after which a test stops waiting for a process."""
@@ -51,9 +52,9 @@ class HostProcess:
         if self._secret is not None:
             environment["RIVET_CLUSTER_SECRET"] = self._secret
         self.process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "rivet_ray", "host", "remote_actors:App"),
+            *(sys.executable, "-m", "rivet_ray", "host", "counted_actors:App"),
             *("--store", self._store, "--port", str(self.port)),
-            cwd=HERE,
+            cwd=ACTORS,
             env=environment,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

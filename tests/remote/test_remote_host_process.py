@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
 
 import pytest
+from counted_actors import App, Counter
+from counted_load import CALLERS, Told, load
 from redis_server import RedisServer
-from remote_actors import App, Counter
 from remote_worlds import PATIENCE, SECRET, HostProcess, eventually, gateway
 
-from rivet_ray import RivetError
 from rivet_ray.client.between import between_actors
-from rivet_ray.errors import ConnectionClosed, Outcome
+from rivet_ray.errors import ConnectionClosed
 from rivet_ray.remote import Worker
 from rivet_ray.remote.worker import Deposed
 from rivet_ray.store import open_store
-
-CALLERS = 50
 
 
 @pytest.fixture(scope="module")
@@ -46,41 +42,6 @@ async def host(store: str) -> AsyncIterator[HostProcess]:
     await host.end()
 
 
-@dataclass
-class Told:
-    """What the callers were told."""
-
-    acknowledged: int = 0
-    unknown: int = 0
-    faults: list[RivetError] = field(default_factory=list[RivetError])
-    keyed: int = 0
-    pauses: list[float] = field(default_factory=list[float])
-    values: list[int] = field(default_factory=list[int])
-
-
-async def load(client: App, name: str, told: Told, until: asyncio.Event, number: int) -> None:
-    """Increments, every other caller with a key for each, until it is told to stop."""
-    counter = client.counter.get_or_create(name)
-    for turn in itertools.count():
-        if until.is_set():
-            return
-        handle = counter.with_options(idempotency_key=f"{number}-{turn}") if number % 2 else counter
-        begun = time.monotonic()
-        try:
-            value = await handle.increment()
-        except RivetError as error:
-            if error.outcome is Outcome.UNKNOWN and not number % 2:
-                told.unknown += 1
-            else:
-                # Calls wait for the host, and keyed ones are asked again.
-                told.faults.append(error)
-        else:
-            told.acknowledged += 1
-            told.keyed += number % 2
-            told.values.append(value)
-        told.pauses.append(time.monotonic() - begun)
-
-
 async def test_killed_in_the_middle_of_50_callers(store: str, host: HostProcess) -> None:
     async with gateway(store, host) as url, App.client(url, timeout=PATIENCE) as client:
         told, until = Told(), asyncio.Event()
@@ -104,16 +65,8 @@ async def test_killed_in_the_middle_of_50_callers(store: str, host: HostProcess)
             until.set()
             await asyncio.gather(*callers)
             count = await client.counter.get("k").read()
-            # Nothing acknowledged is lost; what is unknown may or may not be there.
-            assert told.acknowledged <= count <= told.acknowledged + told.unknown
-            assert len(set(told.values)) == len(told.values), "two calls had one increment"
-            assert not told.faults
-            assert told.keyed > CALLERS
-            assert told.unknown <= 2 * CALLERS
-            print(
-                f"{told.acknowledged} acknowledged, {told.unknown} unknown, "
-                f"longest pause {max(told.pauses):.2f} s"
-            )
+            told.check(count)
+            print(told)
             if not ended:
                 await client.counter.get("k").increment()
                 await eventually(lambda: seen[-1] == count + 1)

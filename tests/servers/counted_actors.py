@@ -1,4 +1,4 @@
-"""The actors of the tests' host processes."""
+"""The actors of the tests that start processes."""
 
 from __future__ import annotations
 
@@ -39,6 +39,10 @@ class Counter(Actor[State, None, str | None]):
     @action(readonly=True)
     def hooks(self) -> list[str]:
         return list(self.state.hooks)
+
+    @action
+    def increment_after(self, milliseconds: int) -> None:
+        self.schedule.after(milliseconds, Counter.increment)
 
     @action
     async def forward(self, key: str) -> int:

@@ -1,0 +1,29 @@
+"""What every command that serves finds out before it starts anything."""
+
+from __future__ import annotations
+
+from rivet_ray.errors import StoreError
+from rivet_ray.store import driver_schemes, open_store
+
+
+class CommandError(Exception):
+    """Something that the user can mend, in one line."""
+
+
+def check_store(url: str) -> None:
+    scheme = url.partition("://")[0]
+    if scheme not in driver_schemes():
+        known = ", ".join(f"{name}://" for name in driver_schemes())
+        raise CommandError(f"There is no driver for the store {url!r}; there are: {known}")
+
+
+async def try_store(url: str) -> None:
+    """Find out now whether the store can be opened: a server would say it in a traceback.
+
+    Raises CommandError.
+    """
+    try:
+        opened = await open_store(url)
+    except StoreError as error:
+        raise CommandError(str(error)) from error
+    await opened.close()

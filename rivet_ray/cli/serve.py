@@ -1,0 +1,106 @@
+"""`rivet-ray serve --ray`: a Ray cluster, its hosts and its gateway, on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rivet_ray.cli.checks import CommandError, check_store, try_store
+from rivet_ray.gateway.server import PortTaken, bind
+from rivet_ray.link.secret import VARIABLE
+from rivet_ray.loading import load
+
+ONE_PROCESS = ("memory", "file")
+
+
+def serve_ray(
+    registries: Sequence[str],
+    *,
+    host: str,
+    port: int,
+    store: str,
+    topology: str,
+    replicas: int,
+    open: bool,
+) -> None:
+    """Serve until Ctrl-C or SIGTERM. Raises CommandError before anything is started."""
+    check_store(store)
+    scheme = store.partition("://")[0]
+    if scheme in ONE_PROCESS:
+        raise CommandError(
+            f"{scheme}:// serves one process; on Ray use redis://, or `rivet-ray dev` without it."
+        )
+    if importlib.util.find_spec("ray") is None:
+        raise CommandError("Ray is missing; pip install 'rivet-ray[ray]'")
+    load(registries)
+    asyncio.run(try_store(store))
+    port = _port(host, port)
+    settings = {
+        "registries": list(registries),
+        "store": store,
+        "topology": topology,
+        "host": host,
+        "port": port,
+        "replicas": replicas,
+        "open": open,
+        "stats_port": _port("127.0.0.1", 0),
+    }
+    print(f"rivet-ray starts Ray, {', '.join(registries)} as {topology} ...", flush=True)
+    keeper = subprocess.Popen(
+        [sys.executable, "-m", "rivet_ray_serve.local", json.dumps(settings)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=_environment(),
+        start_new_session=True,
+    )
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        assert keeper.stdout is not None
+        said = json.loads(keeper.stdout.readline() or '{"error": "it ended at once"}')
+        if "error" in said:
+            raise CommandError(f"Ray Serve could not be started: {said['error']}")
+        print(f"rivet-ray serves at http://{host}:{port} (store: {store})", flush=True)
+        print("Stop with Ctrl-C.", flush=True)
+        code = keeper.wait()
+        raise CommandError(f"The Ray cluster ended by itself with code {code}.")
+    except KeyboardInterrupt:
+        print("rivet-ray stops ...", flush=True)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        assert keeper.stdin is not None
+        keeper.stdin.close()
+        keeper.wait()
+
+
+def _port(host: str, port: int) -> int:
+    """The port, or a free one for 0; it is free now. Raises CommandError."""
+    try:
+        with bind(host, port) as listener:
+            chosen: int = listener.getsockname()[1]
+            return chosen
+    except PortTaken as error:
+        raise CommandError(str(error)) from error
+    except socket.gaierror as error:
+        raise CommandError(f"There is no address {host!r}: {error.strerror}") from error
+
+
+def _environment() -> dict[str, str]:
+    """Every process of the cluster imports the registries from here."""
+    environment = dict(os.environ)
+    environment.setdefault(VARIABLE, secrets.token_hex(32))
+    path = environment.get("PYTHONPATH")
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path.cwd()), *([path] if path else [])])
+    return environment
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt

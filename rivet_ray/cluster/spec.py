@@ -1,0 +1,36 @@
+"""What every process of a deployment has to agree on. Plain values: it travels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rivet_ray import ids
+
+Topology = Literal["coordinate", "partition"]
+
+RAY_NAMESPACE = "rivet-ray"
+"""The Ray namespace of all host actors."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSpec:
+    """A deployment of registries on a Ray cluster."""
+
+    registries: tuple[str, ...]
+    """`module:Class` names, importable on every node."""
+    store: str
+    """The URL of the store that all share."""
+    topology: Topology = "partition"
+    """`coordinate`: one host actor for all actors. `partition`: one for each."""
+    deployment: str = "default"
+    """Tells deployments of one cluster apart."""
+    namespace: str = ids.DEFAULT_NAMESPACE
+
+    @property
+    def prefix(self) -> str:
+        """What the Ray names of its host actors begin with."""
+        return f"rivet-ray:{self.deployment}:"
+
+    def ray_name(self, host: str) -> str:
+        return self.prefix + host

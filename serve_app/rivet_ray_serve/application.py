@@ -1,0 +1,58 @@
+"""`create_app` as a deployment of Ray Serve."""
+
+# Ray types its interface in part only.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from ray import serve
+
+from rivet_ray.cluster import ClusterSpec, backend_of
+from rivet_ray.gateway import GatewaySettings, create_app
+
+MAX_ONGOING = 20_000
+"""Requests and sockets of one replica; each socket holds one for as long as it lives."""
+
+
+def application(
+    spec: ClusterSpec, *, replicas: int = 1, settings: GatewaySettings | None = None
+) -> Any:
+    """The gateway of a deployment, for `serve.run`. Ray's `serve.Application`.
+
+    The actor types are imported in the replicas, where RIVET_CLUSTER_SECRET has
+    to be in the environment.
+    """
+
+    def build() -> FastAPI:
+        _without_deflate()
+        return create_app(backend_of(spec), settings)
+
+    deployment: Any = serve.deployment(
+        name="gateway",
+        num_replicas=replicas,
+        max_ongoing_requests=MAX_ONGOING,
+        ray_actor_options={"num_cpus": 0},
+        graceful_shutdown_timeout_s=10,
+    )
+    return deployment(serve.ingress(build)()).bind()
+
+
+class _Config(uvicorn.Config):
+    """permessage-deflate costs five sixths of a socket's throughput, so it is off.
+
+    Serve makes its configuration itself and has no option for it, and uvicorn
+    negotiates the extension before the application sees the request.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{**options, "ws_per_message_deflate": False})
+
+
+def _without_deflate() -> None:
+    """In this process, for servers that are made from now on."""
+    uvicorn.Config = _Config  # type: ignore[misc]

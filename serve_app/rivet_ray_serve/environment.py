@@ -1,0 +1,41 @@
+"""The environment that Ray Serve needs for us: on every node, before Ray is imported.
+
+`cluster.yaml` sets the same for `ray start`. Measured in ADR 9 and ADR 23.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+HOURS = 6 * 3600
+
+
+def cluster_environment() -> dict[str, str]:
+    """For `ray start` on every node of a cluster, and for whoever deploys to it."""
+    return {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        # Each change of replicas reloads HAProxy, which then cuts old sockets after this.
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(HOURS),
+        "RAY_SERVE_PORT_QUARANTINE_S": "60",
+        "RAY_SERVE_HAPROXY_MAXCONN": "4096",
+        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+    }
+
+
+def local_environment(directory: Path, stats_port: int) -> dict[str, str]:
+    """For a cluster of one machine, all on the loopback, with its files in `directory`."""
+    return {
+        **cluster_environment(),
+        # Nobody waits for the sockets of a cluster that ends with its command.
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "5",
+        "RAY_SERVE_PORT_QUARANTINE_S": "10",
+        # Without it Ray replaces 127.0.0.1 by the machine's address.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(directory / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(directory / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(directory),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(directory / "server-state"),
+    }

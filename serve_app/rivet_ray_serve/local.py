@@ -1,0 +1,159 @@
+"""A Ray cluster of this machine alone, for as long as its parent wants it.
+
+`python -m rivet_ray_serve.local SETTINGS`, with settings as JSON, is the keeper:
+it starts Ray and Serve, writes one line of JSON when they serve or when they
+cannot, and ends every process that came of it when its standard input closes.
+"""
+
+# Ray types its interface in part only.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from rivet_ray_serve.environment import local_environment
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+OBJECT_STORE = 100 * 1024 * 1024
+"""Bytes; actors do not use it."""
+
+
+def main() -> None:
+    settings: dict[str, Any] = json.loads(sys.argv[1])
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave)
+    # Short: the path of Ray's sockets has to fit into 107 bytes.
+    directory = Path(tempfile.mkdtemp(prefix="rivet-ray-"))
+    try:
+        os.environ.update(local_environment(directory, settings["stats_port"]))
+        _serve(settings, directory)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        end_descendants()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _leave(number: int, frame: object) -> None:
+    raise SystemExit(0)
+
+
+def _serve(settings: dict[str, Any], directory: Path) -> None:
+    spec = None
+    try:
+        # Only now: Ray reads the environment when it is imported.
+        import ray
+        from ray import serve
+
+        from rivet_ray.cluster import ClusterSpec
+        from rivet_ray.gateway import GatewaySettings
+        from rivet_ray_serve.application import application
+
+        spec = ClusterSpec(tuple(settings["registries"]), settings["store"], settings["topology"])
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            num_cpus=max(os.cpu_count() or 1, 4),
+            object_store_memory=OBJECT_STORE,
+            _node_ip_address="127.0.0.1",
+            _temp_dir=str(directory),
+        )
+        serve.start(http_options={"host": settings["host"], "port": settings["port"]})
+        gateway = GatewaySettings(open=settings["open"])
+        serve.run(application(spec, replicas=settings["replicas"], settings=gateway))
+    except Exception as error:
+        traceback.print_exc()
+        _say({"error": f"{type(error).__name__}: {error}".partition("\n")[0]})
+        return
+    _say({"ready": ray.get_runtime_context().gcs_address})
+    sys.stdin.read()
+    _stop_hosts(spec)
+    # A driver that is still connected when its cluster goes is ended by Ray much later.
+    ray.shutdown()
+
+
+def _stop_hosts(spec: Any) -> None:
+    import ray
+    import ray.exceptions
+
+    from rivet_ray.cluster.placement import host_actors
+
+    hosts = host_actors(spec)
+    try:
+        ray.get([host.stop.remote() for host in hosts], timeout=25)
+    except ray.exceptions.RayError:
+        traceback.print_exc()
+
+
+def _say(what: dict[str, str]) -> None:
+    print(json.dumps(what), flush=True)
+
+
+# --- Processes ----------------------------------------------------------------
+
+
+def descendants() -> list[int]:
+    """Every process that came of this one; as their reaper it inherits the orphans."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if fields[0] != "Z":
+                children.setdefault(int(fields[1]), []).append(int(entry.name))
+    found: list[int] = []
+    waiting = [os.getpid()]
+    while waiting:
+        mine = children.get(waiting.pop(), [])
+        found += mine
+        waiting += mine
+    return found
+
+
+def end_descendants(grace: float = 2.0) -> None:
+    """SIGTERM, then SIGKILL after `grace` seconds, until nothing is left."""
+    begun = time.monotonic()
+    asked: set[int] = set()
+    while left := descendants():
+        late = time.monotonic() - begun > grace
+        for process in left:
+            if late or process not in asked:
+                asked.add(process)
+                try:
+                    os.kill(process, signal.SIGKILL if late else signal.SIGTERM)
+                except ProcessLookupError:
+                    continue
+        time.sleep(0.05)
+        _reap()
+
+
+def _reap() -> None:
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return
+
+
+if __name__ == "__main__":
+    main()

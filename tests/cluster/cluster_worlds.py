@@ -1,0 +1,100 @@
+"""`rivet-ray serve --ray` as a user starts it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+import counted_actors
+
+STARTING = 90.0
+"""Seconds for Ray and Serve to start; alone on a machine they need about 10."""
+
+
+class ServeProcess:
+    """The command, and what came of it."""
+
+    def __init__(self, store: str, topology: str, *options: str) -> None:
+        self._arguments = (
+            *("serve", "counted_actors:App", "--ray", "--store", store),
+            *("--topology", topology, "--port", "0", *options),
+        )
+        self.process: asyncio.subprocess.Process | None = None
+        self.url = ""
+
+    async def start(self) -> None:
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        self.process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "rivet_ray", *self._arguments),
+            cwd=Path(counted_actors.__file__).parent,
+            env=environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        assert self.process.stdout is not None
+        async with asyncio.timeout(STARTING):
+            async for line in self.process.stdout:
+                found = re.search(rb"serves at (http://\S+)", line)
+                if found is not None:
+                    self.url = found[1].decode()
+                    return
+        raise AssertionError("it ended before it served")
+
+    def processes(self) -> dict[int, str]:
+        """Everything that the command started, with what it calls itself."""
+        assert self.process is not None
+        return {number: _title(number) for number in _descendants(self.process.pid)}
+
+    def hosts(self) -> list[int]:
+        """The processes of the host actors."""
+        return [
+            number
+            for number, title in self.processes().items()
+            if title.startswith("ray::") and "HostActor" in title
+        ]
+
+    def gateways(self) -> list[int]:
+        """The processes of the Serve replicas."""
+        return [n for n, title in self.processes().items() if "ServeReplica" in title]
+
+    async def end(self, how: signal.Signals = signal.SIGINT) -> int:
+        """Its exit code."""
+        assert self.process is not None
+        if self.process.returncode is None:
+            self.process.send_signal(how)
+        await asyncio.wait_for(self.process.communicate(), STARTING)
+        assert self.process.returncode is not None
+        return self.process.returncode
+
+
+def _title(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+    except OSError:
+        return ""
+
+
+def _descendants(process: int) -> list[int]:
+    found: list[int] = []
+    waiting = [process]
+    while waiting:
+        number = waiting.pop()
+        for task in Path(f"/proc/{number}/task").glob("*/children"):
+            try:
+                children = [int(child) for child in task.read_text().split()]
+            except OSError:
+                continue
+            found += children
+            waiting += children
+    return found
+
+
+def alive(processes: dict[int, str]) -> dict[int, str]:
+    """Those that still run under the same title."""
+    return {
+        number: title for number, title in processes.items() if title and _title(number) == title
+    }

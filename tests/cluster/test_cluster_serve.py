@@ -1,0 +1,184 @@
+"""One counter on Ray, end to end: Serve, link, host actor, Redis; killed and not harmed."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import counted_actors
+import pytest
+from cluster_worlds import ServeProcess, alive
+from counted_actors import App, Counter
+from counted_load import CALLERS, Told, load
+from redis_server import RedisServer
+
+from rivet_ray.errors import ConnectionClosed
+
+PATIENCE = 40.0
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis")).start()
+    yield server
+    server.stop()
+
+
+_prefixes = itertools.count()
+
+
+@pytest.fixture
+def store(redis: RedisServer) -> str:
+    return redis.url(f"cluster-{next(_prefixes)}")
+
+
+@pytest.fixture(params=["coordinate", "partition"])
+async def served(request: pytest.FixtureRequest, store: str) -> AsyncIterator[ServeProcess]:
+    served = ServeProcess(store, request.param)
+    await served.start()
+    yield served
+    await served.end()
+
+
+async def eventually(condition: object) -> None:
+    assert callable(condition)
+    for _ in range(int(PATIENCE * 100)):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise TimeoutError("it does not come")
+
+
+async def test_a_host_is_killed_in_the_middle_of_50_callers(served: ServeProcess) -> None:
+    async with App.client(served.url, timeout=PATIENCE) as client:
+        told, until = Told(), asyncio.Event()
+        seen: list[int] = []
+        ended: list[bool] = []
+        # Another actor, on the same host or its own: its socket must not notice.
+        quiet: list[int] = []
+        beside = client.counter.get_or_create("beside").connect(params="bob")
+        beside.on(Counter.counted, quiet.append)
+        connection = client.counter.get_or_create("k").connect(params="ann")
+        connection.on(Counter.counted, seen.append)
+        connection.on("disconnected", lambda: ended.append(True))
+        async with beside, connection:
+            assert await beside.actor.increment() == 1
+            callers = [
+                asyncio.ensure_future(load(client, "k", told, until, number))
+                for number in range(CALLERS)
+            ]
+            await eventually(lambda: told.acknowledged > 2 * CALLERS)
+            killed = served.hosts()
+            assert killed
+            for host in killed:
+                os.kill(host, signal.SIGKILL)
+            before = told.acknowledged
+            await eventually(lambda: told.acknowledged > before + 2 * CALLERS)
+            until.set()
+            await asyncio.gather(*callers)
+            told.check(await client.counter.get("k").read())
+            print(told)
+            assert not set(killed) & set(served.hosts())
+
+            # The socket that missed nothing is still the same one.
+            assert await beside.actor.increment() == 2
+            await eventually(lambda: quiet == [1, 2])
+            assert await client.counter.get("beside").hooks() == ["connect bob"]
+            if ended:
+                # Events were committed and not sent: said, never silence.
+                with pytest.raises(ConnectionClosed, match="resync"):
+                    await connection.actor.read()
+            else:
+                count = await client.counter.get("k").increment()
+                await eventually(lambda: seen[-1] == count)
+                assert seen == list(range(seen[0], count + 1))
+
+
+async def test_schedules_fire_once_where_their_actor_lives(served: ServeProcess) -> None:
+    """In the partition topology a host must not wake the actors of others."""
+    async with App.client(served.url, timeout=PATIENCE) as client:
+        names = ["one", "two", "three"]
+        for name in names:
+            await client.counter.get_or_create(name).increment_after(5000)
+        assert [await client.counter.get(name).read() for name in names] == [0, 0, 0]
+        await asyncio.sleep(6.0)
+        assert [await client.counter.get(name).read() for name in names] == [1, 1, 1]
+        for name in names:
+            await client.counter.get(name).increment_after(3000)
+        for host in served.hosts():
+            os.kill(host, signal.SIGKILL)
+        # Without a call: Ray starts the hosts again, and they know what is due.
+        await asyncio.sleep(8.0)
+        assert [await client.counter.get(name).read() for name in names] == [2, 2, 2]
+        assert len(served.hosts()) in (1, len(names))
+
+
+async def test_it_stops_on_ctrl_c_and_leaves_nothing(store: str) -> None:
+    served = ServeProcess(store, "partition")
+    await served.start()
+    async with App.client(served.url, timeout=PATIENCE) as client:
+        assert await client.counter.get_or_create("one").forward("two") == 1
+        assert len(served.hosts()) == 2, "each actor has a process of its own"
+    started = served.processes()
+    assert any("haproxy" in title for title in started.values())
+    assert await served.end() == 0
+    assert not alive(started)
+
+
+async def test_the_gateway_does_not_deflate(store: str) -> None:
+    """A raw handshake that offers permessage-deflate does not get it."""
+    served = ServeProcess(store, "coordinate")
+    await served.start()
+    try:
+        address = served.url.removeprefix("http://")
+        reader, writer = await asyncio.open_connection(*address.split(":"))
+        writer.write(
+            b"GET /actors/connect/websocket HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            b"Sec-WebSocket-Extensions: permessage-deflate\r\n"
+            b"Sec-WebSocket-Protocol: rivetkit\r\n\r\n"
+        )
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
+        assert b" 101 " in head
+        assert b"permessage-deflate" not in head
+        writer.close()
+    finally:
+        await served.end()
+
+
+async def refused(*arguments: str) -> str:
+    """What the command says; it has to be one line, at once."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "rivet_ray", "serve", "counted_actors:App", *arguments),
+        cwd=Path(counted_actors.__file__).parent,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, said = await asyncio.wait_for(process.communicate(), PATIENCE)
+    assert process.returncode == 1
+    assert not out
+    [line] = said.decode().splitlines()
+    return line
+
+
+async def test_what_the_user_can_mend_is_one_line(store: str) -> None:
+    assert "Say --ray" in await refused("--store", store)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert "cannot be used" in await refused("--ray", "--store", store, "--port", port)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nobody = f"redis://127.0.0.1:{free.getsockname()[1]}/0"
+        assert "redis" in (await refused("--ray", "--store", nobody)).lower()
+    assert "one process" in await refused("--ray", "--store", "memory://")
