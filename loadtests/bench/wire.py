@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -14,13 +13,13 @@ import tempfile
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import Path
 from urllib.parse import quote
 
 import uvloop
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
+from loadtests.bench.processes import cpu_seconds
 from loadtests.bench.report import Report, Row
 
 SECONDS = 4
@@ -49,17 +48,13 @@ def server(store: str) -> Generator[tuple[str, int]]:
         process.wait(timeout=20)
 
 
-def cpu_seconds(pid: int) -> float:
-    """Processor time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def http(address: str, pid: int, connections: int) -> tuple[float, float, float]:
+def http(
+    address: str, pid: int, connections: int, action: str = "increment"
+) -> tuple[float, float, float]:
     """Actions a second, p50 in ms, and server CPU in µs for each action."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(
-            'wrk.method = "POST"\nwrk.body = \'{"a":[1]}\'\n'
+            f"wrk.method = 'POST'\nwrk.body = '{_body(action)}'\n"
             'wrk.headers["X-RivetKit-Encoding"] = "json"\n'
             f"wrk.headers[\"X-RivetKit-Query\"] = '{QUERY}'\n"
         )
@@ -68,7 +63,7 @@ def http(address: str, pid: int, connections: int) -> tuple[float, float, float]
         done = subprocess.run(
             [
                 *("wrk", "-t1", f"-c{connections}", f"-d{SECONDS}", "--latency"),
-                *("-s", script.name, f"http://{address}/registry/actors/actions/increment"),
+                *("-s", script.name, f"http://{address}/registry/actors/actions/{action}"),
             ],
             capture_output=True,
             text=True,
@@ -85,7 +80,13 @@ def http(address: str, pid: int, connections: int) -> tuple[float, float, float]
     return rate, p50, spent / (rate * SECONDS) * 1e6
 
 
-async def websocket(address: str, number: int, in_flight: int) -> tuple[float, float]:
+def _body(action: str) -> str:
+    return '{"a":[1]}' if action == "increment" else '{"a":[]}'
+
+
+async def websocket(
+    address: str, number: int, in_flight: int, action: str = "increment"
+) -> tuple[float, float]:
     """Actions a second over one socket, and p50 in ms."""
     offered = (f"query.{quote(QUERY, safe='')}", "encoding.json", "rivetkit")
     protocols = [Subprotocol(item) for item in offered]
@@ -93,13 +94,14 @@ async def websocket(address: str, number: int, in_flight: int) -> tuple[float, f
     async with connect(url, subprotocols=protocols, compression=None) as socket:
         await socket.recv()
         sent = 0
+        arguments = _body(action)[1:-1]
         times: dict[int, float] = {}
         waits: list[float] = []
 
         async def send() -> None:
             nonlocal sent
             times[sent] = time.perf_counter()
-            await socket.send(f'{{"b":{{"ar":{{"i":{sent},"n":"increment","a":[1]}}}}}}')
+            await socket.send(f'{{"b":{{"ar":{{"i":{sent},"n":"{action}",{arguments}}}}}}}')
             sent += 1
 
         started = time.perf_counter()

@@ -34,11 +34,7 @@ OBJECT_STORE = 100 * 1024 * 1024
 
 def main() -> None:
     settings: dict[str, Any] = json.loads(sys.argv[1])
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _leave)
+    adopt_orphans()
     # Short: the path of Ray's sockets has to fit into 107 bytes.
     directory = Path(tempfile.mkdtemp(prefix="rivet-ray-"))
     try:
@@ -108,6 +104,18 @@ def _say(what: dict[str, str]) -> None:
 
 
 # --- Processes ----------------------------------------------------------------
+
+
+def adopt_orphans() -> None:
+    """Become the reaper of all that comes of this process, and end when its parent does.
+
+    To be called on the main thread of a process that the parent's main thread started.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave)
 
 
 def descendants() -> list[int]:
