@@ -11,12 +11,16 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 from ray import serve
+from ray.serve.schema import LoggingConfig
 
 from rivet_ray.cluster import ClusterSpec, backend_of
 from rivet_ray.gateway import GatewaySettings, create_app
 
 MAX_ONGOING = 20_000
 """Requests and sockets of one replica; each socket holds one for as long as it lives."""
+
+QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)
+"""Serve's own line for each request took a twelfth of the gateway's time."""
 
 
 def application(
@@ -37,6 +41,7 @@ def application(
         num_replicas=replicas,
         max_ongoing_requests=MAX_ONGOING,
         ray_actor_options={"num_cpus": 0},
+        logging_config=QUIET,
         graceful_shutdown_timeout_s=10,
     )
     return deployment(serve.ingress(build)()).bind()
