@@ -3,104 +3,22 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 
 import httpx
-import uvloop
 
 from loadtests.bench.processes import cpu_by_kind, memory_megabytes, of_kind
 from loadtests.bench.report import Report, Row
-from loadtests.bench.wire import SECONDS, http, websocket
+from loadtests.bench.servers import naive, redis, rivet_ray
+from loadtests.bench.wire import READ, SAVED, Target, add_http, add_websocket
 
 CREATED = 5
 """Partition actors that are created one after another."""
-SAVED, READ = "increment", "get_count"
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-@contextmanager
-def redis(fsync: str) -> Generator[tuple[str, int]]:
-    """A Redis with an append-only file; its URL and process id."""
-    port = _free_port()
-    with tempfile.TemporaryDirectory() as directory:
-        process = subprocess.Popen(
-            [
-                *("redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", ""),
-                *("--appendonly", "yes", "--appendfsync", fsync, "--dir", directory),
-            ],
-            stdout=subprocess.DEVNULL,
-        )
-        try:
-            for _ in range(500):
-                with socket.socket() as tried:
-                    if tried.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                time.sleep(0.01)
-            yield f"redis://127.0.0.1:{port}/0", process.pid
-        finally:
-            process.terminate()
-            process.wait()
-
-
-@contextmanager
-def served(store: str, topology: str) -> Generator[tuple[str, int]]:
-    """A real `rivet-ray serve --ray`; its address and process id."""
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "rivet_ray", "serve", "examples.counter:App", "--ray"),
-            *("--port", "0", "--store", store, "--topology", topology),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        said = ""
-        for said in process.stdout:
-            if "serves at" in said:
-                break
-        found = re.search(r"serves at http://([\d.]+:\d+)", said)
-        assert found, said
-        yield found[1], process.pid
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=60)
-
-
-@contextmanager
-def naive() -> Generator[tuple[str, int]]:
-    port = _free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "loadtests.bench.naive", str(port)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        assert "serves" in process.stdout.readline()
-        yield f"127.0.0.1:{port}", process.pid
-    finally:
-        process.stdin.close()
-        process.wait(timeout=60)
 
 
 def run(report: Report, *, repetitions: int) -> None:
@@ -110,63 +28,33 @@ def run(report: Report, *, repetitions: int) -> None:
         print(f"{' and '.join(missing)} not installed; no rows for Ray")
         return
     with naive() as (address, pid):
-        _http(report, "naive build, no store, increment", address, pid, {}, SAVED, repetitions)
+        target = Target("naive build, no store, increment", address, partial(cpu_by_kind, pid, {}))
+        add_http(report, target, repetitions)
     for fsync in ("always", "everysec"):
-        with redis(fsync) as (store, redis_pid):
-            others = {"Redis": redis_pid}
-            with served(store, "coordinate") as (address, pid):
-                label = f"Serve, coordinate, Redis {fsync}"
-                _rows(report, f"{label}, increment", address, pid, others, SAVED, repetitions)
-                if fsync == "always":
-                    read = "Serve, coordinate, read-only action"
-                    _rows(report, read, address, pid, others, READ, repetitions)
-    with redis("always") as (store, redis_pid), served(store, "partition") as (address, pid):
-        label = "Serve, partition, Redis always, increment"
-        _rows(report, label, address, pid, {"Redis": redis_pid}, SAVED, repetitions)
-        _creation(report, address, pid)
+        with _served("coordinate", fsync) as (target, _):
+            _add(report, target, repetitions)
+            if fsync == "always":
+                label = "Serve, coordinate, read-only action"
+                _add(report, replace(target, label=label, action=READ), repetitions)
+    with _served("partition", "always") as (target, pid):
+        _add(report, target, repetitions)
+        _creation(report, target.address, pid)
 
 
-def _rows(
-    report: Report,
-    label: str,
-    address: str,
-    pid: int,
-    others: dict[str, int],
-    action: str,
-    repetitions: int,
-) -> None:
-    _http(report, label, address, pid, others, action, repetitions)
-    for in_flight, number in ((1, 1_000), (64, 20_000)):
-        uvloop.run(websocket(address, number, in_flight, action))
-        pairs = [
-            uvloop.run(websocket(address, number, in_flight, action)) for _ in range(repetitions)
-        ]
-        name = f"{label}: WebSocket, {in_flight} in flight"
-        report.add(Row(name, "/s", [item[0] for item in pairs]))
-        report.add(Row(f"{name}, p50", "ms", [item[1] for item in pairs]))
+@contextmanager
+def _served(topology: str, fsync: str) -> Generator[tuple[Target, int]]:
+    """The real thing on a Redis of its own; with its process id."""
+    label = f"Serve, {topology}, Redis {fsync}, increment"
+    with redis(fsync) as (store, redis_pid):
+        arguments = ("serve", "examples.counter:App", "--ray")
+        options = ("--store", store, "--topology", topology)
+        with rivet_ray(*arguments, *options) as (address, pid):
+            yield Target(label, address, partial(cpu_by_kind, pid, {"Redis": redis_pid})), pid
 
 
-def _http(
-    report: Report,
-    label: str,
-    address: str,
-    pid: int,
-    others: dict[str, int],
-    action: str,
-    repetitions: int,
-) -> None:
-    for connections in (1, 64):
-        http(address, pid, connections, action)
-        before = cpu_by_kind(pid, others)
-        found = [http(address, pid, connections, action) for _ in range(repetitions)]
-        after = cpu_by_kind(pid, others)
-        name = f"{label}: HTTP, {connections} connections"
-        report.add(Row(name, "/s", [item[0] for item in found]))
-        report.add(Row(f"{name}, p50", "ms", [item[1] for item in found]))
-        actions = sum(item[0] for item in found) * SECONDS
-        for kind in sorted(after):
-            spent = (after[kind] - before.get(kind, 0.0)) / actions * 1e6
-            report.add(Row(f"{name}, CPU of {kind}", "µs", [spent]))
+def _add(report: Report, target: Target, repetitions: int) -> None:
+    add_http(report, target, repetitions)
+    add_websocket(report, target, repetitions)
 
 
 def _creation(report: Report, address: str, pid: int) -> None:

@@ -8,7 +8,6 @@ Nothing is saved, so it does less than what it is compared with.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false
 
-import logging
 import os
 import shutil
 import sys
@@ -22,7 +21,7 @@ import ray
 from fastapi import FastAPI, Request
 from ray import serve
 
-from rivet_ray_serve.local import adopt_orphans, end_descendants
+from rivet_ray_serve.local import adopt_orphans, end_descendants, start_ray
 
 
 class NaiveCounter:
@@ -51,16 +50,7 @@ def main() -> None:
     adopt_orphans()
     directory = Path(tempfile.mkdtemp(prefix="rivet-ray-"))
     try:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            num_cpus=4,
-            object_store_memory=100 * 1024 * 1024,
-            _node_ip_address="127.0.0.1",
-            _temp_dir=str(directory),
-        )
+        start_ray(directory)
         serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])})
         deployment: Any = serve.deployment(
             name="naive", max_ongoing_requests=1000, ray_actor_options={"num_cpus": 0}

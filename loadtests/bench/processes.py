@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from rivet_ray_serve.local import descendants
+
 KINDS = {
     "haproxy": "HAProxy",
     "ServeReplica": "gateway",
@@ -14,20 +16,6 @@ KINDS = {
     "NaiveCounter": "actor",
 }
 """What a process's title holds, and what it is called in the report."""
-
-
-def descendants(process: int) -> list[int]:
-    found: list[int] = []
-    waiting = [process]
-    while waiting:
-        for children in Path(f"/proc/{waiting.pop()}/task").glob("*/children"):
-            try:
-                some = [int(child) for child in children.read_text().split()]
-            except OSError:
-                continue
-            found += some
-            waiting += some
-    return found
 
 
 def kind_of(process: int) -> str | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-PACKAGES = ("msgspec", "uvicorn", "uvloop", "websockets", "starlette")
+PACKAGES = ("msgspec", "uvicorn", "uvloop", "websockets", "starlette", "ray", "redis")
 
 
 @dataclass

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import signal
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from urllib.parse import quote
 
 import uvloop
@@ -21,45 +20,87 @@ from websockets.typing import Subprotocol
 
 from loadtests.bench.processes import cpu_seconds
 from loadtests.bench.report import Report, Row
+from loadtests.bench.servers import rivet_ray
 
 SECONDS = 4
 QUERY = json.dumps({"getOrCreateForKey": {"name": "counter", "key": ["bench"]}})
+SAVED, READ = "increment", "get_count"
+ARGUMENTS = {SAVED: "[1]", READ: "[]"}
 
 
-@contextmanager
-def server(store: str) -> Generator[tuple[str, int]]:
-    """A real `rivet-ray dev`; its address and process id."""
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "rivet_ray", "dev"),
-            *("examples.counter:App", "--port", "0", "--store", store),
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        first = process.stdout.readline()
-        found = re.search(r"http://([\d.]+:\d+)", first)
-        assert found, first
-        yield found[1], process.pid
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=20)
+@dataclass(frozen=True)
+class Target:
+    """A server under load."""
+
+    label: str
+    address: str
+    spent: Callable[[], Mapping[str, float]]
+    """CPU seconds so far, by kind of process."""
+    action: str = SAVED
 
 
-def http(
-    address: str, pid: int, connections: int, action: str = "increment"
-) -> tuple[float, float, float]:
-    """Actions a second, p50 in ms, and server CPU in µs for each action."""
+def run(report: Report, *, repetitions: int) -> None:
+    """Add the rows, for the memory and the file store."""
+    for store in ("memory", "file"):
+        with tempfile.TemporaryDirectory() as directory:
+            url = "memory://" if store == "memory" else f"file://{directory}"
+            with rivet_ray("dev", "examples.counter:App", "--store", url) as (address, pid):
+                label = f"standalone, {store} store, increment"
+                target = Target(label, address, partial(_spent, pid))
+                if shutil.which("wrk"):
+                    add_http(report, target, repetitions)
+                else:
+                    print("wrk is not installed; no HTTP rows")
+                add_websocket(report, target, repetitions)
+
+
+def _spent(pid: int) -> dict[str, float]:
+    return {"server": cpu_seconds(pid)}
+
+
+def add_http(report: Report, target: Target, repetitions: int) -> None:
+    """Rates, p50 and the CPU of each kind of process, at 1 and at 64 connections."""
+    for connections in (1, 64):
+        http(target.address, connections, target.action)
+        pairs: list[tuple[float, float]] = []
+        costs: dict[str, list[float]] = {}
+        for _ in range(repetitions):
+            before = target.spent()
+            pairs.append(http(target.address, connections, target.action))
+            for kind, seconds in target.spent().items():
+                cost = (seconds - before.get(kind, 0.0)) / (pairs[-1][0] * SECONDS) * 1e6
+                costs.setdefault(kind, []).append(cost)
+        name = f"{target.label}: HTTP, {connections} connections"
+        _add_pairs(report, name, pairs)
+        for kind, values in sorted(costs.items()):
+            report.add(Row(f"{name}, CPU of {kind}", "µs", values))
+
+
+def add_websocket(report: Report, target: Target, repetitions: int) -> None:
+    """Rates and p50 over one socket, with 1 and with 64 in flight."""
+    for in_flight, number in ((1, 4_000), (64, 40_000)):
+        uvloop.run(websocket(target.address, number, in_flight, target.action))
+        pairs = [
+            uvloop.run(websocket(target.address, number, in_flight, target.action))
+            for _ in range(repetitions)
+        ]
+        _add_pairs(report, f"{target.label}: WebSocket, {in_flight} in flight", pairs)
+
+
+def _add_pairs(report: Report, name: str, pairs: list[tuple[float, float]]) -> None:
+    report.add(Row(name, "/s", [rate for rate, _ in pairs]))
+    report.add(Row(f"{name}, p50", "ms", [p50 for _, p50 in pairs]))
+
+
+def http(address: str, connections: int, action: str = SAVED) -> tuple[float, float]:
+    """Actions a second, and p50 in ms."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(
-            f"wrk.method = 'POST'\nwrk.body = '{_body(action)}'\n"
+            f"wrk.method = 'POST'\nwrk.body = '{{\"a\":{ARGUMENTS[action]}}}'\n"
             'wrk.headers["X-RivetKit-Encoding"] = "json"\n'
             f"wrk.headers[\"X-RivetKit-Query\"] = '{QUERY}'\n"
         )
         script.flush()
-        before = cpu_seconds(pid)
         done = subprocess.run(
             [
                 *("wrk", "-t1", f"-c{connections}", f"-d{SECONDS}", "--latency"),
@@ -69,23 +110,18 @@ def http(
             text=True,
             check=True,
         )
-        spent = cpu_seconds(pid) - before
-    assert "Non-2xx" not in done.stdout, done.stdout
+        assert "Non-2xx" not in done.stdout, done.stdout
     requests = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
     latency = re.search(r"50%\s+([\d.]+)(us|ms|s)", done.stdout)
     assert requests, done.stdout
     assert latency, done.stdout
     rate = float(requests[1])
     p50 = float(latency[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[latency[2]]
-    return rate, p50, spent / (rate * SECONDS) * 1e6
-
-
-def _body(action: str) -> str:
-    return '{"a":[1]}' if action == "increment" else '{"a":[]}'
+    return rate, p50
 
 
 async def websocket(
-    address: str, number: int, in_flight: int, action: str = "increment"
+    address: str, number: int, in_flight: int, action: str = SAVED
 ) -> tuple[float, float]:
     """Actions a second over one socket, and p50 in ms."""
     offered = (f"query.{quote(QUERY, safe='')}", "encoding.json", "rivetkit")
@@ -94,14 +130,14 @@ async def websocket(
     async with connect(url, subprotocols=protocols, compression=None) as socket:
         await socket.recv()
         sent = 0
-        arguments = _body(action)[1:-1]
+        call = f'"n":"{action}","a":{ARGUMENTS[action]}'
         times: dict[int, float] = {}
         waits: list[float] = []
 
         async def send() -> None:
             nonlocal sent
             times[sent] = time.perf_counter()
-            await socket.send(f'{{"b":{{"ar":{{"i":{sent},"n":"{action}",{arguments}}}}}}}')
+            await socket.send(f'{{"b":{{"ar":{{"i":{sent},{call}}}}}}}')
             sent += 1
 
         started = time.perf_counter()
@@ -114,32 +150,3 @@ async def websocket(
                 await send()
         took = time.perf_counter() - started
     return number / took, statistics.median(waits) * 1000
-
-
-def run(report: Report, *, repetitions: int) -> None:
-    """Add the rows, for the memory and the file store."""
-    for store in ("memory", "file"):
-        with tempfile.TemporaryDirectory() as directory:
-            url = "memory://" if store == "memory" else f"file://{directory}"
-            with server(url) as (address, pid):
-                _rows(report, store, address, pid, repetitions)
-
-
-def _rows(report: Report, store: str, address: str, pid: int, repetitions: int) -> None:
-    label = f"standalone, {store} store, increment"
-    if shutil.which("wrk"):
-        for connections in (1, 64):
-            http(address, pid, connections)
-            found = [http(address, pid, connections) for _ in range(repetitions)]
-            name = f"{label}: HTTP, {connections} connections"
-            report.add(Row(name, "/s", [item[0] for item in found]))
-            report.add(Row(f"{name}, p50", "ms", [item[1] for item in found]))
-            report.add(Row(f"{name}, server CPU", "µs", [item[2] for item in found]))
-    else:
-        print("wrk is not installed; no HTTP rows")
-    for in_flight, number in ((1, 4_000), (64, 40_000)):
-        uvloop.run(websocket(address, number, in_flight))
-        pairs = [uvloop.run(websocket(address, number, in_flight)) for _ in range(repetitions)]
-        name = f"{label}: WebSocket, {in_flight} in flight"
-        report.add(Row(name, "/s", [item[0] for item in pairs]))
-        report.add(Row(f"{name}, p50", "ms", [item[1] for item in pairs]))

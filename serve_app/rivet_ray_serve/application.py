@@ -19,7 +19,7 @@ from rivet_ray.gateway import GatewaySettings, create_app
 MAX_ONGOING = 20_000
 """Requests and sockets of one replica; each socket holds one for as long as it lives."""
 
-QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)
+QUIET = LoggingConfig(log_level="WARNING")
 """Serve's own line for each request took a twelfth of the gateway's time."""
 
 

@@ -62,16 +62,7 @@ def _serve(settings: dict[str, Any], directory: Path) -> None:
         from rivet_ray_serve.application import application
 
         spec = ClusterSpec(tuple(settings["registries"]), settings["store"], settings["topology"])
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            num_cpus=max(os.cpu_count() or 1, 4),
-            object_store_memory=OBJECT_STORE,
-            _node_ip_address="127.0.0.1",
-            _temp_dir=str(directory),
-        )
+        start_ray(directory)
         serve.start(http_options={"host": settings["host"], "port": settings["port"]})
         gateway = GatewaySettings(open=settings["open"])
         serve.run(application(spec, replicas=settings["replicas"], settings=gateway))
@@ -84,6 +75,22 @@ def _serve(settings: dict[str, Any], directory: Path) -> None:
     _stop_hosts(spec)
     # A driver that is still connected when its cluster goes is ended by Ray much later.
     ray.shutdown()
+
+
+def start_ray(directory: Path) -> None:
+    """Ray on the loopback alone, with its files in `directory`; this process is its driver."""
+    import ray
+
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        num_cpus=max(os.cpu_count() or 1, 4),
+        object_store_memory=OBJECT_STORE,
+        _node_ip_address="127.0.0.1",
+        _temp_dir=str(directory),
+    )
 
 
 def _stop_hosts(spec: Any) -> None:
@@ -118,8 +125,8 @@ def adopt_orphans() -> None:
     signal.signal(signal.SIGTERM, _leave)
 
 
-def descendants() -> list[int]:
-    """Every process that came of this one; as their reaper it inherits the orphans."""
+def descendants(root: int) -> list[int]:
+    """Every process that came of `root`; orphans are among them where it is their reaper."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -130,7 +137,7 @@ def descendants() -> list[int]:
             if fields[0] != "Z":
                 children.setdefault(int(fields[1]), []).append(int(entry.name))
     found: list[int] = []
-    waiting = [os.getpid()]
+    waiting = [root]
     while waiting:
         mine = children.get(waiting.pop(), [])
         found += mine
@@ -142,7 +149,7 @@ def end_descendants(grace: float = 2.0) -> None:
     """SIGTERM, then SIGKILL after `grace` seconds, until nothing is left."""
     begun = time.monotonic()
     asked: set[int] = set()
-    while left := descendants():
+    while left := descendants(os.getpid()):
         late = time.monotonic() - begun > grace
         for process in left:
             if late or process not in asked:

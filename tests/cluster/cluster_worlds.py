@@ -11,6 +11,8 @@ from pathlib import Path
 
 import counted_actors
 
+from rivet_ray_serve.local import descendants
+
 STARTING = 90.0
 """Seconds for Ray and Serve to start; alone on a machine they need about 10."""
 
@@ -47,7 +49,7 @@ class ServeProcess:
     def processes(self) -> dict[int, str]:
         """Everything that the command started, with what it calls itself."""
         assert self.process is not None
-        return {number: _title(number) for number in _descendants(self.process.pid)}
+        return {number: _title(number) for number in descendants(self.process.pid)}
 
     def hosts(self) -> list[int]:
         """The processes of the host actors."""
@@ -76,21 +78,6 @@ def _title(process: int) -> str:
         return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
     except OSError:
         return ""
-
-
-def _descendants(process: int) -> list[int]:
-    found: list[int] = []
-    waiting = [process]
-    while waiting:
-        number = waiting.pop()
-        for task in Path(f"/proc/{number}/task").glob("*/children"):
-            try:
-                children = [int(child) for child in task.read_text().split()]
-            except OSError:
-                continue
-            found += children
-            waiting += children
-    return found
 
 
 def alive(processes: dict[int, str]) -> dict[int, str]:
