@@ -21,6 +21,8 @@ class GatewaySettings:
     """Bytes of actions of one connection that may wait; more are answered `overloaded`."""
     max_queued_frames: int = 4_096
     """Frames that wait for one slow client; beyond, it is closed."""
+    close_timeout: float = 4.0
+    """Seconds for a client to take what waits for it when its socket is closed."""
     auth_timeout: float = 10.0
     """Seconds that an asynchronous `on_auth` may take."""
     open: bool = False

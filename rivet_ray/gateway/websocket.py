@@ -37,8 +37,6 @@ log = logging.getLogger("rivet_ray.gateway")
 
 CONNECT = frozenset[Intent]({"connect"})
 PROTOCOL = "rivetkit"
-CLOSE_TIMEOUT = 4.0
-"""Seconds for a client to take what waits for it when its socket is closed."""
 
 
 class ConnectWebSocket:
@@ -151,7 +149,7 @@ class Socket:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if self._ending.is_set():
                 # A client that does not read cannot be told; it is not waited for.
-                await asyncio.wait((writer,), timeout=CLOSE_TIMEOUT)
+                await asyncio.wait((writer,), timeout=self._settings.close_timeout)
         finally:
             calls.detach(self._id)
             for task in tasks:

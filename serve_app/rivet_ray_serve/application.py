@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
 from ray import serve
 from ray.serve.schema import LoggingConfig
+from starlette.types import ASGIApp
 
 from rivet_ray.cluster import ClusterSpec, backend_of
 from rivet_ray.gateway import GatewaySettings, create_app
@@ -32,9 +33,18 @@ def application(
     to be in the environment.
     """
 
-    def build() -> FastAPI:
+    return deployed(lambda: create_app(backend_of(spec), settings), replicas=replicas)
+
+
+def deployed(build: Callable[[], ASGIApp], *, replicas: int = 1) -> Any:
+    """An ASGI application that `build` makes in each replica, served as the gateway is.
+
+    Ray's `serve.Application`.
+    """
+
+    def build_in_replica() -> ASGIApp:
         _without_deflate()
-        return create_app(backend_of(spec), settings)
+        return build()
 
     deployment: Any = serve.deployment(
         name="gateway",
@@ -44,7 +54,7 @@ def application(
         logging_config=QUIET,
         graceful_shutdown_timeout_s=10,
     )
-    return deployment(serve.ingress(build)()).bind()
+    return deployment(serve.ingress(build_in_replica)()).bind()
 
 
 class _Config(uvicorn.Config):

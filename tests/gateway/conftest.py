@@ -1,4 +1,5 @@
-"""Every test here runs in both encodings, with the port plain, encoded and over a link."""
+"""Every test here runs in both encodings, with the port plain, encoded, over a link, and
+through Ray Serve."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from gateway_serve import Stack, running_stack
 from gateway_wire import WIRES, Actors, Serve, Site, Wire, serving
 
 
@@ -16,19 +18,28 @@ def wire(request: pytest.FixtureRequest) -> Wire:
     return WIRES[request.param]
 
 
-@pytest.fixture(params=["direct", "encoded", "linked"])
+@pytest.fixture(params=["direct", "encoded", "linked", "served"])
 def port(request: pytest.FixtureRequest) -> str:
     kind: str = request.param
     return kind
 
 
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with running_stack(tmp_path_factory.mktemp("stack")) as running:
+        yield running
+
+
 @pytest.fixture
-async def serve(wire: Wire, port: str) -> AsyncIterator[Serve]:
+async def serve(wire: Wire, port: str, request: pytest.FixtureRequest) -> AsyncIterator[Serve]:
     """Starts servers: `site = await serve({"counter": Counter})`."""
-    async with AsyncExitStack() as stack:
+    async with AsyncExitStack() as exits:
+        running = request.getfixturevalue("stack") if port == "served" else None
 
         async def start(actors: Actors, **options: Any) -> Site:
-            return await stack.enter_async_context(serving(port, wire, actors, **options))
+            return await exits.enter_async_context(
+                serving(port, wire, actors, stack=running, **options)
+            )
 
         yield start
 

@@ -8,14 +8,18 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import cbor2
 import httpx
+from fastapi import FastAPI
+from gateway_serve import HostBeside, Stack
+from gateway_store import StoreOver
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_socket
 from websockets.exceptions import ConnectionClosed
@@ -29,7 +33,7 @@ from rivet_ray.protocol import port
 from rivet_ray.registry import setup
 from rivet_ray.runtime import FollowingClient, HostClient, HostSettings, Standalone
 from rivet_ray.runtime.following import OnLost
-from rivet_ray.store import Store
+from rivet_ray.store import Store, open_store
 
 NOT_FOUND = "Not Found (RivetKit)"
 HIDDEN = "Internal error. Read the server logs for more details."
@@ -261,11 +265,22 @@ def _code(close: Any) -> tuple[int, str]:
 class Site:
     """One server with one actor system behind it, and ways to talk to it."""
 
-    def __init__(self, backend: Standalone, address: str, wire: Wire, http: httpx.AsyncClient):
-        self.backend = backend
+    def __init__(
+        self, address: str, wire: Wire, http: httpx.AsyncClient, stack: Stack | None = None
+    ):
         self.address = address
         self.wire = wire
         self.http = http
+        self._stack = stack
+
+    async def take(self, module: str, name: str) -> list[Any]:
+        """Empty a list that a test's module keeps in the gateway's process; what it held."""
+        if self._stack is not None:
+            return await self._stack.take(module, name)
+        kept: list[Any] = getattr(sys.modules[module], name)
+        found = list(kept)
+        kept.clear()
+        return found
 
     @asynccontextmanager
     async def crowd(self, size: int) -> AsyncIterator[list[Site]]:
@@ -274,7 +289,7 @@ class Site:
             clients = [httpx.AsyncClient(timeout=PATIENCE, verify=False) for _ in range(size)]
             for client in clients:
                 await stack.enter_async_context(client)
-            yield [Site(self.backend, self.address, self.wire, client) for client in clients]
+            yield [Site(self.address, self.wire, client, self._stack) for client in clients]
 
     def headers(self, query: Any, params: Any = ..., /, **more: str | None) -> dict[str, str]:
         found = {
@@ -382,31 +397,63 @@ async def serving(
     wire: Wire,
     actors: Actors,
     *,
-    store: str | Store = "memory://",
+    store: str | Store | StoreOver = "memory://",
     settings: GatewaySettings | None = None,
     host_settings: HostSettings | None = None,
+    stack: Stack | None = None,
 ) -> AsyncIterator[Site]:
-    """A uvicorn server, configured as the project does it, on this event loop."""
+    """A server with a gateway to a host on this event loop, and a client of it.
+
+    On a stack the gateway is in a replica of Ray Serve and the store is in Redis;
+    otherwise it is a uvicorn server, configured as the project does it.
+    """
     definitions = setup(use=actors).definitions()
-    backend = BACKENDS[kind](definitions, store, settings=host_settings)
+    async with AsyncExitStack() as exits:
+        if stack is not None:
+            address = stack.address
+            given = await _over(store, stack.store(), exits)
+            host = HostBeside(definitions, *given, settings=host_settings)
+            await host.start()
+            exits.push_async_callback(host.close)
+            records = next(iter(actors.values())).__module__
+            await exits.enter_async_context(stack.gateway(host, settings, records))
+        else:
+            backend = BACKENDS[kind](definitions, cast("Store", store), settings=host_settings)
+            address = await exits.enter_async_context(_uvicorn(create_app(backend, settings)))
+        client = httpx.AsyncClient(timeout=PATIENCE, verify=False)
+        await exits.enter_async_context(client)
+        yield Site(address, wire, client, stack)
+
+
+async def _over(
+    store: str | Store | StoreOver, url: str, exits: AsyncExitStack
+) -> tuple[str, Store | StoreOver | None]:
+    """The URL of the store, and what stands over it, if something does."""
+    if isinstance(store, str):
+        return url, None
+    assert isinstance(store, StoreOver), "memory cannot be shared with another process"
+    if store.url is None:
+        store.url, store.below = url, await open_store(url)
+        exits.push_async_callback(store.below.close)
+    return store.url, store
+
+
+@asynccontextmanager
+async def _uvicorn(app: FastAPI) -> AsyncIterator[str]:
     # With its protocol named, asyncio switches Nagle's delay off.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     listener.listen(2048)
     port_number = listener.getsockname()[1]
     # Without a log_config of its own, uvicorn's errors reach pytest's caplog.
-    config = uvicorn_config(
-        create_app(backend, settings), "127.0.0.1", port_number, log_config=None
-    )
+    config = uvicorn_config(app, "127.0.0.1", port_number, log_config=None)
     config.load()
     server = Server(config)
     server.lifespan = config.lifespan_class(config)
     await server.startup(sockets=[listener])
-    client = httpx.AsyncClient(timeout=PATIENCE, verify=False)
     try:
-        yield Site(backend, f"127.0.0.1:{port_number}", wire, client)
+        yield f"127.0.0.1:{port_number}"
     finally:
-        await client.aclose()
         await _stop(server)
 
 

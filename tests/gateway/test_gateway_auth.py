@@ -27,13 +27,20 @@ from rivet_ray.gateway import GatewaySettings
 ASKED: list[tuple[Any, frozenset[str]]] = []
 REQUESTS: list[Any] = []
 STARTED: list[tuple[str, ...]] = []
+RECORDS = (ASKED, REQUESTS, STARTED)
 ALLOWED = {"token": "good"}
 
 
 @pytest.fixture(autouse=True)
 def forget() -> None:
-    for seen in (ASKED, REQUESTS, STARTED):
+    for seen in RECORDS:
         seen.clear()
+
+
+async def asked(site: Site) -> list[tuple[Any, frozenset[str]]]:
+    """What `on_auth` was asked since the last look, in the process where it runs."""
+    found: list[tuple[Any, frozenset[str]]] = await site.take(__name__, "ASKED")
+    return found
 
 
 class Guarded(Actor[None]):
@@ -243,12 +250,11 @@ async def test_intents_and_parsed_parameters(serve: Serve, surface: tuple[Knock,
         (get("guarded", "a"), {"get"}),
         (by_id((await site.resolve(A, params=ALLOWED)).body["i"]), {"get"}),
     ]
-    ASKED.clear()
+    await asked(site)
     params = {"token": "good", "list": ["é", 1.5, None, {"a": True}]}
     for query, intents in expected:
         assert await knock(site, query, params) is None
-        assert [(params, frozenset(intents | own))] == ASKED
-        ASKED.clear()
+        assert [(params, frozenset(intents | own))] == await asked(site)
 
 
 async def test_no_parameters_are_none(serve: Serve, surface: tuple[Knock, set[str]]) -> None:
@@ -256,7 +262,7 @@ async def test_no_parameters_are_none(serve: Serve, surface: tuple[Knock, set[st
     knock, _ = surface
     await knock(site, A, ...)
     await knock(site, A, None)
-    assert [params for params, _ in ASKED] == [None, None]
+    assert [params for params, _ in await asked(site)] == [None, None]
 
 
 async def test_once_for_a_connection(serve: Serve) -> None:
@@ -264,7 +270,7 @@ async def test_once_for_a_connection(serve: Serve) -> None:
     async with site.connect(A, ALLOWED) as socket:
         for number in range(3):
             assert await socket.ask(number, "whoami") == {"user": "good"}
-    assert len(ASKED) == 1
+    assert len(await asked(site)) == 1
 
 
 # --- What it returns -------------------------------------------------------------------
@@ -290,7 +296,7 @@ async def test_nobody_brings_their_own_auth(serve: Serve) -> None:
     assert (await site.call(A, "whoami", params=params, **forged)).output is None
     assert not [
         name
-        for request in REQUESTS
+        for request in await site.take(__name__, "REQUESTS")
         for name, _ in request.headers
         if "auth-data" in name or "expose-internal" in name
     ]
@@ -335,4 +341,4 @@ async def test_unreadable_parameters_never_reach_it(serve: Serve, wire: Wire) ->
     await site.resolve(A, conn_params="{")
     async with site.connecting(A, RawText("{")) as socket:
         assert (await socket.closed())[:2] == (1011, "invalid_params")
-    assert ASKED == []
+    assert await asked(site) == []

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from gateway_store import StoreOver
 from gateway_wire import Serve, Site, eventually, get_or_create
 
 from rivet_ray import Actor, UserError, action
 from rivet_ray.runtime import HostSettings
-from rivet_ray_drivers.memory import MemoryStore
 
 A = get_or_create("actor", "a")
 CREATED: list[str] = []
@@ -202,7 +202,7 @@ D = get_or_create("deadlines", "d")
 
 
 async def test_an_action_over_its_deadline(serve: Serve) -> None:
-    store = MemoryStore()
+    store = StoreOver()
     site = await serve(ACTORS, store=store)
     answer = await site.call(D, "too_long")
     assert (answer.status, answer.code, answer.outcome) == (400, "action_timed_out", "took_effect")
@@ -224,7 +224,7 @@ async def test_a_deadline_on_a_connection(serve: Serve) -> None:
 
 async def test_code_that_ignores_its_deadline(serve: Serve) -> None:
     """C9: the caller is answered all the same, once; what is done later is kept too."""
-    store = MemoryStore()
+    store = StoreOver()
     site = await serve(ACTORS, store=store)
     async with site.connect(D) as socket:
         await socket.call(0, "stubborn")

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from gateway_store import StoreOver
 from gateway_wire import Answer, Serve, Site, Socket, get_or_create
 
 from rivet_ray import Actor, Event, UserError, action
 from rivet_ray.runtime import HostSettings
 from rivet_ray.runtime.gate import Gate
 from rivet_ray.store import Commit, CommitResult
-from rivet_ray_drivers.memory import MemoryStore
 
 
-class HeldStore(MemoryStore):
+class HeldStore(StoreOver):
     """Commits only while it is let; knows when somebody waits."""
 
     def __init__(self) -> None:
@@ -44,7 +44,8 @@ class HeldStore(MemoryStore):
         await self._may_commit.wait()
         if self.refuse:
             return [CommitResult.FENCED for _ in commits]
-        return await super().commit(commits)
+        results: list[CommitResult] = await self.below.commit(commits)
+        return results
 
 
 @dataclass

@@ -226,7 +226,7 @@ async def test_mounted_into_another_application(wire: Wire, port: str) -> None:
     outer.mount("/t/x", server.handler)
     transport = httpx.ASGITransport(outer)
     async with httpx.AsyncClient(transport=transport) as client:
-        site = Site(None, "host/t/x", wire, client)  # type: ignore[arg-type]
+        site = Site("host/t/x", wire, client)
         assert (await site.call(A, "increment", 4)).output == 4
         assert (await site.resolve(A, mount="")).body == {"i": "704e99e868244ebb"}
         assert (await site.call(get_or_create("nobody"), "x")).code == "actor_not_found"

@@ -27,7 +27,7 @@ async def test_serving_and_stopping() -> None:
         task = asyncio.create_task(server.serve(sockets=[listener]))
         await ready.wait()
         async with httpx.AsyncClient(verify=False) as http:
-            site = Site(None, f"127.0.0.1:{port}", JSON, http)  # type: ignore[arg-type]
+            site = Site(f"127.0.0.1:{port}", JSON, http)
             assert (await site.call(A, "increment", 2)).output == 2
             async with site.connect(A) as client:
                 await client.subscribe("new_count")
