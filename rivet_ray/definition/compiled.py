@@ -81,6 +81,8 @@ class ActorDefinition:
     attributes: dict[str, ActionDefinition] = field(default_factory=dict[str, ActionDefinition])
     """By Python name."""
     events: dict[str, Event[Any]] = field(default_factory=dict[str, Event[Any]])
+    durable_events: frozenset[str] = frozenset()
+    """The names of those that are saved."""
     """By wire name."""
     state: StateCodec = field(default_factory=lambda: StateCodec(None))
     conn_state: StateCodec = field(default_factory=lambda: StateCodec(None))
@@ -282,6 +284,8 @@ class _Compiler:
             if fault := type_fault(kind if not isinstance(kind, typing.ForwardRef) else Any):
                 self.faults.append(f"{where}: {fault}")
         definition.events[event.name] = event
+        if event.durable:
+            definition.durable_events |= {event.name}
 
     # --- Type arguments --------------------------------------------------
 

@@ -17,12 +17,18 @@ class Event(Generic[*Payload]):
 
     The type arguments are the arguments of the event, in order. `name` is its
     name on the wire, the attribute's own by default.
+
+    A connection that was cut off gets the events that it missed when it comes back,
+    as long as its actor's host lives. A `durable` event is saved with the turn that
+    gives it while anybody is connected, so it is not missed after the loss of the
+    host either; the last 256 of an actor are kept.
     """
 
     name: str
 
-    def __init__(self, *, name: str | None = None) -> None:
+    def __init__(self, *, name: str | None = None, durable: bool = False) -> None:
         self._given_name = name
+        self.durable = durable
         self.name = name or ""
         self.attribute: str | None = None
         """The first name it was given in a class."""

@@ -7,7 +7,7 @@ session into answers to calls, and hands events to whoever attached.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from rivet_ray.errors import ActorStopped, Outcome
@@ -260,13 +260,15 @@ class HostClient:
         if self._taken == GRANT:
             self._taken = 0
             self._send(Credit(GRANT))
+        for sink in self._sinks_of(message):
+            sink.deliver(message)
+
+    def _sinks_of(self, message: Deliver) -> Sequence[Sink]:
+        """Whom an event is for."""
         if message.connection is not None:
             sink = self._sinks.get(message.connection)
-            if sink is not None:
-                sink.deliver(message)
-            return
-        for sink in tuple(self._subscribers.get((message.actor, message.event), {}).values()):
-            sink.deliver(message)
+            return () if sink is None else (sink,)
+        return tuple(self._subscribers.get((message.actor, message.event), {}).values())
 
     def close(self) -> None:
         """End the session; calls under way fail with the outcome unknown."""

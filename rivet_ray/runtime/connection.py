@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from rivet_ray.definition import Event
 from rivet_ray.errors import InvalidParams, RivetError, UserError
-from rivet_ray.protocol.port import Caller, Close, Deliver, RequestInfo, ToGateway
+from rivet_ray.protocol.port import Attached, Caller, Close, Deliver, RequestInfo, ToGateway
 from rivet_ray.runtime.context import encode_event
-from rivet_ray.runtime.turn import current_turn
 
 if TYPE_CHECKING:
     from rivet_ray.runtime.instance import Instance
     from rivet_ray.runtime.session import Session
 
 NORMAL_CLOSURE = 1000
+SERVICE_RESTART = 1012
 MAX_REASON = 123
 """Bytes of UTF-8 that fit into a WebSocket close frame."""
 
@@ -115,12 +116,13 @@ class Connection:
         name = event.name if isinstance(event, Event) else event
         arguments = encode_event(name, args)
         instance = self._instance
-        instance.events += 1
-        self.sent = instance.events
+        message = instance.events.number(name, arguments, self.id)
+        self.sent = message.sequence
         instance.connections.looked_at(self)
         if self.session is None:
-            return  # Detached: its client learns of the gap when it comes back.
-        self._give(Deliver(instance.record.id, name, arguments, self.id, instance.events))
+            instance.events.hold(message, _keep)  # Its client gets it when it comes back.
+        else:
+            self._give(message)
 
     async def disconnect(self, reason: str = "") -> None:
         if len(reason.encode()) > MAX_REASON:
@@ -148,11 +150,12 @@ class Connection:
     def _hold(self, message: ToGateway) -> None:
         session = self.session
         assert session is not None
-        turn = current_turn.get()
+        if isinstance(message, Deliver):
+            self._instance.events.hold(message, session.deliver)
+            return
 
         def release(error: RivetError | None) -> None:
-            undone = turn is not None and turn.undone and isinstance(message, Deliver)
-            if error is None and not undone:
+            if error is None:
                 session.deliver(message)
 
         self._instance.hold(release)
@@ -165,18 +168,43 @@ class Connection:
             self._hold(waiting)
 
     def resumed(self, session: Session, caller: Caller) -> None:
-        """A gateway has this connection again; `opened` follows."""
+        """A gateway has this connection again; `reopened` follows."""
         self.session = session
         self.caller = caller
         self.request = caller.request
         self.expires = None
         self.events = set()
         self._gone = None
-        self._backlog = []
 
-    def end(self, code: int, reason: str) -> None:
-        """Ask the gateway to close the client's socket."""
-        self._give(Close(self.id, code, reason))
+    def reopened(self, call: int, wanted: Sequence[str], seen: int) -> None:
+        """Tell the gateway that it has the connection, then what was missed after `seen`.
+
+        That is looked for when it may leave, and only then does the connection want
+        events: what was given before is in the window by then, what is given from
+        now on leaves behind it.
+        """
+        session, events = self.session, self._instance.events
+        assert session is not None
+        self._backlog = None
+        last = events.last
+        # Of an owner that is gone a gateway may have seen events that no commit carried.
+        seen = min(seen, last)
+
+        def release(error: RivetError | None) -> None:
+            if error is not None:
+                return
+            missed = events.missed(self, frozenset(wanted), seen, last)
+            session.deliver(Attached(call, seen))
+            if self.session is session:
+                for event in wanted:
+                    self._instance.connections.subscribe(self.id, event, True)
+            if missed is None:
+                session.deliver(Close(self.id, SERVICE_RESTART, "resync"))
+            else:
+                for message in missed:
+                    session.deliver(message)
+
+        self._instance.hold(release)
 
     def gone(self) -> None:
         """The client's socket is closed."""
@@ -209,3 +237,7 @@ class Connection:
                 self.sent,
             )
         )
+
+
+def _keep(message: Deliver) -> None:
+    """The window has it; there is no session to give it to."""

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("rivet_ray.runtime")
 
-SERVICE_RESTART = 1012
-
 
 class Connections:
     """Those of one instance, oldest first, with their hooks and subscriptions."""
@@ -64,6 +62,11 @@ class Connections:
     def attached(self) -> int:
         """How many clients are connected now."""
         return len(self._attached)
+
+    @property
+    def any(self) -> bool:
+        """Whether anybody is connected, or may come back."""
+        return bool(self._attached or self._detached)
 
     def get(self, identity: str) -> Connection | None:
         """A connection that is not a plain call's."""
@@ -177,7 +180,7 @@ class Connections:
         except Exception as error:
             self._refuse(session, message, error)
             return
-        connection.opened(Attached(message.call, self._instance.events))
+        connection.opened(Attached(message.call, self._instance.events.last))
 
     def _refuse(self, session: Session, message: Attach, error: BaseException) -> None:
         known = self.get(message.connection)
@@ -198,6 +201,8 @@ class Connections:
         if connection.session is not None:
             connection.session.forget(identity)
         connection.gone()
+        if not self.any:
+            self._instance.events.forget()
         if "on_disconnect" in self._instance.definition.hooks:
             self._instance.own(self._disconnected(connection))
         else:
@@ -242,9 +247,9 @@ class Connections:
     def resume(self, session: Session, message: Attach) -> None:
         """A connection comes back through a new session: no hook runs.
 
-        At once, before any call that arrived with it can send an event. Events
-        that were sent while it was away are gone. Its gateway is told by a close
-        with the reason `resync`, never by silence (promise C5).
+        At once, before any call that arrived with it can send an event. It gets the
+        events that it missed; where they are not known any more its gateway is told
+        by a close with the reason `resync`, never by silence (promise C5).
         """
         connection = self.get(message.connection)
         token = message.token.encode()
@@ -258,14 +263,9 @@ class Connections:
         del self._detached[connection.id]
         self._attached[connection.id] = connection
         connection.resumed(session, message.caller)
-        for event in message.events:
-            self.subscribe(connection.id, event, True)
         self.looked_at(connection)
         self._instance.touch()
-        connection.opened(Attached(message.call, self._instance.events))
-        last = self._instance.events if message.events else connection.sent
-        if last > message.seen:
-            connection.end(SERVICE_RESTART, "resync")
+        connection.reopened(message.call, message.events, message.seen)
 
     # --- Hooks ------------------------------------------------------------
 

@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rivet_ray.definition import Log, Schedule
-from rivet_ray.errors import InternalError, NoConnection, RivetError
+from rivet_ray.errors import InternalError, NoConnection
 from rivet_ray.protocol import values
-from rivet_ray.protocol.port import Deliver
 from rivet_ray.runtime.turn import current_turn
 
 if TYPE_CHECKING:
@@ -77,19 +76,7 @@ class Context:
         )
 
     def broadcast(self, event: str, arguments: tuple[Any, ...]) -> None:
-        instance = self._instance
-        encoded = encode_event(event, arguments)
-        instance.events += 1
-        message = Deliver(instance.record.id, event, encoded, None, instance.events)
-        turn = current_turn.get()
-
-        def release(error: RivetError | None) -> None:
-            # C5: only now, that the state behind it is durable.
-            if error is None and not (turn is not None and turn.undone):
-                for session in instance.connections.subscribed_sessions(event):
-                    session.deliver(message)
-
-        instance.hold(release)
+        self._instance.events.broadcast(event, encode_event(event, arguments))
 
     # --- Saving, and leaving memory -------------------------------------------
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -29,7 +29,7 @@ from rivet_ray.protocol.port import (
     Subscribe,
     ToGateway,
 )
-from rivet_ray.runtime.calls import HostClient
+from rivet_ray.runtime.calls import HostClient, Sink
 from rivet_ray.runtime.failures import failure_of
 
 log = logging.getLogger("rivet_ray.runtime")
@@ -180,26 +180,28 @@ class FollowingClient(HostClient):
                     return
             case Reply() | Failed():
                 self._received(message.call)
-            case Deliver():
-                self._saw(message)
             case _:
                 pass
         super()._receive(message)
 
-    def _saw(self, message: Deliver) -> None:
+    def _sinks_of(self, message: Deliver) -> Sequence[Sink]:
+        """A connection that is away gets the event when it is resumed, not twice."""
         if message.connection is not None:
-            connections = [message.connection]
+            found = [(message.connection, sink) for sink in super()._sinks_of(message)]
         else:
-            connections = list(self._subscribers.get((message.actor, message.event), ()))
-        for connection in connections:
+            found = list(self._subscribers.get((message.actor, message.event), {}).items())
+        sinks: list[Sink] = []
+        for connection, sink in found:
             followed = self._followed.get(connection)
-            if followed is not None:
+            if followed is not None and not followed.away:
                 followed.seen = max(followed.seen, message.sequence)
+                sinks.append(sink)
+        return sinks
 
     def _attached_again(self, followed: Followed, message: Attached) -> None:
         identity = followed.attach.connection
         resumed, followed.open, followed.away = followed.open, True, False
-        followed.seen = max(followed.seen, message.sequence)
+        followed.seen = message.sequence  # an owner that is gone may have been ahead of it
         if not resumed or identity not in self._followed:
             return
         # What changed while the resumption was under way.

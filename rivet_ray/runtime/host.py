@@ -44,6 +44,10 @@ class HostSettings:
     """Idleness after which an actor leaves memory, where its class does not say."""
     large_field: int = 262_144
     """Bytes of a state's field above which it is named in the log, once."""
+    replay_events: int = 256
+    """The last events of an actor that are kept for connections that come back."""
+    replay_size: int = 262_144
+    """Bytes of their arguments; the oldest go first."""
     alone: str | None = None
     """The id of the one actor that this host is for; None for any number."""
     parked_limit: int = 10_000

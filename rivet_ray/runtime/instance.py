@@ -11,18 +11,18 @@ from rivet_ray import ids
 from rivet_ray.clock import Clock, Timer
 from rivet_ray.definition import ActorDefinition, bind
 from rivet_ray.errors import ActorStopped, InvalidStateType, Outcome, RivetError
-from rivet_ray.protocol import values
 from rivet_ray.runtime.actions import Actions
 from rivet_ray.runtime.checkpoint import Checkpoint
 from rivet_ray.runtime.connections import Connections
 from rivet_ray.runtime.context import Context
+from rivet_ray.runtime.events import Events
 from rivet_ray.runtime.gate import Release
 from rivet_ray.runtime.idleness import Idleness
 from rivet_ray.runtime.keys import Keys
 from rivet_ray.runtime.leaving import Leaving
 from rivet_ray.runtime.ledger import Ledger
 from rivet_ray.runtime.lifecycle import Move, State, after
-from rivet_ray.runtime.memory import CREATED, EVENTS, Memory, ReadonlyBegin
+from rivet_ray.runtime.memory import CREATED, Memory, ReadonlyBegin
 from rivet_ray.runtime.schedule import ActorSchedule
 from rivet_ray.runtime.turn import Turn, running, settled
 from rivet_ray.runtime.turnstile import Turnstile
@@ -44,7 +44,6 @@ class Instance:
         "_gone",
         "_host",
         "_save_timer",
-        "_saved_events",
         "_tasks",
         "_touched",
         "actions",
@@ -74,8 +73,6 @@ class Instance:
         self.definition = definition
         self.record = claim.record
         self.state = State.STARTING
-        self.events = self._saved_events = 0
-        """The sequence of the actor's last event, and of the last that is saved."""
         self.ledger = Ledger()
         self.keys = Keys(self.ledger)
         self.turnstile = Turnstile()
@@ -85,6 +82,7 @@ class Instance:
         self.memory = Memory(self)
         self.schedule = ActorSchedule(self)
         self.connections = Connections(self)
+        self.events = Events(self)
         self.idleness = Idleness(self)
         self.leaving = Leaving(self)
         self.actions = Actions(self)
@@ -244,12 +242,11 @@ class Instance:
 
     def before_comparison(self) -> None:
         self.connections.record_changes()
+        self.events.record()
 
     def before_commit(self) -> None:
         self.keys.before_commit()
-        if self.events != self._saved_events:
-            self._saved_events = self.events
-            self.ledger.put(EVENTS, values.encode(self.events))
+        self.events.before_commit()
 
     def inspect(self, changed: Mapping[str, bytes]) -> None:
         self.memory.verify(changed)
@@ -268,6 +265,7 @@ class Instance:
         log.error("%r: %s; the field is as it was before", self, error)
         self.memory.restore()
         self.turnstile.mark_undone()
+        self.events.record()
         self.checkpoint.gate.refuse_held(error)
 
     def compared(self) -> None:
@@ -363,7 +361,6 @@ class Instance:
                 self.memory.created = True
             if "on_start" in hooks:
                 await settled(self.actor.on_start())
-        self._saved_events = self.events
         self.state = after(self.state, Move.STARTED)
         if self.leaving.destroy_if_asked():
             return

@@ -19,8 +19,6 @@ log = logging.getLogger("rivet_ray.runtime")
 
 CREATED = "created"
 """The part that says that `create_state` and `on_create` have run."""
-EVENTS = "events"
-"""The part with the sequence of the last event that left with a commit."""
 FIELD = "state/"
 """The prefix of the parts that hold the state's fields."""
 CHECKED = 4_096
@@ -81,9 +79,8 @@ class Memory:
                 instance.keys.load(name, value)
             elif name.startswith(connection.PART):
                 instance.connections.load(name, value)
-            elif name == EVENTS:
-                instance.events = values.decode(value)
         instance.keys.loaded()
+        instance.events.load(parts)
 
     def _join(self, parts: Mapping[str, bytes]) -> None:
         fields = {name.removeprefix(FIELD): value for name, value in parts.items()}

@@ -13,7 +13,7 @@ from rivet_ray import Actor, Registry, action, use
 from rivet_ray.errors import ActionTimedOut, ActorStopped, Outcome, RivetError
 from rivet_ray.protocol import values
 from rivet_ray.protocol.port import Caller, Deliver, HostSession, ToGateway
-from rivet_ray.runtime import FollowingClient
+from rivet_ray.runtime import FollowingClient, HostSettings
 from rivet_ray.runtime.following import OnLost
 from rivet_ray.testing import Setup, setup_test
 from rivet_ray.testing.clock import settle
@@ -227,8 +227,29 @@ async def test_connections_stay_open_over_a_crash() -> None:
         world.client.close()
 
 
-async def test_a_gap_is_told() -> None:
+async def test_missed_events_come_once_to_each() -> None:
+    """Of two connections over one session, one may be back before the other."""
     async with setup_test(App) as test:
+        world, listeners = await world_of(test), [Listener(), Listener()]
+        for number, listener in enumerate(listeners):
+            await world.client.attach(world.actor, f"c{number}", "token", WHO, listener)
+            world.client.subscribe(world.actor, f"c{number}", "counted", True)
+        assert await world.call() == 1
+        for count in (2, 4):
+            world.road.open = False
+            world.road.cut()
+            assert await test.client.counter.get("k").increment() == count
+            world.road.open = True
+            await world.advance(1)
+            assert await world.call() == count + 1
+        for number, listener in enumerate(listeners):
+            assert [item for item in listener.seen if item != "attached"] == [1, 2, 3, 4, 5]
+            world.client.detach(f"c{number}")
+        world.client.close()
+
+
+async def test_a_gap_is_told() -> None:
+    async with setup_test(App, settings=HostSettings(replay_events=1)) as test:
         world, listener = await world_of(test), Listener()
         await world.client.attach(world.actor, "c1", "token", WHO, listener)
         world.client.subscribe(world.actor, "c1", "counted", True)
@@ -236,6 +257,7 @@ async def test_a_gap_is_told() -> None:
         world.road.open = False
         world.road.cut()
         assert await test.client.counter.get("k").increment() == 2
+        assert await test.client.counter.get("k").increment() == 3
         world.road.open = True
         await world.advance(1)
         assert listener.seen[-1] == (1012, "resync")

@@ -86,8 +86,7 @@ async def test_it_goes_on_with_its_state_and_subscriptions_without_hooks(how: st
         assert parts(test, actor, "conn/") == []
 
 
-@pytest.mark.parametrize("how", ["session", "crash"])
-async def test_missed_events_are_told_by_a_close(how: str) -> None:
+async def test_events_that_went_with_their_host_are_told_by_a_close() -> None:
     """Promise C5: a gap is filled or said."""
     async with setup_test(App) as test:
         actor, tap = await started(test, test.client.room.get_or_create("k")), Tap(test)
@@ -95,7 +94,7 @@ async def test_missed_events_are_told_by_a_close(how: str) -> None:
         tap.call(actor, "shout", "one", connection="c1")
         tap.call(actor, "rename", "ann", connection="c1")
         await settle()
-        again = await lose(test, tap, how)
+        again = await lose(test, tap, "crash")
         await again.resume(actor, "c1", "said", seen=0)
         assert again.seen() == ["attached", ("close", 1012, "resync")]
 
