@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from loadtests.bench import cluster, resident, wire
+from loadtests.bench import cluster, resident, stores, wire
 from loadtests.bench.report import Report
 
 
@@ -17,6 +17,7 @@ def main() -> None:
     repetitions = 1 if options.quick else 3
     report = Report()
     wire.run(report, repetitions=repetitions)
+    stores.run(report, repetitions=repetitions)
     cluster.run(report, repetitions=repetitions)
     resident.run(report, number=5_000 if options.quick else 50_000, repetitions=repetitions)
     report.write(options.output)
