@@ -23,6 +23,9 @@ WHOLE = ""
 _ENCODING_FAULTS = (AttributeError, TypeError, OverflowError, RecursionError, ValueError)
 
 Fields = Callable[[Any], Mapping[str, Any]]
+Known = Mapping[str, tuple[object, bytes]]
+"""Values of fields, with what they are encoded as."""
+NOTHING_KNOWN: Known = {}
 
 
 class StateCodec:
@@ -37,20 +40,40 @@ class StateCodec:
         self._whole = _check(kind)
         self._attributes: dict[str, str] = _attributes_of(kind)
 
-    def split(self, state: Any, without: frozenset[str] = frozenset()) -> dict[str, bytes]:
-        """The parts of a state, but for some. Raises InvalidStateType, naming the path."""
+    def split(
+        self, state: Any, without: frozenset[str] = frozenset(), known: Known = NOTHING_KNOWN
+    ) -> dict[str, bytes]:
+        """The parts of a state, but for some. Raises InvalidStateType, naming the path.
+
+        A field that still holds the very value in `known` is not encoded again.
+        """
         encode = values.encode
         fields: Mapping[str, Any] = {}
         try:
             fields = self._fields(state)
             if without:
                 fields = {name: fields[name] for name in fields.keys() - without}
-            return {name: encode(value) for name, value in fields.items()}
+            if not known:
+                return {name: encode(value) for name, value in fields.items()}
+            parts: dict[str, bytes] = {}
+            for name, value in fields.items():
+                same = known.get(name)
+                parts[name] = same[1] if same and same[0] is value else encode(value)
+            return parts
         except (AttributeError, TypeError, OverflowError, RecursionError, ValueError) as error:
             if not fields and values.is_pydantic_model(type(state)):
                 model = cast("Any", type(state))
                 fields = {name: getattr(state, name) for name in model.model_fields}
             raise _fault(fields, error) from error
+
+    def unchanging(self, state: Any, parts: Mapping[str, bytes]) -> Known:
+        """Of these parts of the state those whose value cannot change, only be replaced."""
+        fields = self._fields(state)
+        return {
+            name: (fields[name], data)
+            for name, data in parts.items()
+            if type(fields.get(name)) in (str, bytes)
+        }
 
     def verify(self, state: Any, changed: Mapping[str, bytes]) -> None:
         """Make sure that what is about to be saved can be read back as it is.

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rivet_ray.definition.state import NOTHING_KNOWN, Known
 from rivet_ray.errors import InvalidStateType, ReadonlyViolated
 from rivet_ray.protocol import values
 from rivet_ray.runtime import connection, keys, schedule
@@ -45,12 +46,13 @@ class ReadonlyBegin:
 class Memory:
     """Takes the state apart, puts it together, and goes back where it must."""
 
-    __slots__ = ("_good", "_instance", "_large", "_warned", "created", "has_state")
+    __slots__ = ("_good", "_instance", "_known", "_large", "_warned", "created", "has_state")
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
         self._good: dict[str, bytes] | None = None
         self._large: frozenset[str] = frozenset()
+        self._known: Known = NOTHING_KNOWN
         self._warned: set[str] | None = None
         self.has_state = False
         """There is something to save; not so while `create_state` runs."""
@@ -88,7 +90,9 @@ class Memory:
 
     def split(self) -> dict[str, bytes]:
         """The state's parts as they are now. Raises InvalidStateType."""
-        fields = self._instance.definition.state.split(self._instance.actor.state)
+        fields = self._instance.definition.state.split(
+            self._instance.actor.state, known=self._known
+        )
         parts = {FIELD + name: value for name, value in fields.items()}
         if self.created:
             parts[CREATED] = values.NULL
@@ -97,13 +101,15 @@ class Memory:
     def compared(self) -> None:
         """The state was just taken apart whole."""
         self._good = None
-        large = [
-            name.removeprefix(FIELD)
+        large = {
+            name.removeprefix(FIELD): value
             for name, value in self._instance.checkpoint.saved.items()
             if len(value) > CHECKED
-        ]
+        }
         if large or self._large:
             self._large = frozenset(large)
+            state = self._instance.definition.state
+            self._known = state.unchanging(self._instance.actor.state, large)
 
     def check(self, *, alone: bool, began_with: dict[str, bytes] | None = None) -> None:
         """At the end of an action: raise InvalidStateType if it left what cannot be saved.

@@ -360,3 +360,14 @@ def test_a_new_state(kind: Any, expected: Any) -> None:
 def test_some_have_no_default(kind: Any) -> None:
     with pytest.raises(TypeError):
         StateCodec(kind).default()
+
+
+def test_a_value_that_is_still_there_is_not_encoded_again() -> None:
+    codec, long = StateCodec(Data), "x" * 10
+    state = Data(names=["a"], extra=long)
+    known = codec.unchanging(state, codec.split(state))
+    assert known == {"extra": (long, values.encode(long))}, "a list may change in its place"
+    assert codec.split(state, known={"extra": (long, b"as it was")})["extra"] == b"as it was"
+    state.extra = "".join(["x"] * 10)
+    assert state.extra is not long
+    assert codec.split(state, known={"extra": (long, b"as it was")}) == codec.split(state)
