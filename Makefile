@@ -18,7 +18,7 @@ CHECK := $(VENV)/.installed-check
 INPUTS := pyproject.toml constraints.txt
 
 # What constraints.txt pins beyond pyproject.toml: the packages of extras to come.
-AHEAD := 'PyJWT' 'sse-starlette'
+AHEAD := 'PyJWT'
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

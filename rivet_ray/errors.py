@@ -243,6 +243,12 @@ class ConnectionNotFound(PublicError):
     code = "conn_not_found"
 
 
+class IncorrectConnectionToken(PublicError):
+    """The token is not the one that the connection's client was given."""
+
+    code = "incorrect_conn_token"
+
+
 class SlowConsumer(PublicError):
     """The client read more slowly than its actor sent, and was closed."""
 

@@ -33,6 +33,7 @@ CODES = {
     "actor_stopped": (errors.ActorStopped, 503),
     "call_cycle": (errors.CallCycle, 409),
     "conn_not_found": (errors.ConnectionNotFound, 400),
+    "incorrect_conn_token": (errors.IncorrectConnectionToken, 400),
     "connection_closed": (errors.ConnectionClosed, 503),
     "forbidden": (errors.Forbidden, 403),
     "idempotency_key_reused": (errors.IdempotencyKeyReused, 409),

@@ -20,7 +20,7 @@ from rivet_ray.errors import (
     SlowConsumer,
 )
 from rivet_ray.protocol import values
-from rivet_ray.protocol.port import Caller, Deliver, Failed, Reply
+from rivet_ray.protocol.port import Ask, Caller, Deliver, Failed, Reply, Said
 from rivet_ray.protocol.queries import ActorQuery
 from rivet_ray.protocol.v0 import (
     ActionRequest,
@@ -142,22 +142,23 @@ class InlineConnection:
     async def send(self, message: ToServer) -> None:
         if self._ended:
             raise ConnectionClosed("The connection has ended.", outcome=Outcome.NOT_STARTED)
-        calls = self._backend.calls
         chain = self._transport.chain()
         await self._transport.leaving()
         if isinstance(message, ActionRequest):
-            answer = partial(self._answer, message.id)
-            calls.start(
-                self._actor,
-                message.name,
-                message.arguments,
-                answer,
-                connection=self._id,
-                key=message.key,
-                chain=chain,
-            )
+            self._ask(Ask(message.id, message.name, message.arguments, message.key), chain)
         else:
-            calls.subscribe(self._actor, self._id, message.event, message.subscribe)
+            self._backend.calls.subscribe(self._actor, self._id, message.event, message.subscribe)
+
+    def _ask(self, asked: Ask, chain: list[str]) -> None:
+        self._backend.calls.start(
+            self._actor,
+            asked.action,
+            asked.arguments,
+            partial(self._answer, asked.id),
+            connection=self._id,
+            key=asked.key,
+            chain=chain,
+        )
 
     def _answer(self, action_id: int, answer: Reply | Failed) -> None:
         if isinstance(answer, Reply):
@@ -203,3 +204,9 @@ class InlineConnection:
     def closed(self, code: int, reason: str) -> None:
         if not self._ended:
             self._end(Closing(code, reason))
+
+    def handed(self, said: Said) -> None:
+        if isinstance(said, Ask):
+            self._ask(said, [])
+        else:
+            self._backend.calls.subscribe(self._actor, self._id, said.event, said.subscribed)

@@ -12,6 +12,9 @@ from starlette.types import Receive, Scope, Send
 from rivet_ray.gateway.actions import CallAction, Resolve, not_found
 from rivet_ray.gateway.admission import Admission
 from rivet_ray.gateway.backend import Backend
+from rivet_ray.gateway.event_stream import ConnectEventStream
+from rivet_ray.gateway.fanout import EventFrames
+from rivet_ray.gateway.message import SendMessage
 from rivet_ray.gateway.responses import TEXT, respond
 from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.gateway.websocket import ConnectWebSocket
@@ -48,7 +51,10 @@ def _routes(backend: Backend, settings: GatewaySettings) -> list[BaseRoute]:
     admission = Admission(backend, settings)
     call = CallAction(backend, admission, settings)
     resolve = Resolve(backend, admission, settings)
-    connect = ConnectWebSocket(backend, admission, settings)
+    message = SendMessage(backend, admission, settings)
+    frames = EventFrames()
+    connect = ConnectWebSocket(backend, admission, settings, frames)
+    stream = ConnectEventStream(backend, admission, settings, frames)
     banner = Banner()
     routes: list[BaseRoute] = []
     for prefix in PREFIXES:
@@ -56,6 +62,8 @@ def _routes(backend: Backend, settings: GatewaySettings) -> list[BaseRoute]:
             routes += [
                 Route(f"{prefix}/actors/actions/{{action}}{slash}", call),
                 Route(f"{prefix}/actors/resolve{slash}", resolve),
+                Route(f"{prefix}/actors/connect/sse{slash}", stream),
+                Route(f"{prefix}/actors/message{slash}", message),
                 WebSocketRoute(f"{prefix}/actors/connect/websocket{slash}", connect),
             ]
         routes += [Route(path, banner) for path in {prefix or "/", f"{prefix}/"}]

@@ -1,32 +1,48 @@
-"""Events to sockets: encoded once for each encoding, not for each socket."""
+"""Events to clients: encoded once for each encoding, not for each client."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from rivet_ray.protocol import v0
 from rivet_ray.protocol.encodings import Encoding
 from rivet_ray.protocol.port import Deliver
 
+Shape = Callable[[Encoding, bytes], bytes]
+"""What a transport makes of an encoded message before it is sent."""
+
 
 class EventFrames:
     """The frames of the event that is being delivered.
 
-    A host's one `Deliver` message is handed to every subscribed socket in
+    A host's one `Deliver` message is handed to every subscribed client in
     turn, so remembering the last message is enough.
     """
 
-    __slots__ = ("_frames", "_message")
+    __slots__ = ("_frames", "_message", "_shaped")
 
     def __init__(self) -> None:
         self._message: Deliver | None = None
         self._frames: dict[str, bytes] = {}
+        self._shaped: dict[tuple[str, Shape], bytes] = {}
 
     def frame(self, message: Deliver, encoding: Encoding) -> bytes:
         """The wire form of an event."""
         if message is not self._message:
             self._message = message
             self._frames = {}
+            self._shaped = {}
         frame = self._frames.get(encoding.name)
         if frame is None:
             event = v0.EventMessage(message.event, message.arguments)
             frame = self._frames[encoding.name] = v0.encode_to_client(encoding, event)
         return frame
+
+    def shaped(self, message: Deliver, encoding: Encoding, shape: Shape) -> bytes:
+        """The wire form of an event in the shape of a transport."""
+        frame = self.frame(message, encoding)
+        place = (encoding.name, shape)
+        shaped = self._shaped.get(place)
+        if shaped is None:
+            shaped = self._shaped[place] = shape(encoding, frame)
+        return shaped

@@ -22,6 +22,9 @@ from rivet_ray.protocol.queries import ActorQuery, decode_query
 QUERY = b"x-rivetkit-query"
 ENCODING = b"x-rivetkit-encoding"
 PARAMS = b"x-rivetkit-conn-params"
+ACTOR = b"x-rivetkit-actor"
+CONNECTION = b"x-rivetkit-conn"
+TOKEN = b"x-rivetkit-conn-token"
 KEY = v0.KEY_HEADER.lower().encode()
 MAX_KEY = 255
 
@@ -131,11 +134,13 @@ def request_info(scope: Scope) -> RequestInfo:
     return RequestInfo(scope.get("method", "GET"), url, decoded)
 
 
-async def read_body(receive: Any, headers: dict[bytes, bytes], limit: int) -> bytes:
+async def read_body(
+    receive: Any, headers: dict[bytes, bytes], limit: int, *, status: int = 413
+) -> bytes:
     """A request's whole body. Raises MessageTooLong without reading on."""
     declared = headers.get(b"content-length", b"")
     if declared.isdigit() and int(declared) > limit:
-        raise _body_too_long(limit)
+        raise _body_too_long(limit, status)
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -146,15 +151,15 @@ async def read_body(receive: Any, headers: dict[bytes, bytes], limit: int) -> by
         if chunk:
             size += len(chunk)
             if size > limit:
-                raise _body_too_long(limit)
+                raise _body_too_long(limit, status)
             chunks.append(chunk)
         if not message.get("more_body", False):
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _body_too_long(limit: int) -> MessageTooLong:
+def _body_too_long(limit: int, status: int) -> MessageTooLong:
     error = MessageTooLong(f"A body has at most {limit} bytes.")
-    error.status = 413
+    error.status = status
     return error
 
 

@@ -10,7 +10,7 @@ class GatewaySettings:
     """Limits of a gateway. Sizes are bytes, for text frames characters."""
 
     max_incoming_message_size: int = 65_536
-    """The longest WebSocket message a client may send."""
+    """The longest message on a connection a client may send; posted ones in bytes."""
     max_body_size: int = 20 * 1024 * 1024
     """The longest HTTP body a client may send."""
     max_params_size: int = 4_096
@@ -20,9 +20,11 @@ class GatewaySettings:
     max_waiting_size: int = 1_048_576
     """Bytes of actions of one connection that may wait; more are answered `overloaded`."""
     max_queued_frames: int = 4_096
-    """Frames that wait for one slow client; beyond, it is closed."""
+    """Frames or events that wait for one slow client; beyond, it is closed."""
     close_timeout: float = 4.0
     """Seconds for a client to take what waits for it when its socket is closed."""
+    keep_alive: float = 15.0
+    """Seconds between two comments on an event stream, for proxies; 0 for none."""
     auth_timeout: float = 10.0
     """Seconds that an asynchronous `on_auth` may take."""
     open: bool = False

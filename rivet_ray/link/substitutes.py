@@ -13,6 +13,7 @@ from rivet_ray.protocol.port import (
     Close,
     Failed,
     Failure,
+    Forward,
     Message,
     Reply,
     ToGateway,
@@ -28,7 +29,7 @@ def instead_of(message: Message, fault: Exception) -> ToGateway | None:
     """
     too_long = isinstance(fault, TooLong)
     match message:
-        case Call() | Attach():
+        case Call() | Attach() | Forward():
             refused = (
                 MessageTooLong("The request is larger than a link carries.")
                 if too_long
@@ -53,7 +54,7 @@ def instead_of(message: Message, fault: Exception) -> ToGateway | None:
 
 def fault_of(message: Message) -> ToGateway | None:
     """The answer to what broke the host's side of the port."""
-    if isinstance(message, Call | Attach):
+    if isinstance(message, Call | Attach | Forward):
         return Failed(message.call, _failure(InternalError(InternalError.MESSAGE), Outcome.UNKNOWN))
     return None
 

@@ -59,6 +59,31 @@ class Failure(Message, frozen=True):
         return from_code(self.code, self.message, metadata, outcome)
 
 
+# --- What a client says on its connection -------------------------------------
+
+
+class Ask(Message, frozen=True, tag="ask"):
+    """Run an action; its answer goes to the client's stream."""
+
+    id: int
+    """The client's own number for it."""
+    action: str
+    arguments: bytes
+    """A msgpack array."""
+    key: str | None = None
+    """An idempotency key."""
+
+
+class Want(Message, frozen=True, tag="want"):
+    """The client wants, or no longer wants, an event."""
+
+    event: str
+    subscribed: bool
+
+
+Said = Ask | Want
+
+
 # --- Gateway to host --------------------------------------------------------
 
 
@@ -128,7 +153,38 @@ class Credit(Message, frozen=True, tag="credit"):
     frames: int
 
 
-ToHost = Call | Cancel | Attach | Detach | Subscribe | Credit
+class Forward(Message, frozen=True, tag="forward"):
+    """What the client of a connection said to a gateway that does not hold it.
+
+    The host hands it to the session that does. Answered by a `Reply` without
+    output once that gateway has taken it, or by `Failed`; the outcome of the
+    failure is about the handing over. What comes of the message itself goes to
+    the client's stream.
+    """
+
+    call: int
+    actor: str
+    connection: str
+    token: str
+    """Proves that it is the connection's client."""
+    said: Said
+    timeout: float | None = None
+    """Seconds that the caller will wait from now on; None leaves it to the host."""
+
+    @property
+    def key(self) -> str | None:
+        """With one, it may be handed over twice and still have one effect."""
+        return self.said.key if isinstance(self.said, Ask) else None
+
+
+class Taken(Message, frozen=True, tag="taken"):
+    """The answer to a `Handed`: `taken` is False where its connection has gone."""
+
+    number: int
+    taken: bool
+
+
+ToHost = Call | Cancel | Attach | Detach | Subscribe | Credit | Forward | Taken
 
 
 # --- Host to gateway --------------------------------------------------------
@@ -142,7 +198,7 @@ class Reply(Message, frozen=True, tag="reply"):
 
 
 class Failed(Message, frozen=True, tag="failed"):
-    """A call or an attachment failed."""
+    """A call, an attachment or a handing over failed."""
 
     call: int
     failure: Failure
@@ -179,7 +235,19 @@ class Close(Message, frozen=True, tag="close"):
     reason: str
 
 
-ToGateway = Reply | Failed | Attached | Deliver | Close
+class Handed(Message, frozen=True, tag="handed"):
+    """What the client of one of the session's connections said elsewhere.
+
+    Its token has been checked. Answered by `Taken` with the same `number`; from
+    then on it is as if it had come on the connection itself.
+    """
+
+    number: int
+    connection: str
+    said: Said
+
+
+ToGateway = Reply | Failed | Attached | Deliver | Close | Handed
 
 
 class HostSession(Protocol):

@@ -212,9 +212,19 @@ def encode_resolved(encoding: Encoding, actor_id: str) -> bytes:
 
 def decode_to_server(encoding: Encoding, frame: bytes | str) -> ToServer:
     """A client's message. Raises MalformedMessage, also for the wrong kind of frame."""
+    if isinstance(frame, str) is encoding.binary:
+        raise MalformedMessage(_wrong_frame(encoding))
+    return _read_to_server(encoding, frame)
+
+
+def decode_posted(encoding: Encoding, body: bytes) -> ToServer:
+    """A client's message that is the body of a request. Raises MalformedMessage."""
+    return _read_to_server(encoding, body)
+
+
+def _read_to_server(encoding: Encoding, data: bytes | str) -> ToServer:
     try:
-        _check_frame(encoding, frame)
-        body = encoding.decode_as(frame, _to_server).body
+        body = encoding.decode_as(data, _to_server).body
         action, subscription = body.action, body.subscription
         if action is not None and subscription is None:
             arguments = _pack_arguments(action.arguments)
@@ -396,5 +406,9 @@ def _unpack_optional(data: bytes | None) -> Any:
 
 def _check_frame(encoding: Encoding, frame: bytes | str) -> None:
     if isinstance(frame, str) is encoding.binary:
-        expected = "binary" if encoding.binary else "text"
-        raise DecodeFault(f"{encoding.name} travels in {expected} frames")
+        raise DecodeFault(_wrong_frame(encoding))
+
+
+def _wrong_frame(encoding: Encoding) -> str:
+    expected = "binary" if encoding.binary else "text"
+    return f"{encoding.name} travels in {expected} frames"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rivet_ray.clock import Clock
 from rivet_ray.link import LinkClient
-from rivet_ray.protocol.port import Caller, Hosting
+from rivet_ray.protocol.port import Caller, Hosting, Said
 from rivet_ray.remote.placement import Placement
 from rivet_ray.runtime import FollowingClient, Sink
 from rivet_ray.runtime.calls import Answer
@@ -90,6 +90,21 @@ class Routes:
         client = self._connections.pop(connection, None)
         if client is not None:
             client.detach(connection)
+
+    def holds(self, connection: str) -> bool:
+        return connection in self._connections
+
+    async def forward(
+        self,
+        actor: str,
+        connection: str,
+        token: str,
+        said: Said,
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        client = self._connections.get(connection) or self._client(actor)
+        await client.forward(actor, connection, token, said, timeout=timeout)
 
     def close(self) -> None:
         """End every session; calls under way fail with the outcome unknown."""

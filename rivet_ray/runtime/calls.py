@@ -7,10 +7,11 @@ session into answers to calls, and hands events to whoever attached.
 from __future__ import annotations
 
 import asyncio
+import hmac
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from rivet_ray.errors import ActorStopped, Outcome
+from rivet_ray.errors import ActorStopped, ConnectionNotFound, IncorrectConnectionToken, Outcome
 from rivet_ray.protocol.port import (
     INITIAL_CREDIT,
     Attach,
@@ -23,9 +24,13 @@ from rivet_ray.protocol.port import (
     Deliver,
     Detach,
     Failed,
+    Forward,
+    Handed,
     Hosting,
     Reply,
+    Said,
     Subscribe,
+    Taken,
     ToGateway,
     ToHost,
 )
@@ -49,6 +54,10 @@ class Sink(Protocol):
 
     def closed(self, code: int, reason: str) -> None:
         """The actor ends the connection; answer with `HostClient.detach`."""
+        ...
+
+    def handed(self, said: Said) -> None:
+        """What the connection's client said elsewhere, as if it had come here."""
         ...
 
 
@@ -89,7 +98,33 @@ class Calls(Protocol):
 
     def detach(self, connection: str) -> None: ...
 
+    def holds(self, connection: str) -> bool: ...
+
+    async def forward(
+        self,
+        actor: str,
+        connection: str,
+        token: str,
+        said: Said,
+        *,
+        timeout: float | None = None,
+    ) -> None: ...
+
     def close(self) -> None: ...
+
+
+class _Answered:
+    """An answer that is awaited."""
+
+    __slots__ = ("future",)
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[Reply | Failed] = loop.create_future()
+
+    def __call__(self, message: Reply | Failed) -> None:
+        if not self.future.done():
+            self.future.set_result(message)
 
 
 class HostClient:
@@ -102,6 +137,8 @@ class HostClient:
         self._answers: dict[int, Answer] = {}
         self._attaching: dict[int, tuple[asyncio.Future[None], Sink]] = {}
         self._sinks: dict[str, Sink] = {}
+        self._proofs: dict[str, tuple[str, str]] = {}
+        """Actor and token of each connection that is held here."""
         self._subscribers: dict[tuple[str, str], dict[str, Sink]] = {}
         self._events: dict[str, set[tuple[str, str]]] = {}
         self._taken = 0
@@ -129,7 +166,7 @@ class HostClient:
         )
         return number
 
-    def _call(self, message: Call) -> None:
+    def _call(self, message: Call | Forward) -> None:
         self._send(message)
 
     def _send(self, message: ToHost) -> None:
@@ -151,17 +188,15 @@ class HostClient:
 
         Cancelling the wait cancels the action.
         """
-        future: asyncio.Future[Reply | Failed] = asyncio.get_running_loop().create_future()
-
-        def answer(message: Reply | Failed) -> None:
-            if not future.done():
-                future.set_result(message)
-
+        answered = _Answered()
         number = self.start(
-            actor, action, arguments, answer, caller=caller, key=key, chain=chain, timeout=timeout
+            actor, action, arguments, answered, caller=caller, key=key, chain=chain, timeout=timeout
         )
+        return await self._answer(number, answered)
+
+    async def _answer(self, number: int, answered: _Answered) -> bytes | None:
         try:
-            message = await future
+            message = await answered.future
         except asyncio.CancelledError:
             self.cancel(number)
             raise
@@ -184,6 +219,7 @@ class HostClient:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._attaching[number] = (future, sink)
         self._sinks[connection] = sink
+        self._proofs[connection] = (actor, token)
         self._attach(Attach(number, actor, connection, token, caller))
         try:
             await future
@@ -214,9 +250,55 @@ class HostClient:
         """The client is gone. Harmless when it already was."""
         if self._sinks.pop(connection, None) is None:
             return
+        del self._proofs[connection]
         for place in self._events.pop(connection, ()):
             self._drop(place, connection)
         self._send(Detach(connection))
+
+    # --- What clients say elsewhere than on their connection ------------------
+
+    def holds(self, connection: str) -> bool:
+        """Whether the connection's client is connected here."""
+        return connection in self._sinks
+
+    async def forward(
+        self,
+        actor: str,
+        connection: str,
+        token: str,
+        said: Said,
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        """Hand over what a connection's client said, to whoever holds the connection.
+
+        When this returns it has been taken, and what comes of it goes to the
+        client's stream. Raises ConnectionNotFound, IncorrectConnectionToken or
+        what kept the host from handing it over.
+        """
+        sink = self._sinks.get(connection)
+        if sink is None:
+            self._number = number = self._number + 1
+            answered = self._answers[number] = _Answered()
+            self._call(Forward(number, actor, connection, token, said, timeout))
+            await self._answer(number, answered)
+            return
+        held_for, proof = self._proofs[connection]
+        if held_for != actor:
+            raise ConnectionNotFound(
+                "The actor has no such connection.", outcome=Outcome.NOT_STARTED
+            )
+        if not proves(token, proof):
+            raise IncorrectConnectionToken(
+                "This is not the token of the connection.", outcome=Outcome.NOT_STARTED
+            )
+        sink.handed(said)
+
+    def _handed(self, message: Handed) -> None:
+        sink = self._sinks.get(message.connection)
+        if sink is not None:
+            sink.handed(message.said)
+        self._send(Taken(message.number, sink is not None))
 
     def _drop(self, place: tuple[str, str], connection: str) -> None:
         sinks = self._subscribers.get(place)
@@ -243,6 +325,8 @@ class HostClient:
                 sink = self._sinks.get(message.connection)
                 if sink is not None:
                     sink.closed(message.code, message.reason)
+            case Handed():
+                self._handed(message)
 
     def _attached(self, message: Attached) -> None:
         found = self._attaching.get(message.call)
@@ -283,5 +367,11 @@ class HostClient:
             if not future.done():
                 future.set_exception(stopped)
         self._sinks.clear()
+        self._proofs.clear()
         self._subscribers.clear()
         self._events.clear()
+
+
+def proves(token: str, proof: str) -> bool:
+    """Whether a token is the one that was given out; takes as long for any that is not."""
+    return hmac.compare_digest(token.encode(), proof.encode())

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from rivet_ray.clock import Timer
 from rivet_ray.definition import Event
-from rivet_ray.errors import InvalidParams, RivetError, UserError
+from rivet_ray.errors import (
+    ConnectionNotFound,
+    InvalidParams,
+    Outcome,
+    Overloaded,
+    RivetError,
+    UserError,
+)
 from rivet_ray.protocol.port import Attached, Caller, Close, Deliver, RequestInfo, ToGateway
 from rivet_ray.runtime.context import encode_event
 
@@ -26,6 +34,12 @@ MAX_REASON = 123
 PART = "conn/"
 RESUME_WINDOW = 30.0
 """Seconds for which a connection whose gateway or host is gone may come back."""
+RESUME_PATIENCE = 5.0
+"""Seconds that what a client says elsewhere waits for its connection to come back."""
+MAX_WAITING = 1_024
+"""Messages that wait so for one connection; the next is answered `overloaded`."""
+
+Held = Callable[["Session | RivetError"], None]
 
 
 class Record(msgspec.Struct, array_like=True):
@@ -58,6 +72,7 @@ class Connection:
         "_gone",
         "_instance",
         "_state",
+        "_waiting",
         "auth",
         "caller",
         "events",
@@ -93,6 +108,7 @@ class Connection:
         self.expires: float | None = None
         self.sent = 0
         self._gone: asyncio.Future[None] | None = None
+        self._waiting: dict[Held, Timer] = {}
         # What is sent before the client has been told that it is connected.
         self._backlog: list[ToGateway] | None = []
 
@@ -166,6 +182,8 @@ class Connection:
         backlog, self._backlog = self._backlog, None
         for waiting in backlog or ():
             self._hold(waiting)
+        if self.session is not None:
+            self._tell_waiting(self.session)
 
     def resumed(self, session: Session, caller: Caller) -> None:
         """A gateway has this connection again; `reopened` follows."""
@@ -205,9 +223,35 @@ class Connection:
                     session.deliver(message)
 
         self._instance.hold(release)
+        self._tell_waiting(session)
+
+    def when_held(self, held: Held) -> None:
+        """Call `held` with the session that has the connection, now or when one has again.
+
+        With an error where none has in time, or too many wait for that already.
+        """
+        if self.session is not None:
+            held(self.session)
+        elif len(self._waiting) >= MAX_WAITING:
+            full = "Too many messages wait for the connection."
+            held(Overloaded(full, outcome=Outcome.NOT_STARTED))
+        else:
+            clock = self._instance.clock
+            self._waiting[held] = clock.call_later(RESUME_PATIENCE, lambda: self._give_up(held))
+
+    def _give_up(self, held: Held) -> None:
+        del self._waiting[held]
+        held(_ended())
+
+    def _tell_waiting(self, what: Session | RivetError) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for held, timer in waiting.items():
+            timer.cancel()
+            held(what)
 
     def gone(self) -> None:
         """The client's socket is closed."""
+        self._tell_waiting(_ended())
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
 
@@ -241,3 +285,7 @@ class Connection:
 
 def _keep(message: Deliver) -> None:
     """The window has it; there is no session to give it to."""
+
+
+def _ended() -> ConnectionNotFound:
+    return ConnectionNotFound("The connection is not open.", outcome=Outcome.NOT_STARTED)

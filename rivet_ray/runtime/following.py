@@ -24,6 +24,7 @@ from rivet_ray.protocol.port import (
     Call,
     Deliver,
     Failed,
+    Forward,
     Hosting,
     Reply,
     Subscribe,
@@ -47,7 +48,7 @@ LONGEST_PAUSE = 1.0
 class Waiting:
     """A call without an answer."""
 
-    call: Call
+    call: Call | Forward
     until: float
     """Monotonic time of its deadline."""
     sent: bool = False
@@ -96,7 +97,7 @@ class FollowingClient(HostClient):
 
     # --- What goes out ------------------------------------------------------
 
-    def _call(self, message: Call) -> None:
+    def _call(self, message: Call | Forward) -> None:
         limit = self._timeout if message.timeout is None else message.timeout
         waiting = Waiting(message, self._clock.monotonic() + limit)
         self._waiting[message.call] = waiting

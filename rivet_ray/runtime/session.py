@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from rivet_ray.errors import Outcome
+from rivet_ray.errors import (
+    ConnectionClosed,
+    ConnectionNotFound,
+    IncorrectConnectionToken,
+    Outcome,
+    RivetError,
+)
 from rivet_ray.protocol.port import (
     Attach,
     Call,
@@ -18,10 +24,16 @@ from rivet_ray.protocol.port import (
     Deliver,
     Detach,
     Failed,
+    Forward,
+    Handed,
+    Reply,
+    Said,
     Subscribe,
+    Taken,
     ToGateway,
     ToHost,
 )
+from rivet_ray.runtime.calls import proves
 from rivet_ray.runtime.failures import failure_of
 from rivet_ray.runtime.outbox import Outbox
 
@@ -35,7 +47,17 @@ TRY_AGAIN_LATER = 1013
 class Session:
     """See `rivet_ray.protocol.port.HostSession`."""
 
-    __slots__ = ("_attaching", "_connections", "_host", "_open", "_outbox", "_parked", "_running")
+    __slots__ = (
+        "_attaching",
+        "_connections",
+        "_handed",
+        "_host",
+        "_number",
+        "_open",
+        "_outbox",
+        "_parked",
+        "_running",
+    )
 
     def __init__(self, host: Host, receive: Callable[[ToGateway], None]) -> None:
         self._host = host
@@ -44,6 +66,8 @@ class Session:
         self._connections: dict[str, Instance] = {}
         self._attaching: set[str] = set()
         self._parked: set[int] = set()
+        self._handed: dict[int, Callable[[RivetError | None], None]] = {}
+        self._number = 0
         self._open = True
 
     # --- From the gateway ---------------------------------------------------
@@ -89,12 +113,26 @@ class Session:
                     task.cancel()
             case Credit():
                 self._outbox.grant(message.frames)
+            case Forward():
+                self._host.park(
+                    message.actor,
+                    lambda instance: self._forward(instance, message),
+                    lambda error: self._refuse(message.call, error),
+                    message.timeout,
+                )
+            case Taken():
+                told = self._handed.pop(message.number, None)
+                if told is not None:
+                    told(None if message.taken else _not_found())
 
     def close(self) -> None:
         self._open = False
         self._attaching.clear()
         for connection, instance in tuple(self._connections.items()):
             instance.connections.lose(connection)
+        handed, self._handed = self._handed, {}
+        for told in handed.values():
+            told(ConnectionClosed("The client's gateway was lost.", outcome=Outcome.UNKNOWN))
         self._host.end_session(self)
 
     def _attach(self, instance: Instance, message: Attach) -> None:
@@ -118,6 +156,40 @@ class Session:
     def _refuse(self, call: int, error: BaseException) -> None:
         self._parked.discard(call)
         self.deliver(Failed(call, failure_of(error, Outcome.NOT_STARTED, "call")))
+
+    # --- What a client said to a gateway that does not hold its connection ---
+
+    def _forward(self, instance: Instance, message: Forward) -> None:
+        connection = instance.connections.get(message.connection)
+        if connection is None:
+            self._refuse(message.call, _not_found())
+        elif not proves(message.token, connection.token):
+            wrong = IncorrectConnectionToken("This is not the token of the connection.")
+            self._refuse(message.call, wrong)
+        else:
+
+            def held(holder: Session | RivetError) -> None:
+                if isinstance(holder, Session):
+                    holder.hand(message.connection, message.said, told)
+                else:
+                    told(holder)
+
+            def told(error: RivetError | None) -> None:
+                if error is None:
+                    self.deliver(Reply(message.call, None))
+                else:
+                    self.deliver(Failed(message.call, failure_of(error, None, "forward")))
+
+            connection.when_held(held)
+
+    def hand(self, connection: str, said: Said, told: Callable[[RivetError | None], None]) -> None:
+        """Give this gateway what its connection's client said elsewhere.
+
+        `told` is called once: with None when the gateway has taken it.
+        """
+        self._number += 1
+        self._handed[self._number] = told
+        self.deliver(Handed(self._number, connection, said))
 
     # --- To the gateway -----------------------------------------------------
 
@@ -158,3 +230,7 @@ class Session:
 
     def untrack(self, call: int) -> None:
         self._running.pop(call, None)
+
+
+def _not_found() -> ConnectionNotFound:
+    return ConnectionNotFound("The connection is not open.", outcome=Outcome.NOT_STARTED)

@@ -24,6 +24,11 @@ TO_HOST: list[port.ToHost] = [
     port.Subscribe("connection", "event", True),
     port.Subscribe("connection", "event", False),
     port.Credit(64),
+    port.Forward(5, "actor", "connection", "token", port.Ask(0, "add", values.encode([1]))),
+    port.Forward(6, "actor", "connection", "token", port.Ask(1, "a", values.EMPTY_ARRAY, "k"), 2.5),
+    port.Forward(7, "actor", "connection", "token", port.Want("event", True)),
+    port.Taken(1, True),
+    port.Taken(2, False),
 ]
 TO_GATEWAY: list[port.ToGateway] = [
     port.Reply(1, NULL),
@@ -34,6 +39,8 @@ TO_GATEWAY: list[port.ToGateway] = [
     port.Deliver("actor", "event", values.encode([b"\xff"])),
     port.Deliver("actor", "event", values.EMPTY_ARRAY, connection="c"),
     port.Close("connection", 1000, "bye"),
+    port.Handed(1, "connection", port.Ask(0, "add", values.encode([1]), "k")),
+    port.Handed(2, "connection", port.Want("event", False)),
 ]
 
 

@@ -1,34 +1,35 @@
-"""What goes out on one WebSocket: a bounded queue and the task that writes it."""
+"""What goes out to one client: a bounded queue, and what takes from it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections import deque
+from collections.abc import AsyncGenerator
 
 from starlette.types import Send
 
-from rivet_ray.protocol.encodings import Encoding
+from rivet_ray.protocol import event_stream
 
 log = logging.getLogger("rivet_ray.gateway")
 
 INTERNAL = 1011
+MAX_CHUNK = 65_536
+"""Bytes of events that are written together, but for one event that alone is longer."""
 MAX_REASON = 123
 """Bytes of UTF-8 that fit into a close frame."""
 
 
 class Outgoing:
-    """Frames to one client, in order. Nothing here blocks but the writer.
+    """Frames to one client, in order. Nothing here blocks but whoever writes them.
 
     Policy of the bound: when `limit` frames wait, the client is closed with
     1011 `slow_consumer`; the frames that wait are dropped.
     """
 
-    __slots__ = ("_binary", "_close", "_limit", "_queue", "_send", "_wake", "slow")
+    __slots__ = ("_close", "_limit", "_queue", "_wake", "slow")
 
-    def __init__(self, send: Send, encoding: Encoding, limit: int) -> None:
-        self._send = send
-        self._binary = encoding.binary
+    def __init__(self, limit: int) -> None:
         self._limit = limit
         self._queue: deque[bytes] = deque()
         self._close: tuple[int, str] | None = None
@@ -36,7 +37,7 @@ class Outgoing:
         self.slow = False
 
     def put(self, frame: bytes) -> None:
-        """Send a frame, unless the socket is being closed."""
+        """Send a frame, unless the client is being closed."""
         if self._close is not None:
             return
         if len(self._queue) >= self._limit:
@@ -49,7 +50,7 @@ class Outgoing:
         self._notify()
 
     def close(self, code: int, reason: str) -> None:
-        """Close the socket behind the frames that wait; the first close counts."""
+        """Close the client behind the frames that wait; the first close counts."""
         if self._close is None:
             self._close = (code, reason)
             self._notify()
@@ -58,9 +59,20 @@ class Outgoing:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
-    async def write(self) -> None:
+    async def _news(self) -> None:
+        """Wait until there is a frame, or the close."""
+        self._wake = asyncio.get_running_loop().create_future()
+        await self._wake
+
+
+class Frames(Outgoing):
+    """To a WebSocket."""
+
+    __slots__ = ()
+
+    async def write(self, send: Send, *, binary: bool) -> None:
         """Write until the socket is closed; raises OSError when the client left."""
-        queue, send, binary = self._queue, self._send, self._binary
+        queue = self._queue
         while True:
             while queue:
                 frame = queue.popleft()
@@ -72,8 +84,40 @@ class Outgoing:
                 code, reason = self._close
                 await send({"type": "websocket.close", "code": code, "reason": fit(reason)})
                 return
-            self._wake = asyncio.get_running_loop().create_future()
-            await self._wake
+            await self._news()
+
+
+class Events(Outgoing):
+    """To an event stream: each frame is a whole event."""
+
+    __slots__ = ()
+
+    def end(self) -> None:
+        """End the stream behind the events that wait, without a word."""
+        self.close(0, "")
+
+    async def chunks(self) -> AsyncGenerator[bytes]:
+        """What waits, joined, until the stream is closed."""
+        queue = self._queue
+        while True:
+            if queue:
+                yield self._chunk()
+            elif self._close is not None:
+                code, reason = self._close
+                if code:
+                    yield event_stream.close_event(code, reason)
+                return
+            else:
+                await self._news()
+
+    def _chunk(self) -> bytes:
+        queue = self._queue
+        events = [queue.popleft()]
+        size = len(events[0])
+        while queue and size + len(queue[0]) <= MAX_CHUNK:
+            size += len(queue[0])
+            events.append(queue.popleft())
+        return events[0] if len(events) == 1 else b"".join(events)
 
 
 def fit(reason: str) -> str:

@@ -1,0 +1,203 @@
+"""A connection, whatever carries it: its actions, and what its client is told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Awaitable
+from functools import partial
+
+from rivet_ray import ids
+from rivet_ray.errors import InternalError, Outcome, Overloaded, RivetError
+from rivet_ray.gateway.backend import Backend
+from rivet_ray.gateway.outgoing import Outgoing
+from rivet_ray.gateway.responses import error_message
+from rivet_ray.gateway.settings import GatewaySettings
+from rivet_ray.protocol import v0
+from rivet_ray.protocol.encodings import Encoding
+from rivet_ray.protocol.port import Ask, Caller, Deliver, Failed, Reply, Said, Want
+from rivet_ray.protocol.queries import Intent
+from rivet_ray.store import ActorRecord
+
+log = logging.getLogger("rivet_ray.gateway")
+
+CONNECT = frozenset[Intent]({"connect"})
+
+
+class Connection(ABC):
+    """One connected client; see `rivet_ray.runtime.Sink`."""
+
+    __slots__ = (
+        "_ending",
+        "_in_flight",
+        "_waiting",
+        "_waiting_size",
+        "backend",
+        "encoding",
+        "id",
+        "outgoing",
+        "record",
+        "settings",
+        "token",
+    )
+
+    def __init__(
+        self,
+        backend: Backend,
+        settings: GatewaySettings,
+        encoding: Encoding,
+        record: ActorRecord,
+        outgoing: Outgoing,
+    ) -> None:
+        self.backend = backend
+        self.settings = settings
+        self.encoding = encoding
+        self.record = record
+        self.outgoing = outgoing
+        self.id = ids.connection_id()
+        self.token = ids.connection_token()
+        self._in_flight = 0
+        self._waiting: deque[Ask] = deque()
+        self._waiting_size = 0
+        self._ending = asyncio.Event()
+        """Set when the connection is to be closed."""
+
+    # --- What a transport adds ----------------------------------------------
+
+    @abstractmethod
+    async def read(self) -> None:
+        """Read until the client leaves. Raises RivetError for what cannot be read."""
+
+    @abstractmethod
+    def refused(self, error: RivetError) -> None:
+        """The actor did not let the client in: tell it, and close."""
+
+    @abstractmethod
+    def put(self, payload: bytes) -> None:
+        """Send an encoded message."""
+
+    @abstractmethod
+    def deliver(self, message: Deliver) -> None:
+        """See `rivet_ray.runtime.Sink`."""
+
+    # --- Life -----------------------------------------------------------------
+
+    async def run(self, writing: Awaitable[None], caller: Caller) -> None:
+        """Serve the client until either side ends the connection.
+
+        `writing` ends when the client has left or been closed.
+        """
+        writer = asyncio.ensure_future(writing)
+        reader = asyncio.ensure_future(self._attach_then_read(caller))
+        ending = asyncio.ensure_future(self._ending.wait())
+        tasks = (writer, reader, ending)
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if self._ending.is_set():
+                # A client that does not read cannot be told; it is not waited for.
+                await asyncio.wait((writer,), timeout=self.settings.close_timeout)
+        finally:
+            self.backend.calls.detach(self.id)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _attach_then_read(self, caller: Caller) -> None:
+        try:
+            await self.backend.calls.attach(self.record.id, self.id, self.token, caller, self)
+        except RivetError as error:
+            self.refused(error)
+            return
+        await self.read()
+
+    def ends(self) -> None:
+        """What waits for the client is written, and then the connection ends."""
+        self._ending.set()
+
+    # --- What the client says -------------------------------------------------
+
+    def handed(self, said: Said) -> None:
+        if isinstance(said, Ask):
+            if self._waiting or self._in_flight >= self.settings.max_in_flight:
+                self._wait(said)
+            else:
+                self._start(said)
+        else:
+            self.backend.calls.subscribe(self.record.id, self.id, said.event, said.subscribed)
+
+    def _wait(self, asked: Ask) -> None:
+        """Reading goes on while actions wait, so that a client that leaves is noticed."""
+        size = len(asked.arguments)
+        if self._waiting_size + size > self.settings.max_waiting_size:
+            overloaded = Overloaded(
+                "Too many actions of this connection wait.", outcome=Outcome.NOT_STARTED
+            )
+            self.tell(error_message(overloaded, asked.id))
+            return
+        self._waiting_size += size
+        self._waiting.append(asked)
+
+    def _start(self, asked: Ask) -> None:
+        self._in_flight += 1
+        self.backend.calls.start(
+            self.record.id,
+            asked.action,
+            asked.arguments,
+            partial(self._answer, asked.id),
+            connection=self.id,
+            key=asked.key,
+        )
+
+    def _answer(self, action_id: int, answer: Reply | Failed) -> None:
+        self._in_flight -= 1
+        if self._waiting and self._in_flight < self.settings.max_in_flight:
+            waiting = self._waiting.popleft()
+            self._waiting_size -= len(waiting.arguments)
+            asyncio.get_running_loop().call_soon(self._start, waiting)
+        if isinstance(answer, Reply):
+            message: v0.ToClient = v0.ActionResponse(action_id, answer.output)
+        else:
+            failure = answer.failure
+            message = v0.ErrorMessage(
+                failure.code, failure.message, failure.metadata, action_id, failure.outcome
+            )
+        self.tell(message)
+
+    # --- What the client is told ----------------------------------------------
+
+    def tell(self, message: v0.ToClient) -> None:
+        """Send a message; one without a wire form becomes an error of the same action."""
+        try:
+            payload = v0.encode_to_client(self.encoding, message)
+        except ValueError as error:
+            log.error("an answer of %s cannot be sent: %s", self.record.name, error)
+            action = message.id if isinstance(message, v0.ActionResponse) else None
+            if isinstance(message, v0.ErrorMessage):
+                action = message.action_id
+            hidden = InternalError(outcome=Outcome.TOOK_EFFECT)
+            payload = v0.encode_to_client(self.encoding, error_message(hidden, action))
+        self.put(payload)
+
+    def send(self, frame: bytes) -> None:
+        """Queue what the transport writes."""
+        self.outgoing.put(frame)
+        if self.outgoing.slow:
+            self.ends()
+
+    # --- Sink -----------------------------------------------------------------
+
+    def attached(self) -> None:
+        self.tell(v0.Init(self.record.id, self.id, self.token))
+
+    def closed(self, code: int, reason: str) -> None:
+        self.outgoing.close(code, reason)
+        self.ends()
+
+
+def said_of(message: v0.ToServer) -> Said:
+    """What a client's message says, whatever the dialect."""
+    if isinstance(message, v0.ActionRequest):
+        return Ask(message.id, message.name, message.arguments, message.key)
+    return Want(message.event, message.subscribe)

@@ -1,0 +1,51 @@
+"""`POST /actors/message`: what the client of an event stream says."""
+
+from __future__ import annotations
+
+from starlette.types import Receive, Scope, Send
+
+from rivet_ray.gateway.actions import Endpoint
+from rivet_ray.gateway.connection import said_of
+from rivet_ray.gateway.negotiate import (
+    ACTOR,
+    CONNECTION,
+    ENCODING,
+    TOKEN,
+    encoding_of,
+    read_body,
+    require,
+)
+from rivet_ray.gateway.responses import JSON, respond
+from rivet_ray.protocol import v0
+from rivet_ray.protocol.queries import GetById
+
+TAKEN = b"{}"
+
+
+class SendMessage(Endpoint):
+    """Hands a message to whoever holds its connection, in this gateway or another.
+
+    The connection's token is all that the sender has to show: `on_auth` let its
+    client in when it connected. Answered when the message has been taken; what
+    comes of it goes to the stream.
+    """
+
+    async def answer(
+        self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]
+    ) -> None:
+        require(headers, ACTOR, CONNECTION, ENCODING, TOKEN)
+        encoding = encoding_of(headers)
+        limit = self.settings.max_incoming_message_size
+        body = await read_body(receive, headers, limit, status=400)
+        said = said_of(v0.decode_posted(encoding, body))
+        actor, connection, token = (
+            headers[name].decode("latin-1") for name in (ACTOR, CONNECTION, TOKEN)
+        )
+        backend = self.backend
+        if not backend.started:
+            await backend.start()
+        if not backend.calls.holds(connection):
+            # What nobody created has no host, and none is started for it.
+            await backend.directory.resolve(GetById(actor))
+        await backend.calls.forward(actor, connection, token, said)
+        await respond(send, 200, TAKEN, JSON)
