@@ -273,6 +273,11 @@ class Site:
         self.http = http
         self._stack = stack
 
+    @property
+    def proxied(self) -> bool:
+        """Whether something stands between the clients and the gateway."""
+        return self._stack is not None
+
     async def take(self, module: str, name: str) -> list[Any]:
         """Empty a list that a test's module keeps in the gateway's process; what it held."""
         if self._stack is not None:
