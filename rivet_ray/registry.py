@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self
 
 from typing_extensions import TypeVar
 
@@ -46,14 +46,21 @@ class Registry(ActorRegistry):
 
     @classmethod
     def client(
-        cls, url: str = "http://localhost:8080", *, encoding: str = "cbor", timeout: float = 65.0
+        cls,
+        url: str = "http://localhost:8080",
+        *,
+        encoding: str = "cbor",
+        timeout: float = 65.0,
+        transport: Literal["websocket", "sse"] = "websocket",
     ) -> Self:
         """A client of a server at `url`; a path in the URL is kept.
 
         `encoding` is `cbor` or `json`. `timeout` is how many seconds a call
-        waits for its answer. Use it as `async with`, or call `aclose`.
+        waits for its answer. `transport` is what carries connections: `websocket`,
+        or `sse` where something on the way lets no WebSocket through. Use it as
+        `async with`, or call `aclose`.
         """
-        return cls(Client(url, encoding=encoding, timeout=timeout))
+        return cls(Client(url, encoding=encoding, timeout=timeout, transport=transport))
 
     @classmethod
     def create_server(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from types import TracebackType
-from typing import Any, Generic, Self, cast
+from typing import Any, Generic, Literal, Self, cast
 
 import msgspec
 from typing_extensions import TypeVar
@@ -38,8 +38,9 @@ class Client:
             await counter.call("increment", 5)
 
     `App.client(url)` is the same with types. `encoding` is `cbor` or `json`;
-    `timeout` is how many seconds a call waits for its answer. Raises ValueError
-    for a URL or an encoding that cannot be used.
+    `timeout` is how many seconds a call waits for its answer; `transport` is what
+    carries connections, `websocket`, or `sse` where something on the way lets no
+    WebSocket through. Raises ValueError for what cannot be used.
     """
 
     def __init__(
@@ -48,11 +49,14 @@ class Client:
         *,
         encoding: str = "cbor",
         timeout: float = 65.0,
+        transport: Literal["websocket", "sse"] = "websocket",
     ) -> None:
         # Imported here so that a server's own client loads no HTTP client.
         from rivet_ray.client.http import HttpTransport
 
-        self._setup(HttpTransport(url, encoding=encoding, timeout=timeout), timeout)
+        self._setup(
+            HttpTransport(url, encoding=encoding, timeout=timeout, transport=transport), timeout
+        )
 
     @classmethod
     def over(cls, transport: Transport, *, timeout: float = 65.0) -> Self:

@@ -1,16 +1,18 @@
-"""The transport for everyone: HTTP for calls, WebSocket for connections."""
+"""The transport for everyone: HTTP for calls, WebSocket or event streams for connections."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib.metadata
 import re
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 from urllib.parse import quote, urlsplit
 
 import httpx
 import msgspec
 
+from rivet_ray.client.event_stream import EventStreamConnection
 from rivet_ray.client.transport import ConnectionTransport, read_outcome, rebuild
 from rivet_ray.client.websocket import WebSocketConnection
 from rivet_ray.errors import Outcome, RequestFailed, RivetError
@@ -39,16 +41,29 @@ _NEVER_LEFT = (
     httpx.PoolTimeout,
     httpx.UnsupportedProtocol,
 )
+Way = Literal["websocket", "sse"]
+"""What carries connections."""
+
 _NOT_PLAIN = re.compile(r"[^\x20-\x7e]")
 
 
 class HttpTransport:
-    """Calls over HTTP/1.1, connections over WebSocket; both speak dialect v0."""
+    """Calls over HTTP/1.1, connections over `transport`; all speak dialect v0."""
 
-    def __init__(self, url: str, *, encoding: str = "cbor", timeout: float = 65.0) -> None:
-        """Raises ValueError for a URL or an encoding that cannot be used."""
+    def __init__(
+        self,
+        url: str,
+        *,
+        encoding: str = "cbor",
+        timeout: float = 65.0,
+        transport: Way = "websocket",
+    ) -> None:
+        """Raises ValueError for a URL, an encoding or a transport that cannot be used."""
         if encoding not in ENCODINGS:
             raise ValueError(f"encoding must be one of {', '.join(ENCODINGS)}, not {encoding!r}")
+        if transport not in get_args(Way):
+            raise ValueError(f"transport must be one of {', '.join(get_args(Way))}")
+        self._way = transport
         self._encoding = ENCODINGS[encoding]
         self._base = registry_url(url)
         self._url = url
@@ -71,7 +86,8 @@ class HttpTransport:
 
     async def resolve(self, query: ActorQuery, params: Any) -> str:
         body = self._encoding.encode({})
-        answer = await self._post("actors/resolve", body, query, params, self._timeout)
+        headers = self._headers(query, params)
+        answer = await self._post("actors/resolve", body, headers, self._timeout)
         try:
             return decode_resolved(self._encoding, answer)
         except DecodeFault as fault:
@@ -88,13 +104,22 @@ class HttpTransport:
     ) -> bytes | None:
         body = encode_action_request(self._encoding, arguments)
         path = f"actors/actions/{quote(action, safe='')}"
-        answer = await self._post(path, body, query, params, timeout, key)
+        answer = await self._post(path, body, self._headers(query, params, key), timeout)
         try:
             return decode_action_response(self._encoding, answer)
         except DecodeFault as fault:
             raise self._unreadable(str(fault)) from fault
 
     def connect(self, query: ActorQuery, params: Any) -> ConnectionTransport:
+        if self._way == "sse":
+            return EventStreamConnection(
+                self._http,
+                f"{self._base}/actors/connect/sse",
+                self._headers(query, params),
+                self._encoding,
+                self._say,
+                self._failure,
+            )
         return WebSocketConnection(
             # http://… becomes ws://…, https://… becomes wss://…
             f"ws{self._base.removeprefix('http')}/actors/connect/websocket",
@@ -110,20 +135,20 @@ class HttpTransport:
     async def aclose(self) -> None:
         await self._http.aclose()
 
-    async def _post(
-        self,
-        path: str,
-        body: bytes,
-        query: ActorQuery,
-        params: Any,
-        timeout: float,
-        key: str | None = None,
-    ) -> bytes:
+    def _headers(self, query: ActorQuery, params: Any, key: str | None = None) -> dict[str, str]:
         headers = {"X-RivetKit-Query": plain_json(encode_query(query))}
         if key is not None:
             headers[KEY_HEADER] = key
         if params is not None:
             headers["X-RivetKit-Conn-Params"] = plain_json(to_json(params))
+        return headers
+
+    async def _say(self, path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
+        return await self._post(path, body, headers, self._timeout)
+
+    async def _post(
+        self, path: str, body: bytes, headers: Mapping[str, str], timeout: float
+    ) -> bytes:
         try:
             async with asyncio.timeout(timeout):
                 answer = await self._http.post(

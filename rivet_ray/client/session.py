@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from rivet_ray.client.listeners import Listeners, log
-from rivet_ray.client.transport import Closing, ConnectionTransport, rebuild
+from rivet_ray.client.transport import Closing, ConnectionTransport, Refused, rebuild
 from rivet_ray.errors import (
     ActionTimedOut,
     ConnectionClosed,
@@ -130,8 +130,8 @@ class Session:
             case Init():
                 log.warning("the connection to %s was initialised twice", self.label)
 
-    def refuse(self, message: ToServer, fault: EncodeFault) -> None:
-        """A call that `next_message` gave cannot be written: it alone fails."""
+    def refuse(self, message: ToServer, fault: EncodeFault | RivetError) -> None:
+        """A call that `next_message` gave cannot be written, or was not taken: it alone fails."""
         if isinstance(message, ActionRequest):
             self._fail(message.id, fault)
 
@@ -193,6 +193,8 @@ class Socket:
                     await self._transport.send(message)
                 except EncodeFault as fault:
                     session.refuse(message, fault)
+                except Refused as refused:
+                    session.refuse(message, refused.error)
                 except ConnectionClosed as error:
                     # The reader sees the end too, and fails the calls.
                     if error.outcome is Outcome.NOT_STARTED:

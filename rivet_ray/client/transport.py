@@ -24,6 +24,14 @@ class Closing(NamedTuple):
         return f"{self.code} {self.reason}".rstrip()
 
 
+class Refused(Exception):
+    """The server did not take one message; the connection goes on without it."""
+
+    def __init__(self, error: RivetError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class ConnectionTransport(Protocol):
     """One life of one connection: opened once, used until it ends, never again."""
 
@@ -44,7 +52,7 @@ class ConnectionTransport(Protocol):
         """Hand a message over, in order of the calls; waits while the way is full.
 
         Raises ConnectionClosed, with the outcome NOT_STARTED where the message
-        certainly did not leave.
+        certainly did not leave, and Refused where this one alone fails.
         """
         ...
 

@@ -1,0 +1,171 @@
+"""A connection over an event stream; what is said on it goes out as requests."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+import httpx
+
+from rivet_ray.client.transport import Closing, Refused, rebuild
+from rivet_ray.errors import ConnectionClosed, Outcome, RequestFailed, RivetError, from_code
+from rivet_ray.protocol.encodings import DecodeFault, Encoding
+from rivet_ray.protocol.event_stream import (
+    CLOSE,
+    CONTENT_TYPE,
+    ERROR,
+    MESSAGE,
+    EventStreamReader,
+    ServerSentEvent,
+    ended_of,
+    message_of,
+)
+from rivet_ray.protocol.v0 import (
+    ActionRequest,
+    ErrorMessage,
+    Init,
+    ToClient,
+    ToServer,
+    decode_to_client,
+    encode_to_server,
+)
+
+ABNORMAL = 1006
+PROTOCOL_ERROR = 1002
+
+Post = Callable[[str, bytes, Mapping[str, str]], Awaitable[bytes]]
+"""Sends a body to a path of the server. Raises the error that it answered, or RequestFailed."""
+
+
+class EventStreamConnection:
+    """Implements ConnectionTransport.
+
+    Messages are posted one after another, each when the one before it has been
+    taken, so that they arrive in the order of the calls whichever gateway of a
+    cluster they meet.
+    """
+
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        url: str,
+        headers: Mapping[str, str],
+        encoding: Encoding,
+        post: Post,
+        failure: Callable[[httpx.Response], RivetError],
+    ) -> None:
+        """`failure` reads the error in an answer that is no stream."""
+        self._http = http
+        self._url = url
+        self._headers = {**headers, "Accept": CONTENT_TYPE, "Cache-Control": "no-store"}
+        self._encoding = encoding
+        self._post = post
+        self._failure = failure
+        self._proof: dict[str, str] = {}
+        self._reader = EventStreamReader()
+        self._events: deque[ServerSentEvent] = deque()
+        self._response: httpx.Response | None = None
+        self._chunks: AsyncIterator[bytes] | None = None
+        self._closing = Closing(ABNORMAL, "")
+        self._closed = False
+
+    @property
+    def closing(self) -> Closing:
+        return self._closing
+
+    async def open(self) -> Init:
+        request = self._http.build_request("GET", self._url, headers=self._headers)
+        try:
+            self._response = await self._http.send(request, stream=True)
+        except httpx.HTTPError as error:
+            raise self._unreachable(str(error) or type(error).__name__) from error
+        try:
+            return await self._first(self._response)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def send(self, message: ToServer) -> None:
+        if self._closed or not self._proof:
+            raise ConnectionClosed("The stream is closed.", outcome=Outcome.NOT_STARTED)
+        body = encode_to_server(self._encoding, message)
+        try:
+            await self._post("actors/message", body, self._proof)
+        except RivetError as error:
+            if isinstance(message, ActionRequest):
+                raise Refused(error) from error
+            # Without it events would be missing, and nobody would know.
+            self._closing = Closing(ABNORMAL, f"a subscription was not taken: {error}")
+            await self.close()
+            raise ConnectionClosed(
+                "A subscription was not taken.", outcome=Outcome.NOT_STARTED
+            ) from error
+
+    def __aiter__(self) -> AsyncIterator[ToClient]:
+        return self
+
+    async def __anext__(self) -> ToClient:
+        while (event := await self._next()) is not None:
+            try:
+                if event.name == MESSAGE:
+                    return decode_to_client(self._encoding, message_of(self._encoding, event))
+                if event.name == CLOSE:
+                    ended = ended_of(event)
+                    self._closing = Closing(ended.code, ended.reason)
+                    break
+            except DecodeFault as fault:
+                self._closing = Closing(PROTOCOL_ERROR, f"a message cannot be read: {fault}")
+                break
+        await self.close()
+        raise StopAsyncIteration
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._response is not None:
+            await self._response.aclose()
+
+    async def _next(self) -> ServerSentEvent | None:
+        """The next event, or None where the stream has ended."""
+        while not self._events:
+            if self._chunks is None or self._closed:
+                return None
+            try:
+                self._events.extend(self._reader.feed(await anext(self._chunks)))
+            except (StopAsyncIteration, httpx.HTTPError, httpx.StreamError):
+                return None
+        return self._events.popleft()
+
+    async def _first(self, response: httpx.Response) -> Init:
+        kind = response.headers.get("Content-Type", "").partition(";")[0].strip()
+        if not response.is_success or kind != CONTENT_TYPE:
+            await response.aread()
+            raise self._failure(response)
+        self._chunks = response.aiter_bytes()
+        event = await self._next()
+        if event is None:
+            raise self._unreachable("the stream ended at once")
+        if event.name == ERROR:
+            raise from_code(event.data, f"The server refused the connection ({event.data}).")
+        if event.name == CLOSE:
+            raise self._unreachable(f"it closed the stream at once ({event.data})")
+        try:
+            message = decode_to_client(self._encoding, message_of(self._encoding, event))
+        except DecodeFault as fault:
+            raise self._unreachable(f"its first message cannot be read: {fault}") from fault
+        if isinstance(message, ErrorMessage):
+            raise rebuild(message, None)
+        if not isinstance(message, Init):
+            raise self._unreachable(f"its first message is {type(message).__name__}, not Init")
+        self._proof = {
+            "X-RivetKit-Actor": message.actor_id,
+            "X-RivetKit-Conn": message.connection_id,
+            "X-RivetKit-Conn-Token": message.token,
+        }
+        return message
+
+    def _unreachable(self, why: str) -> RequestFailed:
+        return RequestFailed(
+            f"No event stream from {self._url} could be opened: {why}. "
+            "Is the server running? Start it with `rivet-ray dev`.",
+            outcome=Outcome.NOT_STARTED,
+        )
