@@ -51,16 +51,21 @@ class Registry(ActorRegistry):
         *,
         encoding: str = "cbor",
         timeout: float = 65.0,
-        transport: Literal["websocket", "sse"] = "websocket",
+        transport: Literal["auto", "websocket", "sse"] = "auto",
+        reconnect: bool = True,
     ) -> Self:
         """A client of a server at `url`; a path in the URL is kept.
 
         `encoding` is `cbor` or `json`. `timeout` is how many seconds a call
-        waits for its answer. `transport` is what carries connections: `websocket`,
-        or `sse` where something on the way lets no WebSocket through. Use it as
-        `async with`, or call `aclose`.
+        waits for its answer. `transport` is what carries connections: `websocket`
+        or `sse`, by default the latter where something on the way lets no WebSocket
+        through. A connection that is cut comes back by itself; with
+        `reconnect=False` it ends. Use it as `async with`, or call `aclose`.
         """
-        return cls(Client(url, encoding=encoding, timeout=timeout, transport=transport))
+        client = Client(
+            url, encoding=encoding, timeout=timeout, transport=transport, reconnect=reconnect
+        )
+        return cls(client)
 
     @classmethod
     def create_server(

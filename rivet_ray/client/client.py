@@ -13,7 +13,7 @@ from typing_extensions import TypeVar
 from rivet_ray.client.connection import ActorConnection
 from rivet_ray.client.handle import ActorHandle, TypedHandle
 from rivet_ray.client.interface import Interface
-from rivet_ray.client.transport import Options, Transport
+from rivet_ray.client.transport import ConnectionTransport, Options, Transport
 from rivet_ray.definition.remote import ActorAccessor, Connection, KeyLike
 from rivet_ray.errors import Outcome, RequestFailed
 from rivet_ray.ids import key_from
@@ -26,6 +26,7 @@ from rivet_ray.protocol.queries import (
     GetOrCreate,
     check_key,
 )
+from rivet_ray.protocol.subprotocols import Resume
 
 Actor_T = TypeVar("Actor_T")
 
@@ -39,8 +40,10 @@ class Client:
 
     `App.client(url)` is the same with types. `encoding` is `cbor` or `json`;
     `timeout` is how many seconds a call waits for its answer; `transport` is what
-    carries connections, `websocket`, or `sse` where something on the way lets no
-    WebSocket through. Raises ValueError for what cannot be used.
+    carries connections, `websocket` or `sse`: by default a WebSocket, or an event
+    stream where something on the way lets no WebSocket through. A connection that
+    is cut comes back by itself, and gets the events that it missed; with
+    `reconnect=False` it ends. Raises ValueError for what cannot be used.
     """
 
     def __init__(
@@ -49,24 +52,28 @@ class Client:
         *,
         encoding: str = "cbor",
         timeout: float = 65.0,
-        transport: Literal["websocket", "sse"] = "websocket",
+        transport: Literal["auto", "websocket", "sse"] = "auto",
+        reconnect: bool = True,
     ) -> None:
         # Imported here so that a server's own client loads no HTTP client.
         from rivet_ray.client.http import HttpTransport
 
         self._setup(
-            HttpTransport(url, encoding=encoding, timeout=timeout, transport=transport), timeout
+            HttpTransport(url, encoding=encoding, timeout=timeout, transport=transport),
+            timeout,
+            reconnect,
         )
 
     @classmethod
-    def over(cls, transport: Transport, *, timeout: float = 65.0) -> Self:
+    def over(cls, transport: Transport, *, timeout: float = 65.0, reconnect: bool = False) -> Self:
         """A client on a transport of another kind, which it then owns."""
         client = cls.__new__(cls)
-        client._setup(transport, timeout)
+        client._setup(transport, timeout, reconnect)
         return client
 
-    def _setup(self, transport: Transport, timeout: float) -> None:
+    def _setup(self, transport: Transport, timeout: float, reconnect: bool) -> None:
         self._transport = transport
+        self._reconnect = reconnect
         self._timeout = timeout
         self._accessors: dict[tuple[str, type[Any]], Accessor[Any]] = {}
         self._connections: set[ActorConnection[Any]] = set()
@@ -192,11 +199,18 @@ class Address:
 
     def connect(self, interface: Interface | None, params: Any) -> Connection[Any]:
         client = self._client
+        transport, query = client._usable(), self._query
+        given = self._params if params is None else params
+
+        def dial(resume: Resume) -> ConnectionTransport:
+            return transport.connect(query, given, resume)
+
         return ActorConnection[Any](
-            client._usable().connect(self._query, self._params if params is None else params),
+            dial,
             interface,
             self.label,
             timeout=client._timeout,
+            reconnect=client._reconnect,
             started=client._connections.add,
             ended=client._connections.discard,
         )

@@ -11,12 +11,14 @@ from typing_extensions import TypeVar
 
 from rivet_ray.client.handle import ActorHandle, TypedHandle
 from rivet_ray.client.interface import Interface, payload_decoder
-from rivet_ray.client.listeners import LIFECYCLE, Stream, log
+from rivet_ray.client.listeners import Stream, log
+from rivet_ray.client.reconnecting import OUR_FAULT, RESYNC, comes_back, may_pass, pauses
 from rivet_ray.client.session import Session, Socket, again
 from rivet_ray.client.transport import ConnectionTransport, Options
 from rivet_ray.definition.events import Event
-from rivet_ray.definition.remote import Connection, EventStream, Unsubscribe
+from rivet_ray.definition.remote import LIFECYCLE, Connection, EventStream, Unsubscribe
 from rivet_ray.errors import ConnectionClosed, Outcome, RequestFailed, RivetError
+from rivet_ray.protocol.subprotocols import Resume
 from rivet_ray.protocol.v0 import Init
 
 Actor_T = TypeVar("Actor_T")
@@ -25,22 +27,25 @@ Actor_T = TypeVar("Actor_T")
 class ActorConnection(Connection[Actor_T]):
     """A connection, opened by `async with`, by `await` or by its first action.
 
-    `timeout` is how many seconds opening may take, and each call. `ended` is
-    called once, when nothing of the connection is left.
+    `dial` makes the transport of each life of it. `timeout` is how many seconds
+    opening may take, and each call. `ended` is called once, when nothing of the
+    connection is left.
     """
 
     def __init__(
         self,
-        transport: ConnectionTransport,
+        dial: Callable[[Resume], ConnectionTransport],
         interface: Interface | None,
         label: str,
         *,
         timeout: float,
+        reconnect: bool,
         started: Callable[[ActorConnection[Any]], None],
         ended: Callable[[ActorConnection[Any]], None],
     ) -> None:
         self.label = label
-        self._transport = transport
+        self._dial = dial
+        self._reconnect = reconnect
         self._timeout = timeout
         self._on_start = started
         self._on_end = ended
@@ -169,7 +174,25 @@ class ActorConnection(Connection[Actor_T]):
 
     async def _live(self) -> RivetError:
         """The connection from its opening to its end; why it ended."""
-        socket = Socket(self._transport, self._session)
+        socket = await self._open_socket(Resume())
+        self._settled.set()
+        self._listeners.emit("connected")
+        while True:
+            closing = await socket.run()
+            end = self._was_closed(f"closed ({closing}).")
+            if not self._reconnect or not comes_back(closing):
+                return end
+            self._session.cut(end, again=closing.reason not in OUR_FAULT)
+            self._listeners.emit("disconnected")
+            resume = Resume() if closing.reason == RESYNC else self._session.resume(self._opened())
+            socket = await self._open_again(resume)
+            resumed = self._opened().connection_id == resume.connection
+            self._listeners.emit("reconnected")
+            if not resumed:
+                self._listeners.emit("resync")
+
+    async def _open_socket(self, resume: Resume) -> Socket:
+        socket = Socket(self._dial(resume), self._session)
         try:
             async with asyncio.timeout(self._timeout):
                 self._init = await socket.open()
@@ -178,10 +201,23 @@ class ActorConnection(Connection[Actor_T]):
                 f"The connection to {self.label} was not open within {self._timeout:g} s.",
                 outcome=Outcome.NOT_STARTED,
             ) from error
-        self._settled.set()
-        self._listeners.emit("connected")
-        closing = await socket.run()
-        return self._was_closed(f"closed ({closing}).")
+        self._session.opened(self._init, resume)
+        return socket
+
+    async def _open_again(self, resume: Resume) -> Socket:
+        """Try for as long as it takes. Raises what a server refuses for good."""
+        told = False
+        for pause in pauses():
+            await asyncio.sleep(pause)
+            try:
+                return await self._open_socket(resume)
+            except RivetError as error:
+                if not may_pass(error):
+                    raise
+                if not told:
+                    told = True
+                    log.warning("the connection to %s is cut, trying again: %s", self.label, error)
+        raise AssertionError("the pauses never end")
 
     def _finish(self, end: RivetError) -> None:
         """The connection is over: tell everyone who waits for something of it."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import httpx
 
+from rivet_ray.client.listeners import log
 from rivet_ray.client.transport import Closing, Refused, rebuild
 from rivet_ray.errors import ConnectionClosed, Outcome, RequestFailed, RivetError, from_code
 from rivet_ray.protocol.encodings import DecodeFault, Encoding
@@ -23,6 +25,7 @@ from rivet_ray.protocol.event_stream import (
 from rivet_ray.protocol.v0 import (
     ActionRequest,
     ErrorMessage,
+    Goodbye,
     Init,
     ToClient,
     ToServer,
@@ -32,6 +35,7 @@ from rivet_ray.protocol.v0 import (
 
 ABNORMAL = 1006
 PROTOCOL_ERROR = 1002
+GOODBYE_TIMEOUT = 2.0
 
 Post = Callable[[str, bytes, Mapping[str, str]], Awaitable[bytes]]
 """Sends a body to a path of the server. Raises the error that it answered, or RequestFailed."""
@@ -68,6 +72,8 @@ class EventStreamConnection:
         self._chunks: AsyncIterator[bytes] | None = None
         self._closing = Closing(ABNORMAL, "")
         self._closed = False
+        self._over = False
+        """The server, or something on the way, has ended the stream."""
 
     @property
     def closing(self) -> Closing:
@@ -111,7 +117,7 @@ class EventStreamConnection:
                     return decode_to_client(self._encoding, message_of(self._encoding, event))
                 if event.name == CLOSE:
                     ended = ended_of(event)
-                    self._closing = Closing(ended.code, ended.reason)
+                    self._closing, self._over = Closing(ended.code, ended.reason), True
                     break
             except DecodeFault as fault:
                 self._closing = Closing(PROTOCOL_ERROR, f"a message cannot be read: {fault}")
@@ -124,6 +130,19 @@ class EventStreamConnection:
         if self._response is not None:
             await self._response.aclose()
 
+    async def leave(self) -> None:
+        """The end of a stream does not tell whether it was cut."""
+        if not self._proof or self._closed or self._over:
+            return
+        self._closed = True
+        try:
+            async with asyncio.timeout(GOODBYE_TIMEOUT):
+                body = encode_to_server(self._encoding, Goodbye())
+                await self._post("actors/message", body, self._proof)
+        except (RivetError, TimeoutError) as error:
+            # The server then keeps the connection until its time is over.
+            log.info("a server was not told that its client left: %s", error)
+
     async def _next(self) -> ServerSentEvent | None:
         """The next event, or None where the stream has ended."""
         while not self._events:
@@ -132,6 +151,7 @@ class EventStreamConnection:
             try:
                 self._events.extend(self._reader.feed(await anext(self._chunks)))
             except (StopAsyncIteration, httpx.HTTPError, httpx.StreamError):
+                self._over = True
                 return None
         return self._events.popleft()
 

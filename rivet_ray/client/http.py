@@ -6,12 +6,14 @@ import asyncio
 import importlib.metadata
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Literal, get_args
 from urllib.parse import quote, urlsplit
 
 import httpx
 import msgspec
 
+from rivet_ray.client.either import EitherConnection
 from rivet_ray.client.event_stream import EventStreamConnection
 from rivet_ray.client.transport import ConnectionTransport, read_outcome, rebuild
 from rivet_ray.client.websocket import WebSocketConnection
@@ -19,10 +21,11 @@ from rivet_ray.errors import Outcome, RequestFailed, RivetError
 from rivet_ray.protocol import values
 from rivet_ray.protocol.encodings import ENCODINGS, JSON, DecodeFault
 from rivet_ray.protocol.queries import ActorQuery, encode_query
+from rivet_ray.protocol.subprotocols import Resume, connect_protocols
 from rivet_ray.protocol.v0 import (
     KEY_HEADER,
     OUTCOME_HEADER,
-    connect_protocols,
+    SEEN_HEADER,
     decode_action_response,
     decode_error,
     decode_resolved,
@@ -41,7 +44,7 @@ _NEVER_LEFT = (
     httpx.PoolTimeout,
     httpx.UnsupportedProtocol,
 )
-Way = Literal["websocket", "sse"]
+Way = Literal["auto", "websocket", "sse"]
 """What carries connections."""
 
 _NOT_PLAIN = re.compile(r"[^\x20-\x7e]")
@@ -56,7 +59,7 @@ class HttpTransport:
         *,
         encoding: str = "cbor",
         timeout: float = 65.0,
-        transport: Way = "websocket",
+        transport: Way = "auto",
     ) -> None:
         """Raises ValueError for a URL, an encoding or a transport that cannot be used."""
         if encoding not in ENCODINGS:
@@ -110,16 +113,32 @@ class HttpTransport:
         except DecodeFault as fault:
             raise self._unreadable(str(fault)) from fault
 
-    def connect(self, query: ActorQuery, params: Any) -> ConnectionTransport:
+    def connect(self, query: ActorQuery, params: Any, resume: Resume) -> ConnectionTransport:
+        stream = partial(self._event_stream, query, params, resume)
         if self._way == "sse":
-            return EventStreamConnection(
-                self._http,
-                f"{self._base}/actors/connect/sse",
-                self._headers(query, params),
-                self._encoding,
-                self._say,
-                self._failure,
-            )
+            return stream()
+        socket = self._websocket(query, params, resume)
+        if self._way == "websocket":
+            return socket
+        return EitherConnection(socket, stream, self._prefer_streams)
+
+    def _prefer_streams(self) -> None:
+        """No WebSocket gets through, and a stream did: the next one is a stream at once."""
+        self._way = "sse"
+
+    def _event_stream(
+        self, query: ActorQuery, params: Any, resume: Resume
+    ) -> EventStreamConnection:
+        return EventStreamConnection(
+            self._http,
+            f"{self._base}/actors/connect/sse",
+            self._headers(query, params) | _resume_headers(resume),
+            self._encoding,
+            self._say,
+            self._failure,
+        )
+
+    def _websocket(self, query: ActorQuery, params: Any, resume: Resume) -> WebSocketConnection:
         return WebSocketConnection(
             # http://… becomes ws://…, https://… becomes wss://…
             f"ws{self._base.removeprefix('http')}/actors/connect/websocket",
@@ -127,6 +146,7 @@ class HttpTransport:
                 encode_query(query),
                 self._encoding.name,
                 None if params is None else to_json(params),
+                resume,
             ),
             self._encoding,
             USER_AGENT,
@@ -191,6 +211,13 @@ class HttpTransport:
             "Does the URL lead to a rivet_ray server, without the trailing /registry?",
             outcome=outcome,
         )
+
+
+def _resume_headers(resume: Resume) -> dict[str, str]:
+    headers = {SEEN_HEADER: str(resume.seen)}
+    if resume.connection is not None and resume.token is not None:
+        headers |= {"X-RivetKit-Conn": resume.connection, "X-RivetKit-Conn-Token": resume.token}
+    return headers
 
 
 def registry_url(url: str) -> str:

@@ -20,14 +20,16 @@ from rivet_ray.errors import (
     SlowConsumer,
 )
 from rivet_ray.protocol import values
-from rivet_ray.protocol.port import Ask, Caller, Deliver, Failed, Reply, Said
+from rivet_ray.protocol.port import Ask, Attached, Caller, Deliver, Failed, Reply, Said, Want
 from rivet_ray.protocol.queries import ActorQuery
+from rivet_ray.protocol.subprotocols import Resume
 from rivet_ray.protocol.v0 import (
     ActionRequest,
     ActionResponse,
     ErrorMessage,
     EventMessage,
     Init,
+    SubscriptionRequest,
     ToClient,
     ToServer,
 )
@@ -99,7 +101,8 @@ class InlineTransport:
             late = f"{action} was not answered within {timeout:g} s."
             raise ActionTimedOut(late, outcome=Outcome.UNKNOWN) from error
 
-    def connect(self, query: ActorQuery, params: Any) -> InlineConnection:
+    def connect(self, query: ActorQuery, params: Any, resume: Resume) -> InlineConnection:
+        """Nothing cuts a connection in this process but the loss of its host."""
         return InlineConnection(self, self._backend, query, params)
 
     async def aclose(self) -> None:
@@ -146,7 +149,7 @@ class InlineConnection:
         await self._transport.leaving()
         if isinstance(message, ActionRequest):
             self._ask(Ask(message.id, message.name, message.arguments, message.key), chain)
-        else:
+        elif isinstance(message, SubscriptionRequest):
             self._backend.calls.subscribe(self._actor, self._id, message.event, message.subscribe)
 
     def _ask(self, asked: Ask, chain: list[str]) -> None:
@@ -183,6 +186,9 @@ class InlineConnection:
             # The consumer has dealt with it, and may have changed the caller's state.
             self._transport.handled()
 
+    async def leave(self) -> None:
+        """The close tells it."""
+
     async def close(self) -> None:
         if not self._ended:
             self._end(Closing(1000, ""))
@@ -190,12 +196,12 @@ class InlineConnection:
     def _end(self, closing: Closing) -> None:
         self._ended = True
         self.closing = closing
-        self._backend.calls.detach(self._id)
+        self._backend.calls.detach(self._id, self)
         self._messages.put_nowait(None)
 
     # --- Sink -------------------------------------------------------------
 
-    def attached(self) -> None:
+    def attached(self, message: Attached) -> None:
         """`open` returns Init itself."""
 
     def deliver(self, message: Deliver) -> None:
@@ -208,5 +214,5 @@ class InlineConnection:
     def handed(self, said: Said) -> None:
         if isinstance(said, Ask):
             self._ask(said, [])
-        else:
+        elif isinstance(said, Want):
             self._backend.calls.subscribe(self._actor, self._id, said.event, said.subscribed)

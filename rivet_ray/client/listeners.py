@@ -7,16 +7,14 @@ import inspect
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from typing import Any, Protocol, get_args
+from typing import Any, Protocol
 
 from rivet_ray.client.interface import PayloadDecoder
-from rivet_ray.definition.remote import Lifecycle
+from rivet_ray.definition.remote import LIFECYCLE, Lifecycle
 from rivet_ray.errors import RivetError, SlowConsumer
 
 MAX_UNREAD = 1_024
 """How many unread events a stream keeps before it fails with SlowConsumer."""
-
-LIFECYCLE: frozenset[str] = frozenset(get_args(Lifecycle))
 
 log = logging.getLogger("rivet_ray.client")
 

@@ -16,6 +16,7 @@ from rivet_ray.errors import (
     from_code,
 )
 from rivet_ray.protocol.encodings import EncodeFault
+from rivet_ray.protocol.subprotocols import Resume
 from rivet_ray.protocol.v0 import (
     ActionRequest,
     ActionResponse,
@@ -54,6 +55,37 @@ class Session:
         self._announced: set[str] = set()
         self._listeners_changed = False
         self._next_id = 0
+        self._seen: int | None = None
+        """The number of the last event, where the server counts them."""
+
+    def opened(self, init: Init, resume: Resume) -> None:
+        """A socket is open, on the connection that was to go on or on another."""
+        if init.connection_id != resume.connection or self._seen is None:
+            self._seen = init.sequence
+
+    def resume(self, init: Init) -> Resume:
+        """What the next socket asks for, after the one that `init` opened."""
+        if self._seen is None:
+            return Resume()
+        return Resume(init.connection_id, init.token, self._seen)
+
+    def cut(self, error: RivetError, *, again: bool) -> None:
+        """A socket is lost, and another will come. What was not sent waits for it.
+
+        Calls under way fail with what is known of them (C8); with `again` those
+        that have an idempotency key are sent once more.
+        """
+        unsent = self._unsent
+        self._unsent = {}
+        for number, call in list(self._calls.items()):
+            if call.answer.done():
+                continue
+            if call.sent and not (again and call.request.key is not None):
+                call.answer.set_exception(_under_way(error, call))
+            else:
+                call.sent = False
+                self._unsent[number] = call
+        assert unsent.keys() <= self._unsent.keys()
 
     async def call(
         self, action: str, arguments: bytes, timeout: float, key: str | None = None
@@ -121,6 +153,10 @@ class Session:
                 if call is not None and not call.answer.done():
                     call.answer.set_result(message.output)
             case EventMessage():
+                if message.sequence is not None and self._seen is not None:
+                    if message.sequence <= self._seen:
+                        return  # It came before the cut.
+                    self._seen = message.sequence
                 self.listeners.deliver(message.name, message.arguments)
             case ErrorMessage():
                 if message.action_id is None:
@@ -140,14 +176,7 @@ class Session:
         for call in list(self._calls.values()):
             if call.answer.done():
                 continue
-            if call.sent:
-                failure: RivetError = ConnectionClosed(
-                    f"{error.message} {call.request.name!r} was under way and may have "
-                    "had its effect.",
-                    outcome=Outcome.UNKNOWN,
-                )
-            else:
-                failure = again(error, Outcome.NOT_STARTED)
+            failure = _under_way(error, call) if call.sent else again(error, Outcome.NOT_STARTED)
             call.answer.set_exception(failure)
 
     def _fail(self, number: int, error: Exception) -> None:
@@ -177,6 +206,9 @@ class Socket:
         try:
             async for message in self._transport:
                 self._session.receive(message)
+        except asyncio.CancelledError:
+            await self._transport.leave()
+            raise
         finally:
             writer.cancel()
             await asyncio.wait([writer])
@@ -204,6 +236,13 @@ class Socket:
                     log.exception("sending to %s failed", session.label)
                     await self._transport.close()
                     return
+
+
+def _under_way(error: RivetError, call: _Call) -> RivetError:
+    return ConnectionClosed(
+        f"{error.message} {call.request.name!r} was under way and may have had its effect.",
+        outcome=Outcome.UNKNOWN,
+    )
 
 
 def again(error: RivetError, outcome: Outcome | None) -> RivetError:

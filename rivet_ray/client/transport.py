@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from rivet_ray.errors import Outcome, RivetError, from_code
 from rivet_ray.protocol import values
 from rivet_ray.protocol.queries import ActorQuery
+from rivet_ray.protocol.subprotocols import Resume
 from rivet_ray.protocol.v0 import ErrorMessage, Init, ToClient, ToServer
 
 
@@ -60,6 +61,10 @@ class ConnectionTransport(Protocol):
         """Every message after Init, in order. Ends when the connection does."""
         ...
 
+    async def leave(self) -> None:
+        """Tell the server that the client goes for good; `close` follows."""
+        ...
+
     async def close(self) -> None:
         """Close the connection and wait until it is. Harmless at any time."""
         ...
@@ -106,8 +111,8 @@ class Transport(Protocol):
         """
         ...
 
-    def connect(self, query: ActorQuery, params: Any) -> ConnectionTransport:
-        """A connection that is not open yet."""
+    def connect(self, query: ActorQuery, params: Any, resume: Resume) -> ConnectionTransport:
+        """A connection that is not open yet; it goes on with another one where it can."""
         ...
 
     async def aclose(self) -> None:

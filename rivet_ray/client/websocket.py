@@ -98,6 +98,9 @@ class WebSocketConnection:
             await self._socket.close(PROTOCOL_ERROR, "malformed_message")
             raise StopAsyncIteration from None
 
+    async def leave(self) -> None:
+        """The code of the close tells it."""
+
     async def close(self) -> None:
         if self._socket is not None:
             await self._socket.close()

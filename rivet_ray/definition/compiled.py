@@ -15,6 +15,7 @@ import typing_extensions
 from rivet_ray.definition.actions import Action
 from rivet_ray.definition.arguments import Arguments, type_fault
 from rivet_ray.definition.events import Event
+from rivet_ray.definition.remote import LIFECYCLE
 from rivet_ray.definition.state import StateCodec
 from rivet_ray.errors import DefinitionError, InvalidArgument, RivetError
 from rivet_ray.protocol import values
@@ -278,7 +279,7 @@ class _Compiler:
             self.faults.append(f"{where}: it is the event {event.attribute!r} already")
         if event.name in definition.events:
             self.faults.append(f"{where}: two events are called {event.name!r}")
-        if event.name in ("connected", "disconnected", "error"):
+        if event.name in LIFECYCLE:
             self.faults.append(f"{where}: {event.name!r} is a life-cycle event of connections")
         for kind in event.payload:
             if fault := type_fault(kind if not isinstance(kind, typing.ForwardRef) else Any):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self, overload
+from typing import Any, Literal, Protocol, Self, get_args, overload
 
 from typing_extensions import TypeVar, TypeVarTuple, Unpack
 
@@ -20,7 +20,8 @@ Payload = TypeVarTuple("Payload")
 T = TypeVar("T")
 
 KeyLike = str | Sequence[str]
-Lifecycle = Literal["connected", "disconnected", "error"]
+Lifecycle = Literal["connected", "disconnected", "reconnected", "resync", "error"]
+LIFECYCLE: frozenset[str] = frozenset(get_args(Lifecycle))
 Unsubscribe = Callable[[], None]
 
 
@@ -93,9 +94,11 @@ class Connection(Protocol[Actor_co]):
         """Call `handler` for each event, in order, on the event loop.
 
         `event` is a reference, the name of an event, or one of the life-cycle
-        events `connected`, `disconnected` and `error`. Returns a function that
-        ends the subscription. An asynchronous handler runs as a task of the
-        connection.
+        events: `connected`, then `disconnected` at each cut and at the end,
+        `reconnected` when it is open again, `resync` right after that where events
+        may have been missed (read what you need anew), and `error`. Returns a
+        function that ends the subscription. An asynchronous handler runs as a task
+        of the connection.
         """
         ...
 

@@ -10,20 +10,24 @@ from collections.abc import Awaitable
 from functools import partial
 
 from rivet_ray import ids
-from rivet_ray.errors import InternalError, Outcome, Overloaded, RivetError
+from rivet_ray.errors import ConnectionNotFound, InternalError, Outcome, Overloaded, RivetError
 from rivet_ray.gateway.backend import Backend
 from rivet_ray.gateway.outgoing import Outgoing
 from rivet_ray.gateway.responses import error_message
 from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.protocol import v0
 from rivet_ray.protocol.encodings import Encoding
-from rivet_ray.protocol.port import Ask, Caller, Deliver, Failed, Reply, Said, Want
+from rivet_ray.protocol.port import Ask, Attached, Caller, Deliver, Failed, Leave, Reply, Said, Want
 from rivet_ray.protocol.queries import Intent
+from rivet_ray.protocol.subprotocols import Resume
 from rivet_ray.store import ActorRecord
 
 log = logging.getLogger("rivet_ray.gateway")
 
 CONNECT = frozenset[Intent]({"connect"})
+NORMAL = 1000
+MAY_COME_BACK = frozenset({"server_stopping", "slow_consumer", "taken_over"})
+"""Reasons of closes after which a connection is kept for a client that counts events."""
 
 
 class Connection(ABC):
@@ -37,8 +41,10 @@ class Connection(ABC):
         "backend",
         "encoding",
         "id",
+        "left",
         "outgoing",
         "record",
+        "resume",
         "settings",
         "token",
     )
@@ -50,6 +56,7 @@ class Connection(ABC):
         encoding: Encoding,
         record: ActorRecord,
         outgoing: Outgoing,
+        resume: Resume | None = None,
     ) -> None:
         self.backend = backend
         self.settings = settings
@@ -58,6 +65,9 @@ class Connection(ABC):
         self.outgoing = outgoing
         self.id = ids.connection_id()
         self.token = ids.connection_token()
+        self.resume = resume
+        self.left = False
+        """The client said goodbye, or was told that the connection is over."""
         self._in_flight = 0
         self._waiting: deque[Ask] = deque()
         self._waiting_size = 0
@@ -99,18 +109,38 @@ class Connection(ABC):
                 # A client that does not read cannot be told; it is not waited for.
                 await asyncio.wait((writer,), timeout=self.settings.close_timeout)
         finally:
-            self.backend.calls.detach(self.id)
+            # One that counts events and was cut off may come back.
+            keep = self.resume is not None and not self.left
+            self.backend.calls.detach(self.id, self, keep=keep)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _attach_then_read(self, caller: Caller) -> None:
+        calls, resume = self.backend.calls, self.resume
         try:
-            await self.backend.calls.attach(self.record.id, self.id, self.token, caller, self)
+            if resume is None or resume.connection is None or resume.token is None:
+                await calls.attach(self.record.id, self.id, self.token, caller, self)
+            else:
+                await self._claim(resume.connection, resume.token, resume.seen, caller)
         except RivetError as error:
+            self.left = True
             self.refused(error)
             return
         await self.read()
+
+    async def _claim(self, connection: str, token: str, seen: int, caller: Caller) -> None:
+        """Go on with a connection, or open another one where that has ended.
+
+        Its id in Init tells the client which of the two it was.
+        """
+        calls, fresh = self.backend.calls, self.id
+        self.id = connection
+        try:
+            await calls.claim(self.record.id, connection, token, caller, self, seen)
+        except ConnectionNotFound:
+            self.id = fresh
+            await calls.attach(self.record.id, self.id, self.token, caller, self)
 
     def ends(self) -> None:
         """What waits for the client is written, and then the connection ends."""
@@ -119,11 +149,15 @@ class Connection(ABC):
     # --- What the client says -------------------------------------------------
 
     def handed(self, said: Said) -> None:
+        if self._ending.is_set():
+            return  # Somebody else may have the connection by now.
         if isinstance(said, Ask):
             if self._waiting or self._in_flight >= self.settings.max_in_flight:
                 self._wait(said)
             else:
                 self._start(said)
+        elif isinstance(said, Leave):
+            self.closed(NORMAL, "left")
         else:
             self.backend.calls.subscribe(self.record.id, self.id, said.event, said.subscribed)
 
@@ -188,10 +222,16 @@ class Connection(ABC):
 
     # --- Sink -----------------------------------------------------------------
 
-    def attached(self) -> None:
-        self.tell(v0.Init(self.record.id, self.id, self.token))
+    def attached(self, message: Attached) -> None:
+        self.token = message.token or self.token
+        counted = None if self.resume is None else message.sequence
+        self.tell(v0.Init(self.record.id, self.id, self.token, counted))
 
     def closed(self, code: int, reason: str) -> None:
+        self.left = self.left or reason not in MAY_COME_BACK
+        if self.left and self.resume is not None:
+            # Now, and not when it is written: its client may be back before that.
+            self.backend.calls.detach(self.id, self)
         self.outgoing.close(code, reason)
         self.ends()
 
@@ -200,4 +240,6 @@ def said_of(message: v0.ToServer) -> Said:
     """What a client's message says, whatever the dialect."""
     if isinstance(message, v0.ActionRequest):
         return Ask(message.id, message.name, message.arguments, message.key)
+    if isinstance(message, v0.Goodbye):
+        return Leave()
     return Want(message.event, message.subscribe)

@@ -28,6 +28,7 @@ from rivet_ray.gateway.negotiate import (
     query_of,
     request_info,
     require,
+    resume_of,
 )
 from rivet_ray.gateway.outgoing import Events
 from rivet_ray.gateway.responses import JSON, error_message, respond
@@ -36,6 +37,7 @@ from rivet_ray.protocol import v0
 from rivet_ray.protocol.encodings import Encoding
 from rivet_ray.protocol.event_stream import error_event, message_event
 from rivet_ray.protocol.port import Caller, Deliver
+from rivet_ray.protocol.subprotocols import Resume
 from rivet_ray.store import ActorRecord
 
 SERVICE_RESTART = 1012
@@ -78,7 +80,8 @@ class ConnectEventStream:
             except Exception as error:
                 refusal = _refusal(error, encoding)
             else:
-                await self._stream(scope, receive, send, encoding, caller, record)
+                resume = resume_of(headers)
+                await self._stream(scope, receive, send, encoding, caller, record, resume)
                 return
         await self._response(_once(refusal))(scope, receive, send)
 
@@ -96,11 +99,19 @@ class ConnectEventStream:
         encoding: Encoding,
         caller: Caller,
         record: ActorRecord,
+        resume: Resume | None,
     ) -> None:
         events = Events(self._settings.max_queued_frames)
         stopping = anyio.Event()
         stream = EventStream(
-            self._backend, self._settings, encoding, record, events, self._frames, stopping
+            self._backend,
+            self._settings,
+            encoding,
+            record,
+            events,
+            self._frames,
+            stopping,
+            resume,
         )
         response = self._response(events.chunks(), stopping)
         await stream.run(response(scope, receive, send), caller)
@@ -145,8 +156,9 @@ class EventStream(Connection):
         outgoing: Events,
         frames: EventFrames,
         stopping: anyio.Event,
+        resume: Resume | None,
     ) -> None:
-        super().__init__(backend, settings, encoding, record, outgoing)
+        super().__init__(backend, settings, encoding, record, outgoing, resume)
         self._events = outgoing
         self._frames = frames
         self._stopping = stopping
@@ -165,4 +177,5 @@ class EventStream(Connection):
         self.send(message_event(self.encoding, payload))
 
     def deliver(self, message: Deliver) -> None:
-        self.send(self._frames.shaped(message, self.encoding, message_event))
+        counted = self.resume is not None
+        self.send(self._frames.shaped(message, self.encoding, message_event, counted))

@@ -23,25 +23,27 @@ class EventFrames:
 
     def __init__(self) -> None:
         self._message: Deliver | None = None
-        self._frames: dict[str, bytes] = {}
-        self._shaped: dict[tuple[str, Shape], bytes] = {}
+        self._frames: dict[tuple[str, bool], bytes] = {}
+        self._shaped: dict[tuple[str, bool, Shape], bytes] = {}
 
-    def frame(self, message: Deliver, encoding: Encoding) -> bytes:
-        """The wire form of an event."""
+    def frame(self, message: Deliver, encoding: Encoding, counted: bool) -> bytes:
+        """The wire form of an event; with its number for clients that count them."""
         if message is not self._message:
             self._message = message
             self._frames = {}
             self._shaped = {}
-        frame = self._frames.get(encoding.name)
+        place = (encoding.name, counted)
+        frame = self._frames.get(place)
         if frame is None:
-            event = v0.EventMessage(message.event, message.arguments)
-            frame = self._frames[encoding.name] = v0.encode_to_client(encoding, event)
+            number = message.sequence if counted else None
+            event = v0.EventMessage(message.event, message.arguments, number)
+            frame = self._frames[place] = v0.encode_to_client(encoding, event)
         return frame
 
-    def shaped(self, message: Deliver, encoding: Encoding, shape: Shape) -> bytes:
+    def shaped(self, message: Deliver, encoding: Encoding, shape: Shape, counted: bool) -> bytes:
         """The wire form of an event in the shape of a transport."""
-        frame = self.frame(message, encoding)
-        place = (encoding.name, shape)
+        frame = self.frame(message, encoding, counted)
+        place = (encoding.name, counted, shape)
         shaped = self._shaped.get(place)
         if shaped is None:
             shaped = self._shaped[place] = shape(encoding, frame)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from rivet_ray.protocol import v0, values
 from rivet_ray.protocol.encodings import ENCODINGS, Encoding
 from rivet_ray.protocol.port import RequestInfo
 from rivet_ray.protocol.queries import ActorQuery, decode_query
+from rivet_ray.protocol.subprotocols import Resume, parse_resume
 
 QUERY = b"x-rivetkit-query"
 ENCODING = b"x-rivetkit-encoding"
@@ -25,10 +26,20 @@ PARAMS = b"x-rivetkit-conn-params"
 ACTOR = b"x-rivetkit-actor"
 CONNECTION = b"x-rivetkit-conn"
 TOKEN = b"x-rivetkit-conn-token"
+SEEN = v0.SEEN_HEADER.lower().encode()
 KEY = v0.KEY_HEADER.lower().encode()
 MAX_KEY = 255
 
 _INTERNAL = frozenset(name.lower().encode() for name in v0.INTERNAL_HEADERS)
+
+
+def resume_of(headers: Mapping[bytes, bytes]) -> Resume | None:
+    """How far a client got that counts events, and the connection that it goes on with."""
+    seen, connection, token = (
+        None if (value := headers.get(name)) is None else value.decode("latin-1")
+        for name in (SEEN, CONNECTION, TOKEN)
+    )
+    return parse_resume(seen, connection, token)
 
 
 class MissingHeaders(Exception):

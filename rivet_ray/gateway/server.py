@@ -18,6 +18,10 @@ class PortTaken(OSError):
     """The address is in use; the message says which, and what to do."""
 
 
+HEARTBEAT: dict[str, Any] = {"ws_ping_interval": 10.0, "ws_ping_timeout": 10.0}
+"""Seconds: a peer that is gone without a word is found well within the resume window."""
+
+
 def port_from_environment() -> int:
     """PORT, or PORT_HTTP, or 8080."""
     return int(os.environ.get("PORT") or os.environ.get("PORT_HTTP") or DEFAULT_PORT)
@@ -36,6 +40,7 @@ def uvicorn_config(app: FastAPI | str, host: str, port: int, **options: Any) -> 
         loop="asyncio" if sys.platform == "win32" else "uvloop",
         ws="websockets-sansio",
         ws_per_message_deflate=False,
+        **HEARTBEAT,
         access_log=False,
         log_level="warning",
         server_header=False,

@@ -20,11 +20,14 @@ from rivet_ray.protocol import v0
 from rivet_ray.protocol.encodings import Encoding
 from rivet_ray.protocol.port import Deliver
 from rivet_ray.protocol.queries import decode_query
+from rivet_ray.protocol.subprotocols import Resume, parse_protocols
 from rivet_ray.store import ActorRecord
 
 log = logging.getLogger("rivet_ray.gateway")
 
 PROTOCOL = "rivetkit"
+GOODBYE = (1000, 1001)
+"""Codes of a client that leaves on purpose; any other is a cut."""
 
 
 class ConnectWebSocket:
@@ -62,7 +65,7 @@ class ConnectWebSocket:
     async def _serve(self, scope: Scope, receive: Receive, send: Send, offered: list[str]) -> None:
         encoding: Encoding | None = None
         try:
-            asked = v0.parse_protocols(offered)
+            asked = parse_protocols(offered)
             if asked.encoding is not None or asked.query is not None:
                 encoding = encoding_named(asked.encoding)
             if asked.query is None or encoding is None:
@@ -78,7 +81,14 @@ class ConnectWebSocket:
             return
         frames = Frames(self._settings.max_queued_frames)
         socket = Socket(
-            self._backend, self._settings, encoding, record, frames, self._frames, receive
+            self._backend,
+            self._settings,
+            encoding,
+            record,
+            frames,
+            self._frames,
+            receive,
+            asked.resume,
         )
         await socket.run(frames.write(send, binary=encoding.binary), caller)
 
@@ -107,8 +117,9 @@ class Socket(Connection):
         outgoing: Frames,
         frames: EventFrames,
         receive: Receive,
+        resume: Resume | None,
     ) -> None:
-        super().__init__(backend, settings, encoding, record, outgoing)
+        super().__init__(backend, settings, encoding, record, outgoing, resume)
         self._frames = frames
         self._receive = receive
 
@@ -118,6 +129,7 @@ class Socket(Connection):
             while True:
                 message = await self._receive()
                 if message["type"] != "websocket.receive":
+                    self.left = message.get("code") in GOODBYE
                     return
                 self._handle(message)
         except RivetError as error:
@@ -144,4 +156,4 @@ class Socket(Connection):
         self.send(payload)
 
     def deliver(self, message: Deliver) -> None:
-        self.send(self._frames.frame(message, self.encoding))
+        self.send(self._frames.frame(message, self.encoding, self.resume is not None))

@@ -81,7 +81,11 @@ class Want(Message, frozen=True, tag="want"):
     subscribed: bool
 
 
-Said = Ask | Want
+class Leave(Message, frozen=True, tag="leave"):
+    """The client goes, and will not come back."""
+
+
+Said = Ask | Want | Leave
 
 
 # --- Gateway to host --------------------------------------------------------
@@ -119,6 +123,11 @@ class Attach(Message, frozen=True, tag="attach"):
     With `resume` it is a connection that this gateway had opened before its
     session or the actor's host was lost: it goes on as it was, without hooks.
     Refused where it has ended meanwhile, or the token is another.
+
+    With `claim` as well it is the client that was cut off and comes back, through
+    any gateway: it gets another token, and whoever holds the connection is told to
+    close it. The token before is good for one more claim until the connection is
+    used, because the answer may be lost on its way.
     """
 
     call: int
@@ -128,15 +137,20 @@ class Attach(Message, frozen=True, tag="attach"):
     caller: Caller
     resume: bool = False
     events: list[str] = []
-    """What a resumed connection is subscribed to."""
+    """What a resumed connection is subscribed to; that of a claim is known to the host."""
     seen: int = 0
-    """The actor's last event that reached the gateway of a resumed connection."""
+    """The actor's last event that reached the gateway, or the client that claims."""
+    claim: bool = False
 
 
 class Detach(Message, frozen=True, tag="detach"):
-    """The client of a connection is gone, or was closed as asked by `Close`."""
+    """The client of a connection is gone, or was closed as asked by `Close`.
+
+    With `keep` it was cut off and may come back within the resume window.
+    """
 
     connection: str
+    keep: bool = False
 
 
 class Subscribe(Message, frozen=True, tag="subscribe"):
@@ -210,6 +224,10 @@ class Attached(Message, frozen=True, tag="attached"):
     call: int
     sequence: int = 0
     """The actor's last event before."""
+    token: str | None = None
+    """The new token of a connection that was claimed."""
+    events: list[str] = []
+    """What a connection that was claimed is subscribed to."""
 
 
 class Deliver(Message, frozen=True, tag="deliver"):

@@ -10,9 +10,8 @@ reads, DecodeFault. Writing raises EncodeFault for a value without a wire form.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Any
-from urllib.parse import quote, unquote
 
 import msgspec
 
@@ -30,6 +29,8 @@ ALLOWED_PUBLIC_HEADERS = ("Content-Type", "User-Agent", *PUBLIC_HEADERS)
 INTERNAL_HEADERS = ("X-RivetKit-Auth-Data", "X-RivetKit-Expose-Internal-Error")
 """Never believed of a client: a server strips them from public requests."""
 
+SEEN_HEADER = "X-RivetKit-Conn-Seen"
+"""Ours: the number of the last event that reached a client that counts them."""
 KEY_HEADER = "Idempotency-Key"
 """A request header of ours: at most one effect for all calls that carry the same."""
 OUTCOME_HEADER = "X-RivetKit-Outcome"
@@ -66,15 +67,24 @@ class SubscriptionRequest(
     subscribe: bool
 
 
-_INIT_NAMES = {"actor_id": "ai", "connection_id": "ci", "token": "ct"}
+class Goodbye(msgspec.Struct, frozen=True, gc=False):
+    """The client of an event stream goes, and will not come back: a message of ours.
+
+    The end of a stream does not tell whether it was cut.
+    """
 
 
-class Init(msgspec.Struct, frozen=True, gc=False, rename=_INIT_NAMES):
+_INIT_NAMES = {"actor_id": "ai", "connection_id": "ci", "token": "ct", "sequence": "s"}
+
+
+class Init(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename=_INIT_NAMES):
     """The connection is open. The first message on every connection."""
 
     actor_id: str
     connection_id: str
     token: str
+    sequence: int | None = None
+    """The actor's last event before, for clients that count events."""
 
 
 class ActionResponse(msgspec.Struct, frozen=True, gc=False):
@@ -89,6 +99,8 @@ class EventMessage(msgspec.Struct, frozen=True, gc=False):
 
     name: str
     arguments: bytes
+    sequence: int | None = None
+    """Its number, for clients that count events: an extra member of ours."""
 
 
 class ErrorMessage(msgspec.Struct, frozen=True, gc=False):
@@ -102,7 +114,7 @@ class ErrorMessage(msgspec.Struct, frozen=True, gc=False):
     """An `errors.Outcome` value."""
 
 
-ToServer = ActionRequest | SubscriptionRequest
+ToServer = ActionRequest | SubscriptionRequest | Goodbye
 ToClient = Init | ActionResponse | EventMessage | ErrorMessage
 
 
@@ -138,6 +150,7 @@ class _Action(_Wire, rename={"id": "i", "name": "n", "arguments": "a", "key": "k
 class _ToServerBody(_Wire, rename={"action": "ar", "subscription": "sr"}):
     action: _Action | None = None
     subscription: SubscriptionRequest | None = None
+    bye: bool = False
 
 
 class _ToServer(_Wire, rename={"body": "b"}):
@@ -157,9 +170,10 @@ class _Response(_Wire, rename={"id": "i", "output": "o"}):
     output: Any = msgspec.UNSET
 
 
-class _Event(_Wire, rename={"name": "n", "arguments": "a"}):
+class _Event(_Wire, rename={"name": "n", "arguments": "a", "sequence": "s"}):
     name: str
     arguments: list[Any]
+    sequence: int | None = None
 
 
 class _ToClientBody(_Wire, rename={"init": "i", "error": "e", "response": "ar", "event": "ev"}):
@@ -226,6 +240,8 @@ def _read_to_server(encoding: Encoding, data: bytes | str) -> ToServer:
     try:
         body = encoding.decode_as(data, _to_server).body
         action, subscription = body.action, body.subscription
+        if body.bye and action is None and subscription is None:
+            return Goodbye()
         if action is not None and subscription is None:
             arguments = _pack_arguments(action.arguments)
             return ActionRequest(action.id, action.name, arguments, action.key)
@@ -242,7 +258,8 @@ def encode_to_client(encoding: Encoding, message: ToClient) -> bytes:
         case ActionResponse():
             body = _ToClientBody(response=_Response(message.id, _unpack_optional(message.output)))
         case EventMessage():
-            body = _ToClientBody(event=_Event(message.name, _unpack(message.arguments)))
+            event = _Event(message.name, _unpack(message.arguments), message.sequence)
+            body = _ToClientBody(event=event)
         case Init():
             body = _ToClientBody(init=message)
         case ErrorMessage():
@@ -284,6 +301,8 @@ def encode_to_server(encoding: Encoding, message: ToServer) -> bytes:
     if isinstance(message, ActionRequest):
         arguments = _unpack(message.arguments)
         body = _ToServerBody(_Action(message.id, message.name, arguments, message.key))
+    elif isinstance(message, Goodbye):
+        body = _ToServerBody(bye=True)
     else:
         body = _ToServerBody(subscription=message)
     return encoding.encode(_ToServer(body))
@@ -296,8 +315,8 @@ def decode_to_client(encoding: Encoding, frame: bytes | str) -> ToClient:
     match (body.init, body.error, body.response, body.event):
         case (None, None, _Response(id=id, output=output), None):
             return ActionResponse(id, _pack_optional(output))
-        case (None, None, None, _Event(name=name, arguments=arguments)):
-            return EventMessage(name, _pack_arguments(arguments))
+        case (None, None, None, _Event(name=name, arguments=arguments, sequence=sequence)):
+            return EventMessage(name, _pack_arguments(arguments), sequence)
         case (None, _Error(code=code, message=text) as error, None, None):
             metadata = _pack_optional(error.metadata)
             return ErrorMessage(code, text, metadata, error.action_id, error.outcome)
@@ -307,58 +326,7 @@ def decode_to_client(encoding: Encoding, frame: bytes | str) -> ToClient:
             raise DecodeFault("a message must have exactly one of i, e, ar and ev")
 
 
-# --- WebSocket subprotocols -------------------------------------------------
-
-
-class Connect(msgspec.Struct, frozen=True, gc=False):
-    """What the opener of a WebSocket asks for, None where left out; JSON is not read yet."""
-
-    query: str | None
-    encoding: str | None
-    params: str | None
-
-
-_QUERY, _ENCODING, _PARAMS, _LAST = "query.", "encoding.", "conn_params.", "rivetkit"
-_UNESCAPED = "-_.!~*'()"  # letters, digits and these: as encodeURIComponent has it
-
-
-def connect_protocols(query: str, encoding: str, params: str | None) -> list[str]:
-    """The subprotocols that a client offers; `query` and `params` are JSON texts.
-
-    Raises UnicodeEncodeError for a lone surrogate, as JavaScript raises URIError.
-    """
-    protocols = [_QUERY + quote(query, safe=_UNESCAPED), _ENCODING + encoding]
-    if params is not None:
-        protocols.append(_PARAMS + quote(params, safe=_UNESCAPED))
-    protocols.append(_LAST)
-    return protocols
-
-
-def parse_protocols(offered: Sequence[str]) -> Connect:
-    """Read the subprotocols that a client offers. Never raises.
-
-    Those after `rivetkit` are the raw socket user's own. The first of a kind counts.
-    """
-    found: dict[str, str] = {}
-    for protocol in offered:
-        if protocol == _LAST:
-            break
-        for prefix in (_QUERY, _ENCODING, _PARAMS):
-            if protocol.startswith(prefix):
-                found.setdefault(prefix, protocol[len(prefix) :])
-    query, params = (_decode_uri_component(found.get(prefix)) for prefix in (_QUERY, _PARAMS))
-    return Connect(query, found.get(_ENCODING), params)
-
-
-def _decode_uri_component(text: str | None) -> str | None:
-    if text is None:
-        return None
-    try:
-        return unquote(text, errors="strict")
-    except UnicodeDecodeError:
-        # Left as it is: it is not JSON, so whoever reads it refuses it with the
-        # right error. Replacement characters could name another actor.
-        return text
+# --- Shared -------------------------------------------------------------------
 
 
 def _error_body(error: ErrorMessage) -> _Error:

@@ -7,8 +7,8 @@ from rivet_ray.link import LinkClient
 from rivet_ray.protocol.port import Caller, Hosting, Said
 from rivet_ray.remote.placement import Placement
 from rivet_ray.runtime import FollowingClient, Sink
-from rivet_ray.runtime.calls import Answer
 from rivet_ray.runtime.following import OnLost
+from rivet_ray.runtime.ports import Answer
 
 
 class Routes:
@@ -81,15 +81,23 @@ class Routes:
         client = self._connections[connection] = self._client(actor)
         await client.attach(actor, connection, token, caller, sink)
 
+    async def claim(
+        self, actor: str, connection: str, token: str, caller: Caller, sink: Sink, seen: int
+    ) -> None:
+        client = self._connections[connection] = self._client(actor)
+        await client.claim(actor, connection, token, caller, sink, seen)
+
     def subscribe(self, actor: str, connection: str, event: str, subscribed: bool) -> None:
         client = self._connections.get(connection)
         if client is not None:
             client.subscribe(actor, connection, event, subscribed)
 
-    def detach(self, connection: str) -> None:
-        client = self._connections.pop(connection, None)
+    def detach(self, connection: str, sink: Sink, *, keep: bool = False) -> None:
+        client = self._connections.get(connection)
         if client is not None:
-            client.detach(connection)
+            client.detach(connection, sink, keep=keep)
+            if not client.holds(connection):
+                del self._connections[connection]
 
     def holds(self, connection: str) -> bool:
         return connection in self._connections

@@ -82,6 +82,7 @@ class Actions:
         connection = self._instance.connections.get(identity)
         if connection is None:
             raise ConnectionNotFound("The connection is not open.")
+        connection.used()
         return connection
 
     def _answered_before(self, turn: Turn, call: Call) -> bool:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rivet_ray.errors import ActorStopped, ConnectionNotFound, IncorrectConnectionToken, Outcome
 from rivet_ray.protocol.port import (
@@ -35,82 +35,10 @@ from rivet_ray.protocol.port import (
     ToHost,
 )
 from rivet_ray.runtime.failures import failure_of
-
-Answer = Callable[[Reply | Failed], None]
+from rivet_ray.runtime.ports import Answer, Sink
 
 GRANT = INITIAL_CREDIT // 4
-
-
-class Sink(Protocol):
-    """Where a connection's events go. None of these may block."""
-
-    def attached(self) -> None:
-        """The connection is open; called before anything else is delivered."""
-        ...
-
-    def deliver(self, message: Deliver) -> None:
-        """An event for this connection. The same object is given to all its sinks."""
-        ...
-
-    def closed(self, code: int, reason: str) -> None:
-        """The actor ends the connection; answer with `HostClient.detach`."""
-        ...
-
-    def handed(self, said: Said) -> None:
-        """What the connection's client said elsewhere, as if it had come here."""
-        ...
-
-
-class Calls(Protocol):
-    """Calls to actors and connections with them, wherever they are; see `HostClient`."""
-
-    def start(
-        self,
-        actor: str,
-        action: str,
-        arguments: bytes,
-        answer: Answer,
-        *,
-        connection: str | None = None,
-        caller: Caller | None = None,
-        key: str | None = None,
-        chain: list[str] | None = None,
-        timeout: float | None = None,
-    ) -> int: ...
-
-    async def call(
-        self,
-        actor: str,
-        action: str,
-        arguments: bytes,
-        *,
-        caller: Caller | None = None,
-        key: str | None = None,
-        chain: list[str] | None = None,
-        timeout: float | None = None,
-    ) -> bytes | None: ...
-
-    async def attach(
-        self, actor: str, connection: str, token: str, caller: Caller, sink: Sink
-    ) -> None: ...
-
-    def subscribe(self, actor: str, connection: str, event: str, subscribed: bool) -> None: ...
-
-    def detach(self, connection: str) -> None: ...
-
-    def holds(self, connection: str) -> bool: ...
-
-    async def forward(
-        self,
-        actor: str,
-        connection: str,
-        token: str,
-        said: Said,
-        *,
-        timeout: float | None = None,
-    ) -> None: ...
-
-    def close(self) -> None: ...
+POLICY = 1008
 
 
 class _Answered:
@@ -127,6 +55,16 @@ class _Answered:
             self.future.set_result(message)
 
 
+@dataclass(slots=True)
+class Proof:
+    """What the client of a connection has to show."""
+
+    actor: str
+    token: str
+    previous: str | None = None
+    """The token before, which counts until the client has used the connection."""
+
+
 class HostClient:
     """Calls and connections over one session with one host."""
 
@@ -135,9 +73,9 @@ class HostClient:
         self._session = None if host is None else host.open(self._receive)
         self._number = 0
         self._answers: dict[int, Answer] = {}
-        self._attaching: dict[int, tuple[asyncio.Future[None], Sink]] = {}
+        self._attaching: dict[int, tuple[asyncio.Future[None], Sink, Attach]] = {}
         self._sinks: dict[str, Sink] = {}
-        self._proofs: dict[str, tuple[str, str]] = {}
+        self._proofs: dict[str, Proof] = {}
         """Actor and token of each connection that is held here."""
         self._subscribers: dict[tuple[str, str], dict[str, Sink]] = {}
         self._events: dict[str, set[tuple[str, str]]] = {}
@@ -161,6 +99,8 @@ class HostClient:
         """Send a call; `answer` is called once, perhaps before this returns."""
         self._number = number = self._number + 1
         self._answers[number] = answer
+        if connection is not None:
+            self._used(connection)
         self._call(
             Call(number, actor, action, arguments, connection, caller, key, chain or [], timeout)
         )
@@ -215,19 +155,41 @@ class HostClient:
         self, actor: str, connection: str, token: str, caller: Caller, sink: Sink
     ) -> None:
         """Open a connection. Raises what refused it."""
-        self._number = number = self._number + 1
+        self._number += 1
+        await self._open_connection(Attach(self._number, actor, connection, token, caller), sink)
+
+    async def claim(
+        self, actor: str, connection: str, token: str, caller: Caller, sink: Sink, seen: int
+    ) -> None:
+        """Go on with a connection whose client was cut off; see `port.Attach`.
+
+        Raises ConnectionNotFound where it has ended, or the token is not its own.
+        """
+        held = self._sinks.get(connection)
+        if held is not None:
+            # Its client is back before this gateway knows that it was away.
+            if not self._proves(connection, token):
+                raise ConnectionNotFound("The connection has ended.", outcome=Outcome.NOT_STARTED)
+            held.closed(POLICY, "taken_over")
+            self.detach(connection, held, keep=True)
+        self._number += 1
+        claim = Attach(self._number, actor, connection, token, caller, True, [], seen, True)
+        await self._open_connection(claim, sink)
+
+    async def _open_connection(self, message: Attach, sink: Sink) -> None:
+        connection = message.connection
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._attaching[number] = (future, sink)
+        self._attaching[message.call] = (future, sink, message)
         self._sinks[connection] = sink
-        self._proofs[connection] = (actor, token)
-        self._attach(Attach(number, actor, connection, token, caller))
+        self._proofs[connection] = Proof(message.actor, message.token)
+        self._attach(message)
         try:
             await future
         except BaseException:
-            self.detach(connection)
+            self.detach(connection, sink, keep=message.claim)
             raise
         finally:
-            self._attaching.pop(number, None)
+            self._attaching.pop(message.call, None)
 
     def _attach(self, message: Attach) -> None:
         self._send(message)
@@ -237,23 +199,31 @@ class HostClient:
         sink = self._sinks.get(connection)
         if sink is None:
             return
+        self._used(connection)
         place = (actor, event)
         if subscribed:
-            self._subscribers.setdefault(place, {})[connection] = sink
-            self._events.setdefault(connection, set()).add(place)
+            self._subscribe(place, connection, sink)
         else:
             self._drop(place, connection)
             self._events.get(connection, set()).discard(place)
         self._send(Subscribe(connection, event, subscribed))
 
-    def detach(self, connection: str) -> None:
-        """The client is gone. Harmless when it already was."""
-        if self._sinks.pop(connection, None) is None:
+    def _subscribe(self, place: tuple[str, str], connection: str, sink: Sink) -> None:
+        self._subscribers.setdefault(place, {})[connection] = sink
+        self._events.setdefault(connection, set()).add(place)
+
+    def detach(self, connection: str, sink: Sink, *, keep: bool = False) -> None:
+        """The client is gone; with `keep` it was cut off and may claim its connection.
+
+        Harmless when it already was, or another has taken the connection over.
+        """
+        if self._sinks.get(connection) is not sink:
             return
+        del self._sinks[connection]
         del self._proofs[connection]
         for place in self._events.pop(connection, ()):
             self._drop(place, connection)
-        self._send(Detach(connection))
+        self._send(Detach(connection, keep))
 
     # --- What clients say elsewhere than on their connection ------------------
 
@@ -283,16 +253,26 @@ class HostClient:
             self._call(Forward(number, actor, connection, token, said, timeout))
             await self._answer(number, answered)
             return
-        held_for, proof = self._proofs[connection]
-        if held_for != actor:
+        if self._proofs[connection].actor != actor:
             raise ConnectionNotFound(
                 "The actor has no such connection.", outcome=Outcome.NOT_STARTED
             )
-        if not proves(token, proof):
+        if not self._proves(connection, token):
             raise IncorrectConnectionToken(
                 "This is not the token of the connection.", outcome=Outcome.NOT_STARTED
             )
         sink.handed(said)
+
+    def _used(self, connection: str) -> None:
+        proof = self._proofs.get(connection)
+        if proof is not None:
+            proof.previous = None
+
+    def _proves(self, connection: str, token: str) -> bool:
+        proof = self._proofs[connection]
+        return proves(token, proof.token) or (
+            proof.previous is not None and proves(token, proof.previous)
+        )
 
     def _handed(self, message: Handed) -> None:
         sink = self._sinks.get(message.connection)
@@ -330,9 +310,15 @@ class HostClient:
 
     def _attached(self, message: Attached) -> None:
         found = self._attaching.get(message.call)
-        if found is not None and not found[0].done():
-            found[1].attached()
-            found[0].set_result(None)
+        if found is None or found[0].done():
+            return
+        future, sink, attach = found
+        if message.token is not None:
+            self._proofs[attach.connection] = Proof(attach.actor, message.token, attach.token)
+        for event in message.events:
+            self._subscribe((attach.actor, event), attach.connection, sink)
+        sink.attached(message)
+        future.set_result(None)
 
     def _refused(self, message: Failed) -> None:
         found = self._attaching.get(message.call)
@@ -363,7 +349,7 @@ class HostClient:
         failure = failure_of(stopped, Outcome.UNKNOWN, "call")
         for number, answer in answers.items():
             answer(Failed(number, failure))
-        for future, _ in self._attaching.values():
+        for future, _, _ in self._attaching.values():
             if not future.done():
                 future.set_exception(stopped)
         self._sinks.clear()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from rivet_ray import ids
 from rivet_ray.clock import Timer
 from rivet_ray.definition import Event
 from rivet_ray.errors import (
@@ -19,6 +20,7 @@ from rivet_ray.errors import (
     UserError,
 )
 from rivet_ray.protocol.port import Attached, Caller, Close, Deliver, RequestInfo, ToGateway
+from rivet_ray.runtime.calls import proves
 from rivet_ray.runtime.context import encode_event
 
 if TYPE_CHECKING:
@@ -54,6 +56,8 @@ class Record(msgspec.Struct, array_like=True):
     """When a detached connection ends, in seconds since the Unix epoch."""
     sent: int = 0
     """The actor's last event that was for this connection alone."""
+    previous: str | None = None
+    """The token before, until the connection is used."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -79,6 +83,7 @@ class Connection:
         "expires",
         "id",
         "params",
+        "previous",
         "request",
         "sent",
         "session",
@@ -99,6 +104,7 @@ class Connection:
         self.session = session
         self.id = identity
         self.token = token
+        self.previous: str | None = None
         self.caller = caller
         self.params: Any = decode("Params", caller.params, InvalidParams)
         self.auth: Any = decode("Auth", caller.auth)
@@ -194,7 +200,27 @@ class Connection:
         self.events = set()
         self._gone = None
 
-    def reopened(self, call: int, wanted: Sequence[str], seen: int) -> None:
+    def proves(self, token: str) -> bool:
+        """Whether that is a token of this connection that still counts."""
+        return proves(token, self.token) or (
+            self.previous is not None and proves(token, self.previous)
+        )
+
+    def claimed(self, token: str, caller: Caller) -> None:
+        """Its client is back with that token, and gets another. `on_auth` has run again.
+
+        Raises what does not fit the actor's types.
+        """
+        self.auth = self._instance.definition.decode("Auth", caller.auth)
+        self.previous, self.token = token, ids.connection_token()
+
+    def used(self) -> None:
+        """Its client has what it was given last: the token before counts no more."""
+        if self.previous is not None:
+            self.previous = None
+            self._instance.connections.looked_at(self)
+
+    def reopened(self, call: int, wanted: Sequence[str], seen: int, *, claim: bool) -> None:
         """Tell the gateway that it has the connection, then what was missed after `seen`.
 
         That is looked for when it may leave, and only then does the connection want
@@ -212,7 +238,8 @@ class Connection:
             if error is not None:
                 return
             missed = events.missed(self, frozenset(wanted), seen, last)
-            session.deliver(Attached(call, seen))
+            token = self.token if claim else None
+            session.deliver(Attached(call, seen, token, sorted(wanted) if claim else []))
             if self.session is session:
                 for event in wanted:
                     self._instance.connections.subscribe(self.id, event, True)
@@ -265,6 +292,7 @@ class Connection:
         connection.events = set(record.events)
         connection.expires = record.expires
         connection.sent = record.sent
+        connection.previous = record.previous
         return connection
 
     def record(self) -> bytes:
@@ -279,6 +307,7 @@ class Connection:
                 sorted(self.events),
                 self.expires,
                 self.sent,
+                self.previous,
             )
         )
 

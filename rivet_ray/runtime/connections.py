@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 from typing import TYPE_CHECKING
 
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     from rivet_ray.runtime.session import Session
 
 log = logging.getLogger("rivet_ray.runtime")
+
+POLICY = 1008
 
 
 class Connections:
@@ -186,7 +187,8 @@ class Connections:
         known = self.get(message.connection)
         if known is not None and known.session is session and not message.resume:
             self.detach(message.connection)
-        session.forget(message.connection)
+        if known is None or known.session is not session:
+            session.forget(message.connection)
         failure = failure_of(error, Outcome.NOT_STARTED, f"{self._instance!r} connect")
         refused = Failed(message.call, failure)
         self._instance.hold(lambda _: session.deliver(refused))
@@ -244,6 +246,12 @@ class Connections:
         self.looked_at(connection)
         self._instance.touch()
 
+    def used(self, identity: str) -> None:
+        """The connection's client has said something on it."""
+        connection = self.get(identity)
+        if connection is not None:
+            connection.used()
+
     def resume(self, session: Session, message: Attach) -> None:
         """A connection comes back through a new session: no hook runs.
 
@@ -252,20 +260,31 @@ class Connections:
         by a close with the reason `resync`, never by silence (promise C5).
         """
         connection = self.get(message.connection)
-        token = message.token.encode()
-        if connection is None or not hmac.compare_digest(connection.token.encode(), token):
+        if connection is None or not connection.proves(message.token):
             self._refuse(session, message, ConnectionNotFound("The connection has ended."))
             return
+        holder, wanted = connection.session, message.events
+        if message.claim:
+            try:
+                connection.claimed(message.token, message.caller)
+            except RivetError as error:
+                self._refuse(session, message, error)
+                return
         self.lose(connection.id)
+        if message.claim:
+            wanted = sorted(connection.events)
+            if holder is not None and holder is not session:
+                holder.deliver(Close(connection.id, POLICY, "taken_over"))
         if not session.admit(connection.id, self._instance):
-            self.detach(connection.id)
+            if not message.claim:  # whose client may try again
+                self.detach(connection.id)
             return
         del self._detached[connection.id]
         self._attached[connection.id] = connection
         connection.resumed(session, message.caller)
         self.looked_at(connection)
         self._instance.touch()
-        connection.reopened(message.call, message.events, message.seen)
+        connection.reopened(message.call, wanted, message.seen, claim=message.claim)
 
     # --- Hooks ------------------------------------------------------------
 

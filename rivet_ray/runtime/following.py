@@ -30,8 +30,9 @@ from rivet_ray.protocol.port import (
     Subscribe,
     ToGateway,
 )
-from rivet_ray.runtime.calls import HostClient, Sink
+from rivet_ray.runtime.calls import HostClient
 from rivet_ray.runtime.failures import failure_of
+from rivet_ray.runtime.ports import Sink
 
 log = logging.getLogger("rivet_ray.runtime")
 
@@ -161,10 +162,11 @@ class FollowingClient(HostClient):
         self._attachments[attach.call] = followed
         self._send(attach)
 
-    def detach(self, connection: str) -> None:
-        self._followed.pop(connection, None)
-        self._told.pop(connection, None)
-        super().detach(connection)
+    def detach(self, connection: str, sink: Sink, *, keep: bool = False) -> None:
+        if self._sinks.get(connection) is sink:
+            self._followed.pop(connection, None)
+            self._told.pop(connection, None)
+        super().detach(connection, sink, keep=keep)
 
     # --- What comes in ------------------------------------------------------
 
@@ -202,6 +204,10 @@ class FollowingClient(HostClient):
     def _attached_again(self, followed: Followed, message: Attached) -> None:
         identity = followed.attach.connection
         resumed, followed.open, followed.away = followed.open, True, False
+        if message.token is not None:
+            followed.attach = msgspec.structs.replace(
+                followed.attach, token=message.token, claim=False
+            )
         followed.seen = message.sequence  # an owner that is gone may have been ahead of it
         if not resumed or identity not in self._followed:
             return

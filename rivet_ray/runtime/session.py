@@ -26,6 +26,7 @@ from rivet_ray.protocol.port import (
     Failed,
     Forward,
     Handed,
+    Leave,
     Reply,
     Said,
     Subscribe,
@@ -33,7 +34,6 @@ from rivet_ray.protocol.port import (
     ToGateway,
     ToHost,
 )
-from rivet_ray.runtime.calls import proves
 from rivet_ray.runtime.failures import failure_of
 from rivet_ray.runtime.outbox import Outbox
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from rivet_ray.runtime.host import Host
     from rivet_ray.runtime.instance import Instance
 
+NORMAL = 1000
 TRY_AGAIN_LATER = 1013
 
 
@@ -90,6 +91,7 @@ class Session:
             case Subscribe():
                 found = self._connections.get(message.connection)
                 if found is not None:
+                    found.connections.used(message.connection)
                     found.connections.subscribe(
                         message.connection, message.event, message.subscribed
                     )
@@ -104,7 +106,9 @@ class Session:
             case Detach():
                 self._attaching.discard(message.connection)
                 found = self._connections.get(message.connection)
-                if found is not None:
+                if found is not None and message.keep:
+                    found.connections.lose(message.connection)
+                elif found is not None:
                     found.connections.detach(message.connection)
             case Cancel():
                 self._parked.discard(message.call)
@@ -163,9 +167,14 @@ class Session:
         connection = instance.connections.get(message.connection)
         if connection is None:
             self._refuse(message.call, _not_found())
-        elif not proves(message.token, connection.token):
+        elif not connection.proves(message.token):
             wrong = IncorrectConnectionToken("This is not the token of the connection.")
             self._refuse(message.call, wrong)
+        elif isinstance(message.said, Leave):
+            if connection.session is not None:
+                connection.session.deliver(Close(connection.id, NORMAL, "left"))
+            instance.connections.detach(connection.id)
+            self.deliver(Reply(message.call, None))
         else:
 
             def held(holder: Session | RivetError) -> None:

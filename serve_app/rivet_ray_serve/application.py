@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from rivet_ray.cluster import ClusterSpec, backend_of
 from rivet_ray.gateway import GatewaySettings, create_app
+from rivet_ray.gateway.server import HEARTBEAT
 
 MAX_ONGOING = 20_000
 """Requests and sockets of one replica; each socket holds one for as long as it lives."""
@@ -65,7 +66,7 @@ class _Config(uvicorn.Config):
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **{**options, "ws_per_message_deflate": False})
+        super().__init__(*args, **{**options, **HEARTBEAT, "ws_per_message_deflate": False})
 
 
 def _without_deflate() -> None:

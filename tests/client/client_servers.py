@@ -18,6 +18,7 @@ from websockets.typing import Subprotocol
 from rivet_ray import Actor, Event, action
 from rivet_ray.protocol import v0, values
 from rivet_ray.protocol.encodings import ENCODINGS, Encoding
+from rivet_ray.protocol.subprotocols import parse_protocols
 
 
 @dataclass
@@ -160,7 +161,7 @@ class Peer:
             for line in self.headers.get_all("Sec-WebSocket-Protocol")
             for protocol in line.split(",")
         ]
-        self.asked = v0.parse_protocols(offered)
+        self.asked = parse_protocols(offered)
         self.encoding = ENCODINGS[self.asked.encoding or "json"]
 
     async def send(self, message: v0.ToClient) -> None:

@@ -173,7 +173,7 @@ async def test_calls_in_flight_are_unknown_when_the_socket_closes() -> None:
         await peer.socket.close(1011, "internal_error")
 
     seen: list[str] = []
-    async with socket_server(script) as server, Client(server.url) as client:
+    async with socket_server(script) as server, Client(server.url, reconnect=False) as client:
         conn = counter(client).connect()
         conn.on("connected", lambda: seen.append("connected"))
         conn.on("disconnected", lambda: seen.append("disconnected"))
@@ -289,16 +289,20 @@ class Sink:
         await self.ended.wait()
         raise StopAsyncIteration
 
+    async def leave(self) -> None:
+        """Nobody is told."""
+
     async def close(self) -> None:
         self.ended.set()
 
 
 def connection(sink: Sink) -> ActorConnection[Any]:
     return ActorConnection[Any](
-        sink,
+        lambda resume: sink,
         None,
         "counter",
         timeout=3,
+        reconnect=False,
         started=lambda _: None,
         ended=lambda _: None,
     )

@@ -207,9 +207,13 @@ async def test_the_end_says_why(app: App) -> None:
         assert caught.value.outcome is Outcome.NOT_STARTED
 
 
-async def test_a_server_that_stops_says_so(app: App, server: Server) -> None:
+async def test_a_server_that_stops_says_so(server: Server) -> None:
     """In less than the time that uvicorn gives to connections."""
-    async with app.counter.get_or_create("k").connect() as connection:
+    url = f"http://127.0.0.1:{server.config.port}"
+    async with (
+        App.client(url, transport="sse", reconnect=False) as app,
+        app.counter.get_or_create("k").connect() as connection,
+    ):
         ended = asyncio.Event()
         connection.on("disconnected", ended.set)
         server.should_exit = True
@@ -294,7 +298,8 @@ async def scripted() -> AsyncIterator[tuple[Script, Client]]:
     script = Script()
     listener = await asyncio.start_server(script.serve, "127.0.0.1", 0)
     script.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-    async with Client(script.url, encoding="json", timeout=PATIENCE, transport="sse") as client:
+    options: dict[str, Any] = {"encoding": "json", "timeout": PATIENCE, "transport": "sse"}
+    async with Client(script.url, reconnect=False, **options) as client:
         yield script, client
     for writer in script.writers:
         writer.close()

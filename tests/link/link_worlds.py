@@ -15,7 +15,7 @@ from rivet_ray.link import LinkClient, LinkServer, LinkSettings
 from rivet_ray.link.frames import FrameReader, frame
 from rivet_ray.link.handshake import Handshake
 from rivet_ray.protocol import values
-from rivet_ray.protocol.port import Deliver
+from rivet_ray.protocol.port import Attached, Deliver
 from rivet_ray.protocol.queries import GetOrCreate
 from rivet_ray.registry import setup
 from rivet_ray.runtime import Directory, Host, HostClient, HostSettings
@@ -82,7 +82,7 @@ class Listener:
 
     seen: list[Any] = field(default_factory=list[Any])
 
-    def attached(self) -> None:
+    def attached(self, message: Attached) -> None:
         self.seen.append("attached")
 
     def deliver(self, message: Deliver) -> None:

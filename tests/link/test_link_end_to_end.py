@@ -40,7 +40,7 @@ async def test_a_connection_gets_its_events_and_is_closed(connect: Connect) -> N
         await gateway.call(actor, "increment")
     await eventually(lambda: len(listener.seen) == 4)
     assert listener.seen == ["attached", ("counted", 1), ("counted", 2), ("counted", 3)]
-    gateway.calls.detach("c1")
+    gateway.calls.detach("c1", listener)
     await eventually(lambda: "c1" in Counter.gone)
 
 

@@ -17,7 +17,6 @@ from rivet_ray.protocol.encodings import CBOR, JSON, DecodeFault, EncodeFault, E
 from rivet_ray.protocol.v0 import (
     ActionRequest,
     ActionResponse,
-    Connect,
     ErrorMessage,
     EventMessage,
     Init,
@@ -335,64 +334,6 @@ def test_anything_may_arrive(
     received = data.draw(st.binary() | torn | text)
     with contextlib.suppress(fault):
         read(encoding, received)
-
-
-# --- WebSocket subprotocols -------------------------------------------------
-
-
-def test_protocols_are_encoded_as_javascript_does() -> None:
-    """The offer is what `encodeURIComponent` makes of the query, then `rivetkit`."""
-    query = '{"getForKey":{"name":"a b","key":["é/😀","~!*\'()-_."]}}'
-    expected = (
-        "query.%7B%22getForKey%22%3A%7B%22name%22%3A%22a%20b%22%2C%22key%22%3A%5B%22"
-        "%C3%A9%2F%F0%9F%98%80%22%2C%22~!*'()-_.%22%5D%7D%7D"
-    )
-    assert v0.connect_protocols(query, "cbor", None) == [expected, "encoding.cbor", "rivetkit"]
-    assert v0.connect_protocols("{}", "json", '{"t":1}') == [
-        "query.%7B%7D",
-        "encoding.json",
-        "conn_params.%7B%22t%22%3A1%7D",
-        "rivetkit",
-    ]
-    # A lone surrogate cannot be offered; in JavaScript it is a URIError.
-    with pytest.raises(UnicodeEncodeError):
-        v0.connect_protocols("\ud800", "json", None)
-
-
-@given(
-    query=st.text(st.characters(exclude_categories=["Cs"])),
-    params=st.none() | st.text(st.characters(exclude_categories=["Cs"])),
-)
-def test_protocols_round_trip(query: str, params: str | None) -> None:
-    """What was offered is what is read, whatever the text."""
-    offered = v0.connect_protocols(query, "json", params)
-    assert v0.parse_protocols(offered) == Connect(query, "json", params)
-
-
-@pytest.mark.parametrize(
-    ("offered", "expected"),
-    [
-        ([], Connect(None, None, None)),
-        (["rivetkit"], Connect(None, None, None)),
-        (["query.1"], Connect("1", None, None)),
-        (["encoding.json", "query.1"], Connect("1", "json", None)),
-        (["query.1", "query.2"], Connect("1", None, None)),
-        (["query.1", "rivetkit", "encoding.json", "conn_params.2"], Connect("1", None, None)),
-        (["query.%ff", "encoding.%63bor"], Connect("%ff", "%63bor", None)),
-        (["query.", "conn_params."], Connect("", None, "")),
-        (["graphql-ws", "query.1%2b+1"], Connect("1++1", None, None)),
-    ],
-    ids=str,
-)
-def test_parse_protocols(offered: list[str], expected: Connect) -> None:
-    """Offers of the user, after `rivetkit`, are not ours; bad escapes stay as they are."""
-    assert v0.parse_protocols(offered) == expected
-
-
-@given(offered=st.lists(st.text() | st.sampled_from(["query.%", "conn_params.%ff", "query.%e9"])))
-def test_parse_protocols_never_raises(offered: list[str]) -> None:
-    """Whatever a client offers can be read."""
-    v0.parse_protocols(offered)
 
 
 def test_constants() -> None:

@@ -12,7 +12,7 @@ import pytest
 from rivet_ray import Actor, Registry, action, use
 from rivet_ray.errors import ActionTimedOut, ActorStopped, Outcome, RivetError
 from rivet_ray.protocol import values
-from rivet_ray.protocol.port import Caller, Deliver, HostSession, ToGateway
+from rivet_ray.protocol.port import Attached, Caller, Deliver, HostSession, ToGateway
 from rivet_ray.runtime import FollowingClient, HostSettings
 from rivet_ray.runtime.following import OnLost
 from rivet_ray.testing import Setup, setup_test
@@ -106,7 +106,7 @@ class Listener:
     def __init__(self) -> None:
         self.seen: list[Any] = []
 
-    def attached(self) -> None:
+    def attached(self, message: Attached) -> None:
         self.seen.append("attached")
 
     def deliver(self, message: Deliver) -> None:
@@ -221,7 +221,7 @@ async def test_connections_stay_open_over_a_crash() -> None:
         assert len(answers) == 1
         assert await world.call("hooks") == ["connect"]
         assert listener.seen == ["attached", 1, 2]
-        world.client.detach("c1")
+        world.client.detach("c1", listener)
         await settle()
         assert await world.call("hooks") == ["connect", "disconnect"]
         world.client.close()
@@ -244,7 +244,7 @@ async def test_missed_events_come_once_to_each() -> None:
             assert await world.call() == count + 1
         for number, listener in enumerate(listeners):
             assert [item for item in listener.seen if item != "attached"] == [1, 2, 3, 4, 5]
-            world.client.detach(f"c{number}")
+            world.client.detach(f"c{number}", listener)
         world.client.close()
 
 
@@ -261,7 +261,7 @@ async def test_a_gap_is_told() -> None:
         world.road.open = True
         await world.advance(1)
         assert listener.seen[-1] == (1012, "resync")
-        world.client.detach("c1")
+        world.client.detach("c1", listener)
         world.client.close()
 
 
@@ -275,7 +275,7 @@ async def test_who_is_gone_too_long_is_told() -> None:
         world.road.open = True
         await world.advance(2)
         assert listener.seen[-1] == (1013, "conn_not_found")
-        world.client.detach("c1")
+        world.client.detach("c1", listener)
         world.client.close()
 
 
@@ -293,7 +293,7 @@ async def test_an_attachment_whose_answer_was_lost_is_made_once() -> None:
         await world.advance(1)
         await attaching
         assert await world.call("hooks") == ["connect"]
-        world.client.detach("c1")
+        world.client.detach("c1", listener)
         world.client.close()
 
 
@@ -310,7 +310,7 @@ async def test_an_attachment_waits_for_the_host() -> None:
         await world.advance(2)
         await attaching
         assert listener.seen == ["attached"]
-        world.client.detach("c1")
+        world.client.detach("c1", listener)
         world.client.close()
 
 

@@ -1,0 +1,38 @@
+"""When a connection comes back after a cut, and how long it waits before each try."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+from rivet_ray.client.transport import Closing
+from rivet_ray.errors import PublicError, RivetError
+
+FIRST_PAUSE = 0.25
+LONGEST_PAUSE = 30.0
+"""Seconds, each pause twice the one before; a random part of it is left out."""
+
+NORMAL, PROTOCOL_ERROR, POLICY = 1000, 1002, 1008
+RESYNC = "resync"
+"""The reason of a close by which a server says that events were missed."""
+OUR_FAULT = frozenset({"malformed_message", "message_too_long"})
+"""Reasons of closes for what was sent: it is not sent again."""
+
+
+def comes_back(closing: Closing) -> bool:
+    """Whether to connect again: not where the actor or the server wants no more of us."""
+    return closing.code not in (NORMAL, PROTOCOL_ERROR, POLICY)
+
+
+def may_pass(error: RivetError) -> bool:
+    """Whether a refusal may pass by itself: nobody answered, or not now."""
+    return not isinstance(error, PublicError) or error.status >= 500
+
+
+def pauses() -> Iterator[float]:
+    """Seconds to wait before each try."""
+    longest = FIRST_PAUSE
+    yield random.uniform(0.0, longest)
+    while True:
+        longest = min(2 * longest, LONGEST_PAUSE)
+        yield random.uniform(longest / 2, longest)

@@ -1,0 +1,366 @@
+"""Connections that are cut come back: nothing missed, nothing twice, and said where not."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from rivet_ray import Actor, Event, Registry, action, use
+from rivet_ray.client import reconnecting
+from rivet_ray.errors import ActorNotFound, ConnectionClosed, Outcome, RivetError
+from rivet_ray.gateway import create_app
+from rivet_ray.gateway.server import Server, bind, uvicorn_config
+from rivet_ray.runtime import HostSettings, Standalone
+
+PATIENCE = 10.0
+
+
+@dataclass
+class State:
+    count: int = 0
+    hooks: list[str] = field(default_factory=list[str])
+
+
+@dataclass
+class Member:
+    name: str = "nobody"
+
+
+class Counter(Actor[State, Member]):
+    public = True
+    counted = Event[int]()
+
+    def on_connect(self, conn: Any) -> None:
+        if conn.params == "watched":
+            self.state.hooks.append("connect")
+
+    def on_disconnect(self, conn: Any) -> None:
+        if conn.params == "watched":
+            self.state.hooks.append("disconnect")
+
+    @action
+    def increment(self) -> int:
+        self.state.count += 1
+        self.broadcast(Counter.counted, self.state.count)
+        return self.state.count
+
+    @action
+    async def slowly(self) -> int:
+        await asyncio.sleep(0.2)
+        return self.increment.local()
+
+    @action
+    def rename(self, name: str) -> None:
+        self.conn.state.name = name
+
+    @action
+    def whoami(self) -> str:
+        return self.conn.state.name
+
+    @action
+    def hooks(self) -> list[str]:
+        return list(self.state.hooks)
+
+    @action
+    async def kick(self) -> None:
+        for conn in self.conns:
+            if conn.params == "watched":
+                await conn.disconnect("enough")
+
+    @action
+    def end(self) -> None:
+        self.destroy()
+
+
+class App(Registry):
+    counter = use(Counter)
+
+
+class Road:
+    """A TCP proxy that cuts connections: when it is told to, or after some bytes."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.after: random.Random | None = None
+        """Cut each connection after some bytes that this chooses."""
+        self.open = True
+        self.blocks_upgrades = False
+        self.cuts = 0
+        self.opened = 0
+        self.url = ""
+
+    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.opened += 1
+        if not self.open:
+            writer.transport.abort()
+            return
+        there, back = await asyncio.open_connection("127.0.0.1", self._port)
+        pair = (writer, back)
+        left = [self.after.randrange(1, 1_500) if self.after else 1 << 60]
+        self._writers.update(pair)
+        ways = [
+            asyncio.ensure_future(self._carry(reader, back, left, pair, upward=True)),
+            asyncio.ensure_future(self._carry(there, writer, left, pair, upward=False)),
+        ]
+        self._tasks.update(ways)
+        await asyncio.wait(ways)
+        self._writers.difference_update(pair)
+        for end in pair:
+            end.transport.abort()
+
+    async def _carry(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        left: list[int],
+        pair: tuple[asyncio.StreamWriter, ...],
+        *,
+        upward: bool,
+    ) -> None:
+        try:
+            while data := await reader.read(65_536):
+                if upward and self.blocks_upgrades and b"pgrade: websocket" in data:
+                    pair[0].write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+                    continue
+                writer.write(data[: left[0]])
+                left[0] -= len(data)
+                if left[0] <= 0:
+                    self.cuts += 1
+                    # What was written goes out; the rest is lost.
+                    await asyncio.sleep(0)
+                    break
+        except ConnectionError:
+            pass
+        for end in pair:
+            end.transport.abort()
+
+    def cut(self) -> None:
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    async def end(self) -> None:
+        self.cut()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+
+@asynccontextmanager
+async def world(settings: HostSettings | None = None) -> AsyncIterator[tuple[Road, App]]:
+    """A server behind a road, and a client that does not take the road."""
+    with bind("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        app = create_app(Standalone(App.definitions(), "memory://", settings=settings))
+        server = Server(uvicorn_config(app, "127.0.0.1", port))
+        serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+        road = Road(port)
+        proxy = await asyncio.start_server(road.take, "127.0.0.1", 0)
+        road.url = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+        await eventually(lambda: server.started)
+        try:
+            async with App.client(f"http://127.0.0.1:{port}", timeout=PATIENCE) as beside:
+                yield road, beside
+        finally:
+            await road.end()
+            proxy.close()
+            server.should_exit = True
+            await serving
+
+
+async def eventually(condition: Any, seconds: float = PATIENCE) -> None:
+    for _ in range(int(seconds * 200)):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise TimeoutError("it does not come")
+
+
+WAYS = pytest.mark.parametrize("transport", ["websocket", "sse"])
+
+
+class Watch:
+    """Everything that a connection tells."""
+
+    def __init__(self, connection: Any) -> None:
+        self.counts: list[int] = []
+        self.life: list[str] = []
+        connection.on(Counter.counted, self.counts.append)
+        for name in ("connected", "disconnected", "reconnected", "resync"):
+            connection.on(name, lambda name=name: self.life.append(name))
+
+
+@WAYS
+async def test_a_cut_is_not_noticed_by_the_actor(transport: Any) -> None:
+    async with (
+        world() as (road, beside),
+        App.client(road.url, transport=transport, timeout=PATIENCE) as client,
+        client.counter.get_or_create("k").connect(params="watched") as connection,
+    ):
+        watch = Watch(connection)
+        await connection.actor.rename("ann")
+        await beside.counter.get("k").increment()
+        await eventually(lambda: watch.counts == [1])
+        road.open = False
+        road.cut()
+        for _ in range(3):
+            await beside.counter.get("k").increment()
+        queued = asyncio.ensure_future(connection.actor.whoami())
+        await eventually(lambda: watch.life == ["disconnected"])
+        assert not queued.done()
+        road.open = True
+        assert await queued == "ann"
+        await eventually(lambda: watch.counts == [1, 2, 3, 4])
+        assert watch.life == ["disconnected", "reconnected"]
+        assert await beside.counter.get("k").hooks() == ["connect"]
+    await asyncio.sleep(0)
+
+
+@WAYS
+async def test_dispose_is_a_goodbye(transport: Any) -> None:
+    async with (
+        world() as (road, beside),
+        App.client(road.url, transport=transport, timeout=PATIENCE) as client,
+    ):
+        async with client.counter.get_or_create("k").connect(params="watched") as connection:
+            await connection.actor.rename("ann")
+        for _ in range(200):
+            if await beside.counter.get("k").hooks() == ["connect", "disconnect"]:
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError("the actor still thinks that its client is there")
+
+
+@WAYS
+async def test_missed_events_that_are_gone_are_said(transport: Any) -> None:
+    async with (
+        world(HostSettings(replay_events=2)) as (road, beside),
+        App.client(road.url, transport=transport, timeout=PATIENCE) as client,
+        client.counter.get_or_create("k").connect(params="watched") as connection,
+    ):
+        watch = Watch(connection)
+        await connection.actor.rename("ann")
+        road.open = False
+        road.cut()
+        for _ in range(5):
+            await beside.counter.get("k").increment()
+        road.open = True
+        await eventually(lambda: "resync" in watch.life)
+        await beside.counter.get("k").increment()
+        await eventually(lambda: watch.counts == [6])
+        assert await connection.actor.whoami() == "nobody", "it is another connection"
+
+
+async def test_calls_under_way_are_unknown_unless_they_have_a_key() -> None:
+    async with (
+        world() as (road, beside),
+        App.client(road.url, timeout=PATIENCE) as client,
+        client.counter.get_or_create("k").connect() as connection,
+    ):
+        keyed = connection.actor.with_options(idempotency_key="once")  # type: ignore[attr-defined]
+        calls = [asyncio.ensure_future(keyed.slowly()) for _ in range(2)]
+        calls.append(asyncio.ensure_future(connection.actor.slowly()))
+        await asyncio.sleep(0.1)
+        road.cut()
+        with pytest.raises(ConnectionClosed) as caught:
+            await calls[2]
+        assert caught.value.outcome is Outcome.UNKNOWN
+        first, second = await asyncio.gather(*calls[:2])
+        assert first == second
+        assert await beside.counter.get("k").increment() == 3
+
+
+async def test_a_closed_door_ends_it() -> None:
+    """An actor that is gone, or wants no more of a client, is not asked again."""
+    async with (
+        world() as (road, beside),
+        App.client(road.url, timeout=PATIENCE) as client,
+    ):
+        connection = client.counter.get_or_create("k").connect(params="watched")
+        watch = Watch(connection)
+        async with connection:
+            await beside.counter.get("k").kick()
+            await eventually(lambda: watch.life == ["connected", "disconnected"])
+            with pytest.raises(ConnectionClosed, match="1000 enough"):
+                await connection.actor.whoami()
+        gone = client.counter.get("k").connect(params="watched")
+        watch = Watch(gone)
+        async with gone:
+            road.open = False
+            road.cut()
+            await beside.counter.get("k").end()
+            road.open = True
+            await eventually(lambda: watch.life == ["connected", "disconnected", "disconnected"])
+            with pytest.raises(RivetError) as caught:
+                await gone.actor.whoami()
+            assert caught.value.code == ActorNotFound.code
+
+
+async def test_without_websockets_it_is_an_event_stream() -> None:
+    async with world() as (road, _):
+        road.blocks_upgrades = True
+        async with App.client(road.url, timeout=PATIENCE) as client:
+            for key in ("k", "l"):
+                async with client.counter.get_or_create(key).connect() as connection:
+                    watch = Watch(connection)
+                    assert await connection.actor.increment() == 1
+                    await eventually(lambda watch=watch: watch.counts == [1])
+        async with App.client(road.url, timeout=PATIENCE, transport="websocket") as client:
+            with pytest.raises(RivetError, match="403"):
+                await client.counter.get_or_create("k").connect()
+
+
+def test_pauses_grow_and_differ() -> None:
+    for _ in range(20):
+        made = reconnecting.pauses()
+        found = [next(made) for _ in range(12)]
+        assert 0 <= found[0] <= 0.25
+        assert all(high <= low * 4.001 for low, high in itertools.pairwise(found[1:]))
+        assert max(found) <= 30.0
+    assert len({next(reconnecting.pauses()) for _ in range(50)}) > 40
+
+
+@WAYS
+async def test_cut_anywhere(transport: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    await cut_anywhere(transport, 40, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@WAYS
+async def test_a_thousand_cuts(transport: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    await cut_anywhere(transport, 1_000, monkeypatch)
+
+
+async def cut_anywhere(transport: Any, cuts: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At random bytes, the openings among them: no event is missed or comes twice."""
+    monkeypatch.setattr(reconnecting, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(reconnecting, "LONGEST_PAUSE", 0.02)
+    async with (
+        world() as (road, beside),
+        App.client(road.url, transport=transport, timeout=PATIENCE) as client,
+        client.counter.get_or_create("k").connect(params="watched") as connection,
+    ):
+        watch = Watch(connection)
+        await connection.actor.rename("ann")
+        road.after = random.Random(cuts)
+        road.cut()
+        while road.cuts < cuts:
+            await beside.counter.get("k").increment()
+            await asyncio.sleep(0.002)
+        road.after = None
+        road.cut()
+        assert await connection.actor.whoami() == "ann"
+        last = await beside.counter.get("k").increment()
+        await eventually(lambda: watch.counts and watch.counts[-1] == last)
+        assert watch.counts == list(range(1, last + 1))
+        assert "resync" not in watch.life
+        assert await beside.counter.get("k").hooks() == ["connect"]
+        print(f"{road.cuts} cuts, {watch.life.count('reconnected')} reconnections, {last} events")
