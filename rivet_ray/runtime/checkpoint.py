@@ -10,7 +10,9 @@ change in a large state costs about its field.
 One write is in flight for a host at a time. What is touched meanwhile is
 gathered when it returns; the slower the store, the larger the groups. An
 instance that is touched, unchanged and not itself part of the write in flight
-is released at once, whoever else is being written.
+is released at once, whoever else is being written. Where only a part of the
+store does not answer, the commits of that part are repeated apart, and those
+of all others go on.
 
 Order. The commits of one actor carry sequence numbers one apart, and there is
 at most one in flight, so the store sees them in order. A commit is repeated
@@ -211,6 +213,10 @@ class Checkpointer:
         self._touched: dict[Saved, None] = {}
         self._gathering = False
         self._writer: asyncio.Task[None] | None = None
+        self._repeating: set[asyncio.Task[None]] = set()
+        """Writes to parts of the store that do not answer."""
+        self._unanswered: set[Saved] = set()
+        """The instances of those writes."""
         self._abandoned = False
         self.round_trips = 0
         self.commits = 0
@@ -234,7 +240,7 @@ class Checkpointer:
         for instance in touched:
             if instance.holding:
                 continue  # It will be touched again.
-            if writing and self._must_wait(instance):
+            if instance in self._unanswered or (writing and self._must_wait(instance)):
                 self._touched[instance] = None
                 continue
             commit = self._collect(instance)
@@ -272,10 +278,19 @@ class Checkpointer:
             return instance.checkpoint.collect()
 
     async def _write(self, batch: list[tuple[Saved, Commit]]) -> None:
+        """Write until all is known; after the first answer others no longer wait for it."""
+        started = self._clock.monotonic()
+        wait = FIRST_RETRY
         try:
-            results = await self._commit([commit for _, commit in batch])
-            for (instance, commit), result in zip(batch, results, strict=True):
-                self._finish(instance, commit, result)
+            while batch:
+                results = await self._commit([commit for _, commit in batch], started)
+                batch = self._finish_known(batch, results)
+                if batch:
+                    self._repeat_apart([instance for instance, _ in batch])
+                    if self._clock.monotonic() - started + wait > GIVE_UP_AFTER:
+                        raise StoreUnavailable("A part of the store does not answer.")
+                    await sleep(self._clock, wait)
+                    wait *= 2
         except asyncio.CancelledError:
             if not self._abandoned:
                 raise
@@ -290,13 +305,26 @@ class Checkpointer:
                 raise
             log.error("a write was given up: %s", error)
         finally:
-            self._writer = None
-            if self._touched and not self._gathering:
-                self._gathering = True
-                asyncio.get_running_loop().call_soon(self._gather)
+            self._unanswered.difference_update([instance for instance, _ in batch])
+            self._repeating -= {asyncio.current_task()}
+            self._make_place()
 
-    async def _commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
-        started = self._clock.monotonic()
+    def _repeat_apart(self, instances: Sequence[Saved]) -> None:
+        """This write goes on beside those of others."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._repeating.add(task)
+        self._unanswered.update(instances)
+        self._make_place()
+
+    def _make_place(self) -> None:
+        if self._writer is asyncio.current_task():
+            self._writer = None
+        if self._touched and not self._gathering:
+            self._gathering = True
+            asyncio.get_running_loop().call_soon(self._gather)
+
+    async def _commit(self, commits: Sequence[Commit], started: float) -> list[CommitResult]:
         wait = FIRST_RETRY
         while True:
             self.round_trips += 1
@@ -308,6 +336,19 @@ class Checkpointer:
                 log.warning("the store did not answer, trying again in %.2f s: %s", wait, error)
             await sleep(self._clock, wait)
             wait *= 2
+
+    def _finish_known(
+        self, batch: list[tuple[Saved, Commit]], results: list[CommitResult]
+    ) -> list[tuple[Saved, Commit]]:
+        """Finish what the store answered; gives what it did not."""
+        unknown: list[tuple[Saved, Commit]] = []
+        for (instance, commit), result in zip(batch, results, strict=True):
+            if result is CommitResult.UNKNOWN:
+                unknown.append((instance, commit))
+            else:
+                self._unanswered.discard(instance)
+                self._finish(instance, commit, result)
+        return unknown
 
     def _finish(self, instance: Saved, commit: Commit, result: CommitResult) -> None:
         if result.durable:
@@ -333,13 +374,16 @@ class Checkpointer:
         """Write nothing any more; what waits is never released."""
         self._abandoned = True
         self._touched.clear()
-        if self._writer is not None:
-            self._writer.cancel()
+        for task in self._under_way():
+            task.cancel()
 
     async def flush(self) -> None:
         """Wait until everything touched so far is durable or given up."""
-        while self._writer is not None or self._touched:
-            if self._writer is None:
+        while self._touched or self._under_way():
+            if self._writer is None and self._touched:
                 self._gather()
-            else:
-                await asyncio.wait([self._writer])
+            if tasks := self._under_way():
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+
+    def _under_way(self) -> set[asyncio.Task[None]]:
+        return self._repeating if self._writer is None else {*self._repeating, self._writer}

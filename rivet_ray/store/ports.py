@@ -74,7 +74,9 @@ class Store(Protocol):
         A commit is applied when its fence is the stored one and its sequence
         the stored sequence + 1. A commit that repeats the stored sequence
         under the same fence is ALREADY_DONE. Commits of different actors are
-        independent of one another.
+        independent of one another: a store on several servers answers UNKNOWN
+        for those of a server that did not, and raises only where it is away as
+        a whole.
         """
         ...
 
@@ -106,7 +108,11 @@ class Store(Protocol):
     # --- Alarms -----------------------------------------------------------
 
     async def alarms_due(self, now: float, limit: int = 100) -> list[tuple[float, str]]:
-        """(alarm, actor id) of the living actors due at `now`, earliest first."""
+        """(alarm, actor id) of the living actors due at `now`, earliest first.
+
+        A store on several servers leaves out those of a server that does not
+        answer. `next_alarm` then raises, so that one looks again soon.
+        """
         ...
 
     async def next_alarm(self, after: float | None = None) -> float | None:

@@ -236,6 +236,82 @@ async def test_unresolved_write_tells_unknown_and_the_next_instance_sees_the_tru
         assert found == part(test, actor, "state/count") == (5 if written else 0)
 
 
+async def test_part_of_a_store_that_does_not_answer_holds_up_its_own_actors_only() -> None:
+    """Order and the gate hold for those that wait (C5); the others are answered at once."""
+    store = Probe()
+    async with setup_test(App, store=store) as test:
+        away = await started(test, test.client.counter.get_or_create("away"))
+        near = await started(test, test.client.counter.get_or_create("near"))
+        tap = Tap(test)
+        store.batches.clear()
+        store.silent.add(away)
+        first = [tap.call(away, "add"), tap.call(near, "add")]
+        await settle()
+        assert (tap.answer(first[0]), tap.output(first[1])) == (None, 1)
+        later = [tap.call(away, "add"), tap.call(away, "get")]
+        for count in range(2, 5):
+            call = tap.call(near, "add")
+            await settle()
+            assert tap.output(call) == count
+        assert [tap.answer(call) for call in later] == [None, None]
+        await test.clock.advance(1)
+        sequences = {commit.sequence for commit in store.commits if commit.actor_id == away}
+        assert len(sequences) == 1, "the next change was written before the one in flight"
+        store.silent.clear()
+        await test.clock.advance(2)
+        assert [tap.output(call) for call in (first[0], *later)] == [1, 2, 2]
+        assert part(test, away, "state/count") == 2
+
+
+async def test_part_of_a_store_that_stays_away_is_given_up_with_its_actors_only() -> None:
+    store = Probe()
+    async with setup_test(App, store=store) as test:
+        away = await started(test, test.client.counter.get_or_create("away"))
+        near = await started(test, test.client.counter.get_or_create("near"))
+        tap = Tap(test)
+        store.silent.add(away)
+        calls = [tap.call(away, "add"), tap.call(near, "add")]
+        await test.clock.advance(12)
+        assert isinstance(tap.error(calls[0]), StoreUnavailable)
+        assert tap.error(calls[0]).outcome is Outcome.UNKNOWN
+        assert tap.output(calls[1]) == 1
+        assert test.backend.host.running(away) is None
+        assert test.backend.host.running(near) is not None
+        store.silent.clear()
+        assert await test.client.counter.get_or_create("away").get() == 0
+
+
+async def test_a_flush_waits_for_the_part_of_a_store_that_does_not_answer() -> None:
+    store = Probe()
+    async with setup_test(App, store=store) as test:
+        actor, tap = await started(test, test.client.counter.get_or_create("k")), Tap(test)
+        store.silent.add(actor)
+        call = tap.call(actor, "add")
+        await settle()
+        flushing = asyncio.ensure_future(test.backend.host.checkpointer.flush())
+        await settle()
+        assert not flushing.done()
+        store.silent.clear()
+        await test.clock.advance(1)
+        await flushing
+        assert tap.output(call) == 1
+
+
+async def test_nothing_is_repeated_after_a_crash() -> None:
+    store = Probe()
+    async with setup_test(App, store=store) as test:
+        actor, tap = await started(test, test.client.counter.get_or_create("k")), Tap(test)
+        store.silent.add(actor)
+        tap.call(actor, "add")
+        await settle()
+        await test.crash()
+        store.silent.clear()
+        store.batches.clear()
+        await test.clock.advance(30)
+        assert store.batches == []
+        assert await test.client.counter.get_or_create("k").get() == 0
+
+
 async def test_unexpected_fault_of_a_driver_tells_unknown_and_the_host_goes_on() -> None:
     store = Probe()
     async with setup_test(App, store=store) as test:
