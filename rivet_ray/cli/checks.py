@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rivet_ray.errors import StoreError
 from rivet_ray.store import driver_schemes, open_store
+from rivet_ray.store.urls import shown
 
 
 class CommandError(Exception):
@@ -14,7 +15,7 @@ def check_store(url: str) -> None:
     scheme = url.partition("://")[0]
     if scheme not in driver_schemes():
         known = ", ".join(f"{name}://" for name in driver_schemes())
-        raise CommandError(f"There is no driver for the store {url!r}; there are: {known}")
+        raise CommandError(f"There is no driver for the store {shown(url)!r}; there are: {known}")
 
 
 async def try_store(url: str) -> None:

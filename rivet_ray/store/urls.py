@@ -26,6 +26,12 @@ def driver_schemes() -> list[str]:
     return sorted(_drivers())
 
 
+def shown(url: str) -> str:
+    """A URL as an error may show it: without what can be a password, well written or not."""
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}://...@{rest.rpartition('@')[2]}" if separator and "@" in rest else url
+
+
 async def open_store(url: str) -> Store:
     """Open the store that `url` names, such as `memory://`.
 
@@ -36,12 +42,12 @@ async def open_store(url: str) -> Store:
     entry = _drivers().get(scheme) if separator else None
     if entry is None:
         known = ", ".join(f"{name}://" for name in driver_schemes())
-        raise StoreError(f"No driver for the store {url!r}. Installed drivers: {known}.")
+        raise StoreError(f"No driver for the store {shown(url)!r}. Installed drivers: {known}.")
     try:
         driver: OpenDriver = entry.load()
     except ImportError as error:
         raise StoreError(
             f"The driver of {scheme}:// needs the package {error.name!r}: "
-            f"pip install 'rivet-ray[{scheme}]'."
+            f"pip install 'rivet-ray[{entry.module.rpartition('.')[2]}]'."
         ) from error
     return await driver(url)
