@@ -11,7 +11,7 @@ from redis_server import RedisServer
 
 from rivet_ray.errors import StoreError, StoreUnavailable
 from rivet_ray_drivers.redis import connection, open_redis
-from rivet_ray_drivers.redis.location import Location, location_of
+from rivet_ray_drivers.redis.location import Kind, Location, location_of
 
 SECRET = "s3cr3t"
 
@@ -31,6 +31,30 @@ SECRET = "s3cr3t"
             "rediss://cache?ssl_ca_certs=/ca.pem&prefix=x",
             Location("cache", prefix="x", tls=True, tls_files={"ssl_ca_certs": "/ca.pem"}),
         ),
+        (
+            "redis+sentinel://me:x@a,[::1]:7/main/3?prefix=x&sentinel_password=y",
+            Location(
+                "a",
+                26379,
+                3,
+                "me",
+                "x",
+                "x",
+                kind=Kind.SENTINELS,
+                others=(("::1", 7),),
+                service="main",
+                sentinel_password="y",
+            ),
+        ),
+        (
+            "rediss+sentinel://a/my%20service",
+            Location("a", 26379, kind=Kind.SENTINELS, service="my service", tls=True),
+        ),
+        (
+            "redis+cluster://:p%2C%40@a:1,b/?prefix=x",
+            Location("a", 1, 0, None, "p,@", "x", kind=Kind.CLUSTER, others=(("b", 6379),)),
+        ),
+        ("rediss+cluster://a/0", Location("a", kind=Kind.CLUSTER, tls=True)),
     ],
 )
 def test_a_url_names_a_server(url: str, location: Location) -> None:
@@ -52,10 +76,20 @@ def test_a_url_names_a_server(url: str, location: Location) -> None:
         f"redis://me:{SECRET}@cache?prefix=",
         f"redis://me:{SECRET}@cache?prefix=a{{b}}",
         f"redis://me:{SECRET}@cache?ssl_ca_certs=/ca.pem",
+        f"redis://me:{SECRET}@a,b",
+        f"redis://me:{SECRET}@cache?sentinel_password=x",
+        f"redis+sentinel://me:{SECRET}@a,b",
+        f"redis+sentinel://me:{SECRET}@a,b/service/x",
+        f"redis+sentinel://me:{SECRET}@a,b:c/service",
+        f"redis+sentinel://a/service?sentinel_pasword={SECRET}",
+        f"redis+cluster://me:{SECRET}@a,b/1",
+        f"redis+cluster://me:{SECRET}@a,b/service",
+        f"redis+cluster://me:{SECRET}@a?sentinel_password={SECRET}",
+        f"redis+other://me:{SECRET}@a",
     ],
 )
 def test_a_url_that_cannot_be_used_is_not_shown(url: str) -> None:
-    with pytest.raises(StoreError, match=r"redis://\[user") as caught:
+    with pytest.raises(StoreError, match=r"write redis(\+(cluster|sentinel))?://\[user") as caught:
         location_of(url)
     assert not isinstance(caught.value, StoreUnavailable)
     assert SECRET not in str(caught.value)
@@ -66,6 +100,12 @@ def test_a_location_does_not_show_its_password() -> None:
     location = location_of(f"redis://me:{SECRET}@[::1]:7")
     assert str(location) == "[::1]:7"
     assert SECRET not in repr(location)
+    hidden = f"redis+sentinel://me:{SECRET}@a,b:1/main?sentinel_password={SECRET}"
+    assert str(location_of(hidden)) == "main (of the sentinels a:26379, b:1)"
+    assert SECRET not in repr(location_of(hidden))
+    cluster = location_of(f"redis+cluster://me:{SECRET}@a,b:1")
+    assert str(cluster) == "a:6379, b:1 (a cluster)"
+    assert str(cluster.at(("c", 2))) == "c:2"
 
 
 async def test_no_server_is_one_clear_line() -> None:
@@ -104,10 +144,10 @@ async def test_a_server_without_tls_is_no_rediss(
         await open_redis(f"rediss://:{SECRET}@{guarded.address}")
 
 
-async def test_a_cluster_is_refused(tmp_path: Path) -> None:
+async def test_a_cluster_without_slots_is_unavailable(tmp_path: Path) -> None:
     server = RedisServer(tmp_path, "--cluster-enabled", "yes").start()
     try:
-        with pytest.raises(StoreError, match="is a cluster"):
+        with pytest.raises(StoreUnavailable, match="knows no owner of any slot"):
             await open_redis(server.url())
     finally:
         server.stop()

@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from pathlib import Path
@@ -21,9 +22,12 @@ MISSING = """redis-server is not installed, and the Redis driver is tested on a 
 class RedisServer:
     """One server, whose data outlives its process: every write is fsynced before its answer."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(self, directory: Path, *options: str, tls: bool = False) -> None:
+        """With `tls` it listens for nothing else; the options tell its certificate."""
         self.directory = directory
-        self.port = _free_port()
+        self.port = free_port()
+        self._ports = ("0", "--tls-port", str(self.port)) if tls else (str(self.port),)
+        self._tls = tls
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -42,27 +46,13 @@ class RedisServer:
         self._process = subprocess.Popen(
             [
                 program,
-                *("--bind", "127.0.0.1", "--port", str(self.port)),
+                *("--bind", "127.0.0.1", "--port", *self._ports),
                 *("--save", "", "--appendonly", "yes", "--appendfsync", "always"),
                 *("--dir", str(self.directory), "--logfile", str(log), *self._options),
             ]
         )
-        self._wait_until_it_answers(log)
+        wait_until_it_answers(self._process, self.port, log, self._tls)
         return self
-
-    def _wait_until_it_answers(self, log: Path) -> None:
-        assert self._process is not None
-        end = time.monotonic() + 10
-        while time.monotonic() < end and self._process.poll() is None:
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), 1) as connection:
-                    connection.sendall(b"PING\r\n")
-                    if connection.recv(100).startswith((b"+PONG", b"-NOAUTH")):
-                        return
-            except OSError:
-                pass
-            time.sleep(0.01)
-        pytest.fail(f"redis-server did not start: {log.read_text() if log.exists() else ''}")
 
     def kill(self) -> None:
         """As `kill -9`: nothing can be finished."""
@@ -87,7 +77,33 @@ class RedisServer:
             self._process = None
 
 
-def _free_port() -> int:
+def wait_until_it_answers(
+    process: subprocess.Popen[bytes], port: int, log: Path, tls: bool = False
+) -> None:
+    end = time.monotonic() + 10
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            with _connection(port, tls) as connection:
+                connection.sendall(b"PING\r\n")
+                if connection.recv(100).startswith((b"+PONG", b"-NOAUTH")):
+                    return
+        except OSError:
+            pass
+        time.sleep(0.01)
+    pytest.fail(f"redis-server did not start: {log.read_text() if log.exists() else ''}")
+
+
+def _connection(port: int, tls: bool) -> socket.socket:
+    plain = socket.create_connection(("127.0.0.1", port), 1)
+    if not tls:
+        return plain
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with plain:  # the wrapper takes the socket over
+        return context.wrap_socket(plain)
+
+
+def free_port() -> int:
     """Below the ports that systems give to outgoing connections, so it stays free while
     the server is down, and no client connects to itself there."""
     for port in random.sample(range(20_000, 32_000), 100):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+import tomllib
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
 from rivet_ray.errors import StoreError, StoreUnavailable
 from rivet_ray.store import Store, driver_schemes, open_store, urls
 from rivet_ray_drivers.memory import MemoryStore
+
+ROOT = Path(__file__).parents[2]
 
 opened: list[str] = []
 
@@ -54,6 +59,33 @@ async def test_an_url_without_driver_is_refused(url: str) -> None:
     assert not isinstance(raised.value, StoreUnavailable)
     assert repr(url) in str(raised.value)
     assert not raised.value.public
+
+
+@pytest.mark.parametrize(
+    "url", ["nope://me:s3cr3t@host/1", "nope://:s3cr3t/x@host:1,host:2", "redsi://s3cr3t@[::1"]
+)
+async def test_an_error_shows_no_password(url: str) -> None:
+    with pytest.raises(StoreError) as raised:
+        await open_store(url)
+    assert "s3cr3t" not in str(raised.value)
+    assert url.rpartition("@")[2] in str(raised.value)
+
+
+def test_every_entry_point_names_a_function() -> None:
+    """Those of the source, which are the installed ones only after an installation."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    points = project["project"]["entry-points"][urls.GROUP]
+    assert {"redis+cluster", "redis+sentinel", "rediss+cluster", "rediss+sentinel"} <= set(points)
+    for name, value in points.items():
+        function = EntryPoint(name, value, urls.GROUP).load()
+        assert inspect.iscoroutinefunction(function)
+
+
+async def test_a_missing_package_is_told_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = EntryPoint("missing+x", "no_such_package.missing:open", urls.GROUP)
+    monkeypatch.setattr(urls, "_drivers", lambda: {entry.name: entry})
+    with pytest.raises(StoreError, match=r"pip install 'rivet-ray\[missing\]'"):
+        await open_store("missing+x://host")
 
 
 @pytest.mark.usefixtures("drivers")

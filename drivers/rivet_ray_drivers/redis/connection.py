@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -21,7 +21,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from rivet_ray.errors import StoreError, StoreUnavailable
-from rivet_ray_drivers.redis.failures import failure_of, silent
+from rivet_ray_drivers.redis.failures import NodeOfCluster, failure_of, silent
 from rivet_ray_drivers.redis.location import Location
 from rivet_ray_drivers.redis.scripts import ALL, Script
 
@@ -30,6 +30,7 @@ REPLY_TIMEOUT = 5.0
 BATCH_TIMEOUT = 10.0
 """Seconds for a batch altogether, with its wait for a connection."""
 CONNECTIONS = 16
+"""To each server."""
 BATCH_LIMIT = 10_000
 """How many batches may be under way or waiting; one more is refused."""
 
@@ -66,12 +67,59 @@ class Statistics:
     refused: int
 
 
-class RedisConnection:
+class Node:
     """A bounded pool of connections to one server, on one event loop."""
 
     def __init__(self, place: Location) -> None:
         self.place = place
+        self.under_way = 0
         self._pool: Any = _pool(place)
+
+    async def exchange(
+        self, commands: Sequence[tuple[Argument, ...]], timeout: float | None = None
+    ) -> list[Reply]:
+        """The replies, among them the errors that are the answer to one command.
+
+        Raises StoreUnavailable when the server gives none within `timeout` seconds,
+        of which there are BATCH_TIMEOUT where nothing is said.
+        """
+        packed = _pack(commands)
+        seconds = BATCH_TIMEOUT if timeout is None else timeout
+        self.under_way += 1
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._exchange(packed, len(commands))
+        except TimeoutError as error:
+            raise silent(self.place, f"nothing for {seconds:g} s") from error
+        except (exceptions.RedisError, OSError) as error:
+            raise failure_of(error, self.place) from error
+        finally:
+            self.under_way -= 1
+
+    async def _exchange(self, packed: bytes, count: int) -> list[Reply]:
+        """Below redis-py's client, whose pipeline takes three times the processor's time."""
+        connection = await self._pool.get_connection()
+        try:
+            await connection.send_packed_command(packed)
+            # What follows the first reply is right behind it; the timeout holds for all.
+            return [
+                await _reply(connection, None if number == 0 else math.inf)
+                for number in range(count)
+            ]
+        finally:  # a connection that failed or was cancelled has closed itself
+            await asyncio.shield(self._pool.release(connection))
+
+    async def disconnect(self) -> None:
+        with contextlib.suppress(exceptions.RedisError, OSError):  # the gone need no goodbye
+            await self._pool.disconnect()
+
+
+class RedisConnection:
+    """The way to one server: batches of commands, no more at once than it may have."""
+
+    def __init__(self, place: Location) -> None:
+        self.place = place
+        self._node = Node(place)
         self._under_way = 0
         self._round_trips = 0
         self._refused = 0
@@ -83,14 +131,19 @@ class RedisConnection:
         return Statistics(self._under_way, self._round_trips, self._refused)
 
     async def open(self) -> None:
-        """See that the server answers and is one that we can use; load the scripts."""
-        ping, info, *_ = await self._batch(
-            [(b"PING",), (b"INFO", b"server"), *((b"SCRIPT", b"LOAD", s.source) for s in ALL)]
-        )
+        """See that the server answers and is one that we can use; load the scripts.
+
+        Raises NodeOfCluster where it belongs to one.
+        """
+        with self._admitted():
+            ping, info, *_ = await self._exchange(
+                self._node,
+                [(b"PING",), (b"INFO", b"server"), *((b"SCRIPT", b"LOAD", s.source) for s in ALL)],
+            )
         if isinstance(ping, Exception):
-            raise failure_of(ping, self.place) from ping
+            raise failure_of(ping, self._node.place) from ping
         if isinstance(info, bytes) and b"redis_mode:cluster" in info:
-            raise StoreError(f"Redis at {self.place} is a cluster: redis:// needs a single server.")
+            raise NodeOfCluster(self.place)
 
     async def do(self, command: Command) -> Reply:
         (reply,) = await self.batch([command])
@@ -102,24 +155,39 @@ class RedisConnection:
         The commands are sent together, without a transaction: each is atomic
         for itself, and those behind one that fails are carried out too.
         """
-        replies = await self._batch([command.packed() for command in commands])
+        with self._admitted():
+            replies = await self._replies(commands)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise failure_of(reply, self._node.place) from reply
+        return replies
+
+    async def _replies(self, commands: Sequence[Command]) -> list[Reply]:
+        """The replies, among them the errors that are the answer to one command."""
+        node = self._node
+        replies = await self._exchange(node, [command.packed() for command in commands])
         missing = [
             number
             for number, reply in enumerate(replies)
             if isinstance(reply, exceptions.NoScriptError)
         ]
         if missing:  # a new or flushed server; these did nothing yet
-            again = await self._batch([commands[number].packed(source=True) for number in missing])
+            again = await self._exchange(
+                node, [commands[number].packed(source=True) for number in missing]
+            )
             for number, reply in zip(missing, again, strict=True):
                 replies[number] = reply
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise failure_of(reply, self.place) from reply
         return replies
 
-    async def _batch(self, commands: Sequence[tuple[Argument, ...]]) -> list[Reply]:
-        """The replies, among them the errors that are the answer to one command."""
-        packed = _pack(commands)
+    async def _exchange(
+        self, node: Node, commands: Sequence[tuple[Argument, ...]], timeout: float | None = None
+    ) -> list[Reply]:
+        self._round_trips += 1
+        return await node.exchange(commands, timeout)
+
+    @contextlib.contextmanager
+    def _admitted(self) -> Generator[None, None, None]:
+        """One more batch under way. Raises StoreUnavailable when closed or overloaded."""
         if self._closing:
             raise StoreUnavailable(f"The store on Redis at {self.place} is closed.")
         if self._under_way >= BATCH_LIMIT:
@@ -128,37 +196,20 @@ class RedisConnection:
         self._under_way += 1
         self._idle.clear()
         try:
-            async with asyncio.timeout(BATCH_TIMEOUT):
-                self._round_trips += 1
-                return await self._exchange(packed, len(commands))
-        except TimeoutError as error:
-            raise silent(self.place, f"nothing for {BATCH_TIMEOUT:g} s") from error
-        except (exceptions.RedisError, OSError) as error:
-            raise failure_of(error, self.place) from error
+            yield
         finally:
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
 
-    async def _exchange(self, packed: bytes, count: int) -> list[Reply]:
-        """Below redis-py's client, whose pipeline takes three times the processor's time."""
-        connection = await self._pool.get_connection()
-        try:
-            await connection.send_packed_command(packed)
-            # What follows the first reply is right behind it; BATCH_TIMEOUT holds for all.
-            return [
-                await _reply(connection, None if number == 0 else math.inf)
-                for number in range(count)
-            ]
-        finally:  # a connection that failed or was cancelled has closed itself
-            await asyncio.shield(self._pool.release(connection))
-
     async def close(self) -> None:
         """Take no more, wait for what is under way, disconnect; may be repeated."""
         self._closing = True
         await self._idle.wait()
-        with contextlib.suppress(exceptions.RedisError, OSError):  # the gone need no goodbye
-            await self._pool.disconnect()
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
+        await self._node.disconnect()
 
 
 async def _reply(connection: Any, timeout: float | None) -> Reply:

@@ -25,9 +25,9 @@ PASSING = {
 """Faults that end when somebody mends the server: nothing was written, or it is unknown."""
 
 LASTING = {
-    "CROSSSLOT": "it is part of a cluster, which redis:// does not support",
-    "MOVED": "it is part of a cluster, which redis:// does not support",
-    "ASK": "it is part of a cluster, which redis:// does not support",
+    "CROSSSLOT": "it is a node of a cluster and was used as a single server; open the store again",
+    "MOVED": "it is a node of a cluster and was used as a single server; open the store again",
+    "ASK": "it is a node of a cluster and was used as a single server; open the store again",
     "NOPERM": "its user may not run this command",
     "WRONGTYPE": "a key of ours holds something that is not ours; use another prefix",
 }
@@ -37,6 +37,16 @@ OLD_SCRIPT_FAULT = re.compile(r"@user_script: ?\d+: -([A-Z]+) ")
 
 FORMAT = re.compile(r"rivet format (\S+)")
 """What our scripts raise for a record of another version."""
+
+
+class NodeOfCluster(StoreError):
+    """The server that was to be used alone is part of a cluster."""
+
+    def __init__(self, place: Location) -> None:
+        super().__init__(
+            f"Redis at {place} is a node of a cluster, which has database 0 alone:"
+            " write redis+cluster:// without a database."
+        )
 
 
 def wrong_format(found: str) -> StoreError:
@@ -85,6 +95,8 @@ def _reason_of(error: Exception) -> str | None:
 def _refusal_of(error: exceptions.ResponseError, text: str, place: Location) -> StoreError:
     if found := FORMAT.search(text):
         return wrong_format(found[1])
+    if text.endswith("SELECT is not allowed in cluster mode"):
+        return NodeOfCluster(place)
     status = getattr(error, "status_code", None)
     code = status if isinstance(status, str) else text.partition(" ")[0]
     if wrapped := OLD_SCRIPT_FAULT.search(text):

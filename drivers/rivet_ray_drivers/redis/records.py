@@ -56,10 +56,15 @@ def creation(actor: NewActor, digits: str) -> list[Argument]:
     return arguments
 
 
-def commits_of_shard(layout: Layout, commits: Sequence[tuple[ActorName, Commit]]) -> Command:
-    """One call of the commit script; all the actors are of one shard."""
+def commits_of_shard(
+    layout: Layout, commits: Sequence[tuple[ActorName, Commit]], index: bytes | None
+) -> Command:
+    """One call of the commit script; all the actors are of one shard.
+
+    `index` is the key of the earliest alarms, where there is one.
+    """
     shard = commits[0][0].shard
-    keys = [layout.alarms[shard], layout.ids[shard], layout.earliest_alarms]
+    keys = [layout.alarms[shard], layout.ids[shard]]
     arguments: list[Argument] = []
     for name, commit in commits:
         keys += (layout.actor(name), layout.tombstones(name))
@@ -77,6 +82,8 @@ def commits_of_shard(layout: Layout, commits: Sequence[tuple[ActorName, Commit]]
         arguments += (PART + pack(part) for part in commit.delete)
         for part, value in commit.put.items():
             arguments += (PART + pack(part), value)
+    if index is not None:
+        keys.append(index)
     return run(commit_script, keys, *arguments)
 
 
@@ -156,10 +163,20 @@ def claim_of(reply: Reply, token: str) -> Claim | None:
 
 
 def alarms_of(reply: Reply) -> list[tuple[float, str]]:
+    """What the alarms script gave."""
     flat = [as_bytes(text) for text in as_list(reply)]
     return [
         (float(alarm), identity.decode())
         for alarm, identity in zip(flat[::2], flat[1::2], strict=True)
+    ]
+
+
+def members_of(reply: Reply) -> list[tuple[float, str]]:
+    """Alarms as Redis itself gives members with their scores."""
+    flat = as_list(reply)
+    return [
+        (float(as_bytes(alarm)), as_bytes(identity).decode())
+        for identity, alarm in zip(flat[::2], flat[1::2], strict=True)
     ]
 
 

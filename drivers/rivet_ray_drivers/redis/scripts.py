@@ -5,7 +5,8 @@ rolled back. So each reads first, and its first write is one that Redis refuses
 for the whole script when it is out of memory or read-only.
 
 Only the index over the shards' alarms is outside the shard. Redis lets a script
-write it in the same step because it is one server; a cluster would not.
+write it in the same step because it is one server; a cluster would not, and has
+no such index.
 """
 
 from __future__ import annotations
@@ -77,12 +78,14 @@ return {alarm, redis.call('HGETALL', actor)}
 """
 
 COMMIT = r"""
--- KEYS: alarms, ids, earliest alarms, then for each commit its actor and tombstones.
+-- KEYS: alarms, ids, for each commit its actor and tombstones, then earliest alarms,
+-- which a cluster has none of.
 -- ARGV, for each commit: id, generation, epoch, token, sequence, alarm or '',
 -- '1' to destroy, number of deleted fields, number of put fields and values,
 -- the deleted fields, the put fields and values.
-local alarms, ids, earliest = KEYS[1], KEYS[2], KEYS[3]
-local indexed = redis.call('ZSCORE', earliest, alarms)
+local alarms, ids, commits = KEYS[1], KEYS[2], math.floor((#KEYS - 2) / 2)
+local earliest = KEYS[2 * commits + 3]
+local indexed = earliest and redis.call('ZSCORE', earliest, alarms)
 local alarms_changed = 0
 
 local function set_alarm(id, alarm)
@@ -139,11 +142,11 @@ local function commit(actor, tombstones, first)
 end
 
 local results, first = {}, 1
-for number = 4, #KEYS, 2 do
+for number = 3, 2 * commits + 1, 2 do
   results[#results + 1] = commit(KEYS[number], KEYS[number + 1], first)
   first = first + 9 + tonumber(ARGV[first + 7]) + tonumber(ARGV[first + 8])
 end
-if alarms_changed > 0 then
+if earliest and alarms_changed > 0 then
   index_alarms(earliest, alarms, indexed)
 end
 return results
@@ -213,10 +216,11 @@ return next_text or false
 
 LIST = r"""
 -- KEYS: the ids of successive shards.  ARGV: '-' or '(' and an id, limit, how much
--- to look at, what a place must start with, what its key must start with.
+-- to look at, what a place must start with, what its key must start with, and '1'
+-- where a shard may be on its way to another node of a cluster.
 -- Gives {rows, the shard to go on with, the id to go on after}.
-local after, limit, budget, start, prefix =
-  ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
+local after, limit, budget, start, prefix, moves =
+  ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
 
 local function starts_with(text, wanted, from)
   return string.sub(text, from, from + #wanted - 1) == wanted
@@ -241,7 +245,11 @@ for shard, ids in ipairs(KEYS) do
     for _, id in ipairs(page) do
       after = '(' .. id
       local actor = actors .. string.sub(id, 1, 16)
-      if is_wanted(redis.call('HGET', actor, 'place')) then
+      local place = redis.call('HGET', actor, 'place')
+      if not place and moves == '1' then
+        return redis.error_reply('TRYAGAIN the ids have moved before their actors')
+      end
+      if is_wanted(place) then
         rows[#rows + 1] = redis.call(
           'HMGET', actor, 'v', 'generation', 'created', 'place', 'input', 'region')
         if #rows == limit then

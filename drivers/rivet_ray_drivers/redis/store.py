@@ -1,15 +1,15 @@
-"""The store port over scripts in Redis, and how it is opened."""
+"""The store port over scripts in one Redis server."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from rivet_ray import ids
-from rivet_ray.errors import StoreError
-from rivet_ray.store import ActorRecord, Claim, Commit, CommitResult, HostLease, NewActor, Store
+from rivet_ray.errors import StoreError, StoreUnavailable
+from rivet_ray.store import ActorRecord, Claim, Commit, CommitResult, HostLease, NewActor
 from rivet_ray_drivers.file_system.packing import pack
 from rivet_ray_drivers.redis import records, scripts
-from rivet_ray_drivers.redis.connection import Command, RedisConnection, Statistics, run
+from rivet_ray_drivers.redis.connection import Command, RedisConnection, Reply, Statistics, run
 from rivet_ray_drivers.redis.layout import (
     SHARDS,
     ActorName,
@@ -17,7 +17,6 @@ from rivet_ray_drivers.redis.layout import (
     actor_name,
     first_shard,
 )
-from rivet_ray_drivers.redis.location import Location, location_of
 
 LIST_BUDGET = 500
 """Actors and shards that one call of the listing script looks at: 1 to 2 ms of Redis's time."""
@@ -29,6 +28,7 @@ class RedisStore:
     def __init__(self, connection: RedisConnection) -> None:
         self._connection = connection
         self._layout = Layout(connection.place.prefix)
+        self._index: bytes | None = self._layout.earliest_alarms
 
     def statistics(self) -> Statistics:
         return self._connection.statistics()
@@ -134,18 +134,26 @@ class RedisStore:
                 shards.setdefault(name.shard, []).append((number, name, commit))
         if not shards:
             return results
-        replies = await self._connection.batch(
+        replies = await self._change(
             [
                 records.commits_of_shard(
-                    self._layout, [(name, commit) for _, name, commit in group]
+                    self._layout, [(name, commit) for _, name, commit in group], self._index
                 )
                 for group in shards.values()
             ]
         )
         for group, reply in zip(shards.values(), replies, strict=True):
-            for (number, _, _), result in zip(group, records.results_of(reply), strict=True):
+            if isinstance(reply, StoreUnavailable):
+                found = [CommitResult.UNKNOWN] * len(group)
+            else:
+                found = records.results_of(reply)
+            for (number, _, _), result in zip(group, found, strict=True):
                 results[number] = result
         return results
+
+    async def _change(self, commands: Sequence[Command]) -> list[Reply]:
+        """The replies of the shards; the server gives all or none."""
+        return await self._connection.batch(commands)
 
     # --- Hosts ----------------------------------------------------------------
 
@@ -193,6 +201,11 @@ class RedisStore:
         keys = [self._layout.earliest_alarms, *self._layout.alarms]
         return records.as_number(await self._connection.do(run(scripts.index, keys)))
 
+    async def open(self) -> None:
+        """Raises StoreError for a Redis that cannot be used, StoreUnavailable for a silent one."""
+        await self._connection.open()
+        await self.index_alarms()  # it is derived, and may come from a partial copy
+
     async def close(self) -> None:
         await self._connection.close()
 
@@ -200,24 +213,3 @@ class RedisStore:
 def _named(namespace: str, name: str, key: Sequence[str]) -> ActorName:
     """Any generation of that key: they differ in nothing that this is used for."""
     return ActorName(ids.actor_id(namespace, name, key))
-
-
-async def open_redis(url: str) -> Store:
-    """Open the store on the server that `url` names: see `location.FORM`.
-
-    Raises StoreError when the URL or the server cannot be used and
-    StoreUnavailable when the server does not answer.
-    """
-    return await open_location(location_of(url))
-
-
-async def open_location(place: Location) -> RedisStore:
-    connection = RedisConnection(place)
-    store = RedisStore(connection)
-    try:
-        await connection.open()
-        await store.index_alarms()  # it is derived, and may come from a partial copy
-    except BaseException:
-        await store.close()
-        raise
-    return store
