@@ -64,9 +64,9 @@ def keys_of_slot(slot: int, count: int) -> list[str]:
     return list(itertools.islice(keys, count))
 
 
-async def known(store: Store, batch: list[Commit]) -> list[CommitResult]:
+async def known(store: Store, batch: list[Commit], within: float = 5) -> list[CommitResult]:
     """What became of the batch, once all of it is known."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(within):
         while UNKNOWN in (results := await store.commit(batch)):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     return results
@@ -373,6 +373,27 @@ async def test_a_node_that_hangs_holds_up_the_others_once(
         cluster.nodes[0].go_on()
     assert await known(other, batch) == [ALREADY_DONE, ALREADY_DONE]
     await other.close()
+
+
+@pytest.mark.slow
+async def test_a_replica_that_takes_over_is_found(mortal: RedisCluster) -> None:
+    """The killed node never comes back; its shards do, with what the replica had."""
+    store = await open_redis(mortal.url())
+    claims = [await owned(store, key) for key in keys_on_node(0, 5)]
+    replica = await asyncio.to_thread(mortal.add_replica, 0)
+    first = [commit_of(claim, put={"a": b"1"}) for claim in claims]
+    assert await store.commit(first) == [COMMITTED] * 5
+    async with Redis(port=mortal.nodes[0].port) as primary:
+        assert await primary.wait(1, 5000) == 1
+    mortal.nodes[0].kill()
+    batch = [commit_of(claim, 2, put={"b": b"2"}) for claim in claims]
+    assert await known(store, batch, within=15) == [COMMITTED] * 5
+    assert await store.list_actors("default") == sorted(
+        (claim.record for claim in claims), key=lambda record: record.id
+    )
+    owner = store._cluster._slots.owner(slot_of_id(claims[0].record.id))
+    assert owner == ("127.0.0.1", replica.port)
+    await store.close()
 
 
 async def test_closing_ends_the_mending(mortal: RedisCluster) -> None:

@@ -54,6 +54,23 @@ class RedisCluster:
         self.wait_until_whole()
         return self
 
+    def add_replica(self, of: int) -> RedisServer:
+        """One more node, which takes over when that one dies."""
+        bus = free_port()
+        directory = self.nodes[0].directory.parent / "replica"
+        replica = _node(directory, "--cluster-port", str(bus), tls=self._tls).start()
+        primary = self.tell(self.nodes[of], "CLUSTER", "MYID")
+        self.tell(self.nodes[0], "CLUSTER", "MEET", "127.0.0.1", str(replica.port), str(bus))
+        self.nodes.append(replica)
+        self.wait_until_whole()
+        self.tell(replica, "CLUSTER", "REPLICATE", primary)
+        end = time.monotonic() + 10
+        while "master_link_status:up" not in self.tell(replica, "INFO", "replication"):
+            if time.monotonic() > end:
+                pytest.fail("the replica does not follow")
+            time.sleep(0.02)
+        return replica
+
     def wait_until_whole(self) -> None:
         """Until each node knows the owner of every slot, and of every other that it is up."""
         end = time.monotonic() + 15
