@@ -99,7 +99,7 @@ class ClusterConnection(RedisConnection):
                     for errand in left
                     if isinstance(errand.reply, Exception) and self._goes_on(errand)
                 ]
-                if any(_must_wait(errand.reply) for errand in left):
+                if left and all(_must_wait(errand.reply) for errand in left):
                     if clock() - started > patience:
                         break
                     await asyncio.sleep(TRY_AGAIN_AFTER)
