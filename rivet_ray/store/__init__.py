@@ -10,7 +10,7 @@ from rivet_ray.store.records import (
     HostLease,
     NewActor,
 )
-from rivet_ray.store.urls import driver_schemes, open_store
+from rivet_ray.store.urls import driver_schemes, load_driver, open_store
 
 __all__ = [
     "ActorRecord",
@@ -22,5 +22,6 @@ __all__ = [
     "NewActor",
     "Store",
     "driver_schemes",
+    "load_driver",
     "open_store",
 ]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rivet_ray.errors import StoreError, StoreUnavailable
-from rivet_ray.store import Store, driver_schemes, open_store, urls
+from rivet_ray.store import Store, driver_schemes, load_driver, open_store, urls
 from rivet_ray_drivers.memory import MemoryStore
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +34,7 @@ def drivers(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, function in (("recorded", open_recorded), ("unreachable", open_unreachable)):
         found[name] = EntryPoint(name, f"{__name__}:{function.__name__}", urls.GROUP)
     monkeypatch.setattr(urls, "_drivers", lambda: found)
+    monkeypatch.setattr(urls, "_loaded", {})
     opened.clear()
 
 
@@ -93,6 +94,15 @@ async def test_the_driver_is_given_the_whole_url() -> None:
     url = "recorded://user:secret@host:1/path?option=1#x"
     assert isinstance(await open_store(url), MemoryStore)
     assert opened == [url]
+
+
+@pytest.mark.usefixtures("drivers")
+async def test_a_driver_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To look through the installed packages takes long, and new hosts are waited for."""
+    assert load_driver("recorded://") is open_recorded
+    monkeypatch.setattr(urls, "_drivers", dict)
+    assert isinstance(await open_store("recorded://host"), MemoryStore)
+    assert opened == ["recorded://host"]
 
 
 @pytest.mark.usefixtures("drivers")
