@@ -89,6 +89,9 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 chooses a free one.")] = 8080,
     replicas: Annotated[int, typer.Option(min=1, help="How many gateways.")] = 1,
+    spare_workers: Annotated[
+        int, typer.Option(min=0, help="Processes kept ready for new hosts, 100 MB each.")
+    ] = 2,
     open: Annotated[
         bool, typer.Option("--open", help="Let everybody use actor types without on_auth.")
     ] = False,
@@ -103,6 +106,7 @@ def serve(
         store=store,
         topology=topology.value,
         replicas=replicas,
+        spare_workers=spare_workers,
         open=open,
     )
 

@@ -30,6 +30,7 @@ def serve_ray(
     store: str,
     topology: str,
     replicas: int,
+    spare_workers: int,
     open: bool,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM. Raises CommandError before anything is started."""
@@ -51,6 +52,7 @@ def serve_ray(
         "host": host,
         "port": port,
         "replicas": replicas,
+        "spare_workers": spare_workers,
         "open": open,
         "stats_port": _port("127.0.0.1", 0),
     }

@@ -6,6 +6,14 @@ asks it once where a host listens, and talks to the host over its link.
 
 from rivet_ray.cluster.backend import backend_of, definitions_of
 from rivet_ray.cluster.placement import RayPlacement
+from rivet_ray.cluster.spares import start_spares
 from rivet_ray.cluster.spec import ClusterSpec, Topology
 
-__all__ = ["ClusterSpec", "RayPlacement", "Topology", "backend_of", "definitions_of"]
+__all__ = [
+    "ClusterSpec",
+    "RayPlacement",
+    "Topology",
+    "backend_of",
+    "definitions_of",
+    "start_spares",
+]

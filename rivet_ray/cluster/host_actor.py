@@ -19,6 +19,7 @@ import threading
 import ray.util
 
 from rivet_ray.client.between import between_actors
+from rivet_ray.cluster import spares
 from rivet_ray.cluster.backend import backend_of, definitions_of
 from rivet_ray.cluster.spec import ClusterSpec
 from rivet_ray.remote import Worker
@@ -33,6 +34,7 @@ class HostActor:
     """Ends its process when its worker ends by itself, so that Ray starts another."""
 
     def __init__(self, spec: ClusterSpec, host: str) -> None:
+        spares.become_host()
         self._spec = spec
         self._host = host
         self._ready = threading.Event()
@@ -95,3 +97,4 @@ class HostActor:
     def _listens(self, address: str) -> None:
         self._address = address
         self._ready.set()
+        spares.refill()

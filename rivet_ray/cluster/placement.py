@@ -13,6 +13,7 @@ from typing import Any
 import ray
 import ray.exceptions
 
+from rivet_ray.cluster.spares import runtime_env
 from rivet_ray.cluster.spec import RAY_NAMESPACE, ClusterSpec
 from rivet_ray.remote import HostUnreachable
 
@@ -34,6 +35,8 @@ class RayPlacement:
         self._spec = spec
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="rivet-ray-placement")
         self._handles: dict[str, Any] = {}
+        self._class: Any = None
+        """Ray exports it anew each time it is made."""
 
     def host_of(self, actor: str) -> str:
         return "host-0" if self._spec.topology == "coordinate" else actor
@@ -62,8 +65,10 @@ class RayPlacement:
             raise HostUnreachable(f"{host} is not there: {told}") from error
 
     def _find_or_start(self, host: str) -> Any:
-        from rivet_ray.cluster.host_actor import HostActor
+        if self._class is None:
+            from rivet_ray.cluster.host_actor import HostActor
 
+            self._class = ray.remote(HostActor)
         options: dict[str, Any] = {
             "name": self._spec.ray_name(host),
             "namespace": RAY_NAMESPACE,
@@ -72,8 +77,9 @@ class RayPlacement:
             "max_restarts": -1,
             "num_cpus": 0,
             "max_concurrency": THREADS,
+            "runtime_env": runtime_env(self._spec),
         }
-        return ray.remote(HostActor).options(**options).remote(self._spec, host)
+        return self._class.options(**options).remote(self._spec, host)
 
     async def close(self) -> None:
         self._handles.clear()

@@ -26,6 +26,10 @@ class ClusterSpec:
     deployment: str = "default"
     """Tells deployments of one cluster apart."""
     namespace: str = ids.DEFAULT_NAMESPACE
+    spare_workers: int = 2
+    """Processes kept ready on each node for hosts to come, at most one for `coordinate`."""
+    release: str = ""
+    """Another one than the last where code changed: processes kept ready have imported theirs."""
 
     @property
     def prefix(self) -> str:

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import uvicorn
@@ -14,7 +16,7 @@ from ray import serve
 from ray.serve.schema import LoggingConfig
 from starlette.types import ASGIApp
 
-from rivet_ray.cluster import ClusterSpec, backend_of
+from rivet_ray.cluster import ClusterSpec, backend_of, start_spares
 from rivet_ray.gateway import GatewaySettings, create_app
 from rivet_ray.gateway.server import HEARTBEAT
 
@@ -34,7 +36,13 @@ def application(
     to be in the environment.
     """
 
-    return deployed(lambda: create_app(backend_of(spec), settings), replicas=replicas)
+    spec = replace(spec, release=spec.release or secrets.token_hex(8))
+
+    def build() -> ASGIApp:
+        start_spares(spec)
+        return create_app(backend_of(spec), settings)
+
+    return deployed(build, replicas=replicas)
 
 
 def deployed(build: Callable[[], ASGIApp], *, replicas: int = 1) -> Any:

@@ -61,7 +61,12 @@ def _serve(settings: dict[str, Any], directory: Path) -> None:
         from rivet_ray.gateway import GatewaySettings
         from rivet_ray_serve.application import application
 
-        spec = ClusterSpec(tuple(settings["registries"]), settings["store"], settings["topology"])
+        spec = ClusterSpec(
+            tuple(settings["registries"]),
+            settings["store"],
+            settings["topology"],
+            spare_workers=settings["spare_workers"],
+        )
         start_ray(directory)
         serve.start(http_options={"host": settings["host"], "port": settings["port"]})
         gateway = GatewaySettings(open=settings["open"])

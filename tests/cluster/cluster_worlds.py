@@ -15,6 +15,7 @@ from rivet_ray_serve.local import descendants
 
 STARTING = 90.0
 """Seconds for Ray and Serve to start; alone on a machine they need about 10."""
+PATIENCE = 40.0
 
 
 class ServeProcess:
@@ -59,6 +60,16 @@ class ServeProcess:
             if title.startswith("ray::") and "HostActor" in title
         ]
 
+    def spares(self) -> list[int]:
+        """The processes that are ready for hosts: each holds the lock of a slot."""
+        locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+        holders = {int(words[4]) for words in locks if words[1:2] == ["FLOCK"]}
+        return [
+            number
+            for number, title in self.processes().items()
+            if number in holders and title.startswith("ray::IDLE")
+        ]
+
     def gateways(self) -> list[int]:
         """The processes of the Serve replicas."""
         return [n for n, title in self.processes().items() if "ServeReplica" in title]
@@ -85,3 +96,12 @@ def alive(processes: dict[int, str]) -> dict[int, str]:
     return {
         number: title for number, title in processes.items() if title and _title(number) == title
     }
+
+
+async def eventually(condition: object) -> None:
+    assert callable(condition)
+    for _ in range(int(PATIENCE * 100)):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise TimeoutError("it does not come")

@@ -3,41 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import counted_actors
 import pytest
-from cluster_worlds import ServeProcess, alive
+from cluster_worlds import PATIENCE, ServeProcess, alive, eventually
 from counted_actors import App, Counter
 from counted_load import CALLERS, Told, load
-from redis_server import RedisServer
 
 from rivet_ray.errors import ConnectionClosed
 
-PATIENCE = 40.0
-
 pytestmark = pytest.mark.timeout(240)
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis")).start()
-    yield server
-    server.stop()
-
-
-_prefixes = itertools.count()
-
-
-@pytest.fixture
-def store(redis: RedisServer) -> str:
-    return redis.url(f"cluster-{next(_prefixes)}")
 
 
 @pytest.fixture(params=["coordinate", "partition"])
@@ -46,15 +27,6 @@ async def served(request: pytest.FixtureRequest, store: str) -> AsyncIterator[Se
     await served.start()
     yield served
     await served.end()
-
-
-async def eventually(condition: object) -> None:
-    assert callable(condition)
-    for _ in range(int(PATIENCE * 100)):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise TimeoutError("it does not come")
 
 
 async def test_a_host_is_killed_in_the_middle_of_50_callers(served: ServeProcess) -> None:
