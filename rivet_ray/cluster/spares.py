@@ -42,6 +42,8 @@ KEPT = 24 * 3600
 """Seconds after which Ray may end a spare that nobody used."""
 REST = 0.5
 """Seconds between a host's start and the start of the next spare: its first calls come first."""
+SETTLING = 2.0
+"""Seconds between a gateway's start and that of the first spares: it serves first."""
 STARTING = 20.0
 """Seconds for spares to start, before they are asked for again."""
 TRIES = 3
@@ -83,6 +85,7 @@ def _start_everywhere(spec: ClusterSpec) -> None:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+    time.sleep(SETTLING)
     try:
         # Its process ends with it: it is neither a host nor a spare.
         task: Any = ray.remote(num_cpus=0, max_calls=1, max_retries=0)(fill)
