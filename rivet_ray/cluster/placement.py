@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,6 +21,9 @@ from rivet_ray.remote import HostUnreachable
 THREADS = 16
 PATIENCE = 30.0
 """Seconds for Ray to answer one question, the start of a process among it."""
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 1.0
+"""Seconds for Ray to answer where a host listens, before the question is put again."""
 LISTENING = 2.0
 """Seconds for a host to begin to listen, before it is asked again."""
 
@@ -57,7 +61,7 @@ class RayPlacement:
             handle = self._handles.get(host)
             if handle is None:
                 handle = self._handles[host] = self._find_or_start(host)
-            return str(ray.get(handle.address.remote(LISTENING), timeout=PATIENCE))
+            return _first_answer(handle)
         except (ray.exceptions.RayError, ValueError) as error:
             # A name may lead to an actor that is just dying; it is looked up anew.
             self._handles.pop(host, None)
@@ -84,6 +88,32 @@ class RayPlacement:
     async def close(self) -> None:
         self._handles.clear()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _first_answer(handle: Any) -> str:
+    """Where it listens. Asked again while there is no answer: the first that comes counts.
+
+    Ray holds a call that went to a process that had just died back for one to
+    two seconds; one that is made after Ray heard of the death goes to the next
+    process as soon as that is there.
+    """
+    until = time.monotonic() + PATIENCE
+    pause = FIRST_PAUSE
+    asked: list[Any] = []
+    while True:
+        asked.append(handle.address.remote(LISTENING))
+        left = until - time.monotonic()
+        answered, _ = ray.wait(asked, timeout=max(min(pause, left), 0.0))
+        for answer in answered:
+            try:
+                return str(ray.get(answer, timeout=PATIENCE))
+            except ray.exceptions.RayError:
+                asked.remove(answer)
+                if not asked:
+                    raise
+        if left <= 0:
+            raise ray.exceptions.GetTimeoutError("Ray does not answer.")
+        pause = min(pause * 2, LONGEST_PAUSE)
 
 
 def host_actors(spec: ClusterSpec) -> list[Any]:
