@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from gateway_streams import opening
 from gateway_wire import (
     HIDDEN,
     RawText,
@@ -115,7 +116,7 @@ class Private(Actor[None]):
 ACTORS = {"guarded": Guarded, "public": Public, "typed": Typed, "private": Private}
 A = get_or_create("guarded", "a")
 
-# --- The three surfaces, as one: the code of the refusal, or None ----------------------
+# --- The four surfaces, as one: the code of the refusal, or None ----------------------
 
 Knock = Callable[[Site, Any, Any], Awaitable[str | None]]
 
@@ -153,6 +154,20 @@ async def by_websocket(site: Site, query: Any, params: Any) -> str | None:
         return code
 
 
+async def by_stream(site: Site, query: Any, params: Any) -> str | None:
+    async with opening(site, site.headers(query, params)) as stream:
+        assert stream.status == 200
+        first = await stream.next()
+        if "i" in first:
+            return None
+        error = first["e"]
+        assert await stream.closed() == (None, [])
+        assert error["oc"] == "not_started"
+        assert "hunter2" not in str(error)
+        code: str = error["c"]
+        return code
+
+
 STATUS = {
     "unauthorized": 401,
     "forbidden": 403,
@@ -164,6 +179,7 @@ SURFACES = {
     "action": (by_action, {"action"}),
     "resolve": (by_resolve, set[str]()),
     "websocket": (by_websocket, {"connect"}),
+    "stream": (by_stream, {"connect"}),
 }
 
 

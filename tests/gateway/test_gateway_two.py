@@ -135,6 +135,17 @@ async def test_refusals(wire: Wire) -> None:
         await refused(body, "conn_not_found")
 
 
+async def test_a_made_up_actor_reaches_no_host(wire: Wire) -> None:
+    """Where each actor has a host of its own, asking for it would start one."""
+    async with pair(wire, ACTORS) as both, streaming(both.one, A) as stream:
+        headers = stream.headers_of_message(actor="0123456789abcdef")
+        answer = await stream.post(increment(stream), headers, through=both.two)
+        assert answer.code == "actor_not_found"
+        assert not both.second.calls.connected
+        assert await stream.ask(0, "increment", through=both.two) == 1
+        assert both.second.calls.connected
+
+
 async def test_limits_are_those_of_the_connection(wire: Wire) -> None:
     """Which gateway a message came through makes no difference."""
     settings = GatewaySettings(max_in_flight=1, max_waiting_size=3)
