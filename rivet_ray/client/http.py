@@ -71,21 +71,9 @@ class HttpTransport:
         self._base = registry_url(url)
         self._url = url
         self._timeout = timeout
-        connect = min(CONNECT_TIMEOUT, timeout)
-        self._http = httpx.AsyncClient(
-            headers={
-                "User-Agent": USER_AGENT,
-                "Content-Type": self._encoding.content_type,
-                "X-RivetKit-Encoding": self._encoding.name,
-            },
-            limits=httpx.Limits(
-                max_connections=MAX_CONNECTIONS,
-                max_keepalive_connections=MAX_CONNECTIONS,
-                keepalive_expiry=KEEP_ALIVE,
-            ),
-            # The whole request has one deadline, in `_post`.
-            timeout=httpx.Timeout(None, connect=connect, pool=connect),
-        )
+        self._http = self._client(MAX_CONNECTIONS)
+        self._streams: httpx.AsyncClient | None = None
+        """Apart from the others, which must not wait for one of them to end."""
 
     async def resolve(self, query: ActorQuery, params: Any) -> str:
         body = self._encoding.encode({})
@@ -129,8 +117,10 @@ class HttpTransport:
     def _event_stream(
         self, query: ActorQuery, params: Any, resume: Resume
     ) -> EventStreamConnection:
+        if self._streams is None:
+            self._streams = self._client(None)
         return EventStreamConnection(
-            self._http,
+            self._streams,
             f"{self._base}/actors/connect/sse",
             self._headers(query, params) | _resume_headers(resume),
             self._encoding,
@@ -154,6 +144,25 @@ class HttpTransport:
 
     async def aclose(self) -> None:
         await self._http.aclose()
+        if self._streams is not None:
+            await self._streams.aclose()
+
+    def _client(self, most: int | None) -> httpx.AsyncClient:
+        connect = min(CONNECT_TIMEOUT, self._timeout)
+        return httpx.AsyncClient(
+            headers={
+                "User-Agent": USER_AGENT,
+                "Content-Type": self._encoding.content_type,
+                "X-RivetKit-Encoding": self._encoding.name,
+            },
+            limits=httpx.Limits(
+                max_connections=most,
+                max_keepalive_connections=most,
+                keepalive_expiry=KEEP_ALIVE,
+            ),
+            # The whole request has one deadline, in `_post`.
+            timeout=httpx.Timeout(None, connect=connect, pool=connect),
+        )
 
     def _headers(self, query: ActorQuery, params: Any, key: str | None = None) -> dict[str, str]:
         headers = {"X-RivetKit-Query": plain_json(encode_query(query))}

@@ -232,8 +232,89 @@ async def test_no_server() -> None:
 
 
 def test_a_transport_that_is_none() -> None:
-    with pytest.raises(ValueError, match="websocket, sse"):
+    with pytest.raises(ValueError, match="auto, websocket, sse"):
         Client(transport="pigeon")  # type: ignore[arg-type]
+
+
+# --- Where no WebSocket can be opened -----------------------------------------------
+
+
+@asynccontextmanager
+async def proxy(server: Server, upgrade: bytes) -> AsyncIterator[tuple[str, list[str]]]:
+    """A proxy that answers every upgrade with `upgrade`; and the requests that it saw."""
+    seen: list[str] = []
+    writers: list[asyncio.StreamWriter] = []
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        head = await reader.readuntil(b"\r\n\r\n")
+        seen.append(head.decode().partition(" HTTP")[0])
+        if b"upgrade: websocket" in head.lower():
+            writer.write(upgrade)
+            writer.close()
+            return
+        back, forth = await asyncio.open_connection("127.0.0.1", server.config.port)
+        writers.append(forth)
+        forth.write(head)
+        for pair in ((reader, forth), (back, writer)):
+            task = asyncio.ensure_future(pump(*pair))
+            tasks.add(task)
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}", seen
+    finally:
+        for writer in writers:
+            writer.close()
+        await asyncio.gather(*tasks)
+        for writer in writers:
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+        listener.close()
+        await listener.wait_closed()
+
+
+@pytest.mark.parametrize("upgrade", [b"", b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n"])
+async def test_it_falls_back_to_an_event_stream(server: Server, upgrade: bytes) -> None:
+    seen: list[int] = []
+    async with (
+        proxy(server, upgrade) as (url, requests),
+        App.client(url, timeout=PATIENCE, transport="auto") as app,
+    ):
+        connection = app.counter.get_or_create("k").connect()
+        connection.on(Counter.counted, seen.append)
+        async with connection as open_:
+            assert await open_.actor.increment() == 1
+            await eventually(lambda: seen == [1])
+        assert requests[:2] == [
+            "GET /registry/actors/connect/websocket",
+            "GET /registry/actors/connect/sse",
+        ]
+
+
+async def test_it_uses_the_websocket_where_it_can(server: Server) -> None:
+    url = f"http://127.0.0.1:{server.config.port}"
+    async with App.client(url, timeout=PATIENCE, transport="auto") as app:
+        connection = app.counter.get_or_create("k").connect()
+        async with connection as open_:
+            assert await open_.actor.increment() == 1
+        with pytest.raises(Forbidden):
+            await app.private.get_or_create("k").connect()
+
+
+async def test_where_neither_opens_the_first_failure_is_told() -> None:
+    with bind("127.0.0.1", 0) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    async with Client(url, transport="auto") as client:
+        with pytest.raises(RequestFailed, match="actors/connect/websocket"):
+            await client.actor("counter").connect()
 
 
 # --- A server that does as the test says --------------------------------------------

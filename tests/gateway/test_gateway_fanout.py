@@ -19,19 +19,30 @@ def test_once_for_each_encoding_and_shape() -> None:
 
     message = Deliver("actor", "counted", values.encode([7]))
     for encoding in (JSON, CBOR):
-        sockets = [frames.frame(message, encoding) for _ in range(3)]
-        streams = [frames.shaped(message, encoding, shape) for _ in range(3)]
+        sockets = [frames.frame(message, encoding, False) for _ in range(3)]
+        streams = [frames.shaped(message, encoding, shape, False) for _ in range(3)]
         assert all(frame is sockets[0] for frame in sockets)
         assert all(event is streams[0] for event in streams)
         assert streams[0] == message_event(encoding, sockets[0])
     assert shaped == ["json", "cbor"]
-    assert frames.frame(message, JSON) == b'{"b":{"ev":{"n":"counted","a":[7]}}}'
+    assert frames.frame(message, JSON, False) == b'{"b":{"ev":{"n":"counted","a":[7]}}}'
+
+
+def test_numbers_are_for_those_who_count() -> None:
+    frames = EventFrames()
+    message = Deliver("actor", "counted", values.encode([7]), None, 3)
+    assert frames.frame(message, JSON, False) == b'{"b":{"ev":{"n":"counted","a":[7]}}}'
+    counted = frames.frame(message, JSON, True)
+    assert counted == b'{"b":{"ev":{"n":"counted","a":[7],"s":3}}}'
+    assert frames.frame(message, JSON, True) is counted
 
 
 def test_the_next_event_is_another() -> None:
     frames = EventFrames()
     told = [
-        frames.shaped(Deliver("actor", "counted", values.encode([number])), JSON, message_event)
+        frames.shaped(
+            Deliver("actor", "counted", values.encode([number])), JSON, message_event, False
+        )
         for number in range(3)
     ]
     assert told == [
