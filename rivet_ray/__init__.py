@@ -52,7 +52,7 @@ from rivet_ray.errors import (
     Unauthorized,
     UserError,
 )
-from rivet_ray.registry import Client, Registry, Server, setup
+from rivet_ray.registry import Client, Registry, Server, SyncClient, setup
 
 __all__ = [
     "Action",
@@ -84,6 +84,7 @@ __all__ = [
     "Scheduled",
     "Server",
     "StoreUnavailable",
+    "SyncClient",
     "TooManyKeys",
     "Unauthorized",
     "UserError",

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self
 from typing_extensions import TypeVar
 
 from rivet_ray.client.client import Client
+from rivet_ray.client.synchronous import SyncClient
 from rivet_ray.definition import Actor, ActorRegistry, Use
 from rivet_ray.definition import use as make_use
 from rivet_ray.errors import DefinitionError
 
-__all__ = ["Client", "Registry", "Server", "merge", "setup"]
+__all__ = ["Client", "Registry", "Server", "SyncClient", "merge", "setup"]
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -66,6 +67,19 @@ class Registry(ActorRegistry):
             url, encoding=encoding, timeout=timeout, transport=transport, reconnect=reconnect
         )
         return cls(client)
+
+    @classmethod
+    def sync_client(
+        cls, url: str = "http://localhost:8080", *, encoding: str = "cbor", timeout: float = 65.0
+    ) -> SyncClient:
+        """A client for code that blocks, by reference:
+
+            with App.sync_client(url) as client:
+                client.get_or_create(Counter, "k").call(Counter.increment, 5)
+
+        It takes what `client` takes. Use it as `with`, or call `close`.
+        """
+        return SyncClient(url, registry=cls, encoding=encoding, timeout=timeout)
 
     @classmethod
     def create_server(

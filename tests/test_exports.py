@@ -40,6 +40,7 @@ NAMES = [
     "Scheduled",
     "Server",
     "StoreUnavailable",
+    "SyncClient",
     "TooManyKeys",
     "Unauthorized",
     "UserError",

@@ -3,5 +3,15 @@
 from rivet_ray.client.client import Client
 from rivet_ray.client.connection import ActorConnection
 from rivet_ray.client.handle import ActorHandle
+from rivet_ray.client.sync_handle import SyncConnection, SyncEventStream, SyncHandle
+from rivet_ray.client.synchronous import SyncClient
 
-__all__ = ["ActorConnection", "ActorHandle", "Client"]
+__all__ = [
+    "ActorConnection",
+    "ActorHandle",
+    "Client",
+    "SyncClient",
+    "SyncConnection",
+    "SyncEventStream",
+    "SyncHandle",
+]

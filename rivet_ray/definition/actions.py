@@ -59,7 +59,7 @@ class LocalAction:
         return self._function(self._actor, *args, **kwargs)
 
 
-class Action(Generic[ActorT, P, R, Local]):
+class Action(Generic[ActorT_contra, P, R, Local]):
     """An action with two faces.
 
     On the class it is a typed reference (`Counter.increment`), on an actor or a
@@ -68,7 +68,7 @@ class Action(Generic[ActorT, P, R, Local]):
 
     def __init__(
         self,
-        function: Callable[Concatenate[ActorT, P], Local],
+        function: Callable[Concatenate[ActorT_contra, P], Local],
         *,
         name: str | None = None,
         timeout: float | timedelta | None = None,
@@ -99,12 +99,12 @@ class Action(Generic[ActorT, P, R, Local]):
             self.attribute = name
 
     @overload
-    def __get__(self, instance: None, owner: type) -> Action[ActorT, P, R, Local]: ...
+    def __get__(self, instance: None, owner: type) -> Action[ActorT_contra, P, R, Local]: ...
     @overload
-    def __get__(self, instance: ActorT, owner: type) -> BoundAction[P, R, Local]: ...
+    def __get__(self, instance: ActorT_contra, owner: type) -> BoundAction[P, R, Local]: ...
     def __get__(
-        self, instance: ActorT | None, owner: type
-    ) -> Action[ActorT, P, R, Local] | BoundAction[P, R, Local]:
+        self, instance: ActorT_contra | None, owner: type
+    ) -> Action[ActorT_contra, P, R, Local] | BoundAction[P, R, Local]:
         if instance is None:
             return self
         return cast("BoundAction[P, R, Local]", LocalAction(self.function, instance))

@@ -49,3 +49,19 @@ def test_the_counter_in_the_readme_is_the_example() -> None:
     example = (ROOT / "examples" / "counter.py").read_text()
     for line in shown.splitlines():
         assert line in example, line
+
+
+def test_the_blocking_program() -> None:
+    """The README's program without asyncio does what it says."""
+    with DevServer("examples.counter:App") as server:
+        program = block("python", "with App.sync_client").replace(":8080", f":{server.port}")
+        ran = subprocess.run(
+            [sys.executable, "-c", f"from examples.counter import App, Counter\n{program}"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stderr
+        assert ran.stdout.split() == ["5", "6"]

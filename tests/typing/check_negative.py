@@ -27,7 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rivet_ray import Actor, Client, Conn, Event, Registry, Request, action, use
+from rivet_ray import Actor, Client, Conn, Event, Registry, Request, SyncClient, action, use
 
 @dataclass
 class CounterState:
@@ -237,6 +237,37 @@ SNIPPETS = {
             client.actor("counter", 5)  # !
             number: int = await handle.call(Counter.increment, 5)
             print(text, number)
+        """,
+    "blocking": """
+        def text(value: str) -> None: ...
+
+        class Other(Actor):
+            @action
+            def look(self) -> int:
+                return 1
+
+        def f(client: SyncClient) -> None:
+            counter = client.get_or_create(Counter, "k")
+            counter.call(Counter.increment, "5")  # !
+            counter.call(Counter.increment)  # !
+            counter.call(Counter.increment, total=1)  # !
+            counter.call(Other.look)  # !
+            wrong: str = counter.call(Counter.increment, 5)  # !
+            counter.call(5)  # !
+            counter.increment(5)  # !
+            client.get(Counter, 5)  # !
+            client.get(int, "k")  # !
+            client.get_with_id(Counter, 5)  # !
+            with counter.connect() as conn:
+                conn.call(Counter.slowly, "5")  # !
+                conn.call(Other.look)  # !
+                conn.on(Counter.new_count, text)  # !
+                for count in conn.events(Counter.new_count, timeout=1):
+                    text(count)  # !
+                conn.events(Counter.new_count, timeout="1")  # !
+            number: int = counter.call(Counter.increment, 5)
+            slowly: str = counter.call(Counter.slowly, 5, note="x")
+            print(number, slowly, wrong)
         """,
     "registry": """
         class Wrong(Registry):

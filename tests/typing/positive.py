@@ -11,7 +11,20 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, assert_type
 
-from rivet_ray import Action, Actor, Client, Conn, Event, Registry, Request, action, setup, use
+from rivet_ray import (
+    Action,
+    Actor,
+    Client,
+    Conn,
+    Event,
+    Registry,
+    Request,
+    SyncClient,
+    action,
+    setup,
+    use,
+)
+from rivet_ray.client import SyncConnection, SyncEventStream, SyncHandle
 from rivet_ray.definition import ActorAccessor, Connection, EventStream, Unsubscribe, Use
 
 
@@ -296,6 +309,49 @@ async def untyped() -> None:
         async with handle.connect() as conn:
             assert_type(await conn.actor.call(Counter.increment, 5), int)
             conn.on(Counter.new_count, handle_count)
+
+
+# --- Blocking --------------------------------------------------------------------------
+
+
+def blocking() -> None:
+    with App.sync_client("http://localhost:8080", encoding="json") as client:
+        assert_type(client, SyncClient)
+        handle = client.get_or_create(Counter, "k", {"start": 1}, region="eu")
+        assert_type(handle, SyncHandle[Counter])
+        assert_type(client.get(Counter, ["a", "b"], params=1), SyncHandle[Counter])
+        assert_type(client.create(Counter, "k", input=Setup(1)), SyncHandle[Counter])
+        assert_type(client.get_with_id(Counter, "0123456789abcdef"), SyncHandle[Counter])
+        assert_type(handle.call(Counter.increment, 5), int)
+        assert_type(handle.call(Counter.increment, amount=5), int)
+        assert_type(handle.call(Counter.slowly, 5, note="x"), str)
+        assert_type(handle.call(Counter.named, "a", 1, 2), list[str])
+        assert_type(handle.call("increment", 5), Any)
+        assert_type(handle.resolve(), str)
+        patient = handle.with_options(idempotency_key="x", timeout=5)
+        assert_type(patient.call(Counter.increment, 5), int)
+        child = client.get(Child, "k")
+        assert_type(child.call(Child.more), int)
+        assert_type(child.call(Child.increment, 1), int)
+        assert_type(child.call(Counter.increment, 1), int)
+        anything = client.get("counter", "k")
+        assert_type(anything, SyncHandle[Any])
+        assert_type(anything.call(Counter.increment, 5), int)
+        with handle.connect(params={"a": 1}) as conn:
+            assert_type(conn, SyncConnection[Counter])
+            assert_type(conn.actor, SyncHandle[Counter])
+            assert_type(conn.call(Counter.increment, 5), int)
+            assert_type(conn.on(Counter.new_count, handle_count), Unsubscribe)
+            conn.once(Counter.moved, handle_move)
+            conn.on("disconnected", handle_over)
+            conn.off(Counter.new_count, handle_count)
+            assert_type(conn.events(Counter.new_count, timeout=5), SyncEventStream[int])
+            for count in conn.events(Counter.new_count):
+                assert_type(count, int)
+            for name, number in conn.events(Counter.moved):
+                assert_type((name, number), tuple[str, int])
+            for found in conn.events("any name"):
+                assert_type(found, Any)
 
 
 async def by_mapping() -> None:
