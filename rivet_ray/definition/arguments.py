@@ -61,6 +61,10 @@ class Arguments:
         faults: list[str] = []
         fields: list[Any] = []
         self.names: list[str] = []
+        self.kinds: list[Any] = []
+        """The types of `names`, in order."""
+        self.rest_kind: Any = None
+        """The type of each further argument, where the action takes any number."""
         self.rest: msgspec.msgpack.Decoder[Any] | None = None
         self.signature = inspect.signature(function)
         parameters = list(self.signature.parameters.values())
@@ -78,9 +82,11 @@ class Arguments:
             elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
                 self.rest = values.decoder(GenericAlias(list, (kind,)))
                 self.rest_name = parameter.name
+                self.rest_kind = kind
             else:
                 fields.append(self._field(len(self.names), parameter, kind))
                 self.names.append(parameter.name)
+                self.kinds.append(kind)
         if faults:
             raise ValueError("\n".join(faults))
         self._decoder: msgspec.msgpack.Decoder[Any] = values.decoder(

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from rivet_ray.gateway.actions import CallAction, Resolve, not_found
 from rivet_ray.gateway.admission import Admission
 from rivet_ray.gateway.backend import Backend
+from rivet_ray.gateway.documents import Documentation, Health, Metadata, OpenAPI, Page
 from rivet_ray.gateway.event_stream import ConnectEventStream
 from rivet_ray.gateway.fanout import EventFrames
 from rivet_ray.gateway.message import SendMessage
@@ -40,9 +41,12 @@ def create_app(backend: Backend, settings: GatewaySettings | None = None) -> Fas
         finally:
             await backend.close()
 
-    app = FastAPI(title="rivet_ray", lifespan=lifespan, redirect_slashes=False)
-    # Before FastAPI's own, so that the hot routes are matched first.
+    app = FastAPI(title="rivet_ray", lifespan=lifespan, redirect_slashes=False, openapi_url=None)
+    # Before what users add, so that the hot routes are matched first.
     app.router.routes[:0] = _routes(backend, settings)
+    document = OpenAPI(backend)
+    app.router.routes += _pages(backend, settings, document)
+    app.openapi = document.document  # type: ignore[method-assign]
     app.router.default = not_found
     return app
 
@@ -68,6 +72,13 @@ def _routes(backend: Backend, settings: GatewaySettings) -> list[BaseRoute]:
             ]
         routes += [Route(path, banner) for path in {prefix or "/", f"{prefix}/"}]
     return routes
+
+
+def _pages(backend: Backend, settings: GatewaySettings, document: OpenAPI) -> list[BaseRoute]:
+    pages: dict[str, Page] = {"health": Health(backend), "metadata": Metadata(backend)}
+    if settings.documentation:
+        pages |= {"openapi.json": document, "docs": Documentation()}
+    return [Route(f"{prefix}/{path}", page) for prefix in PREFIXES for path, page in pages.items()]
 
 
 class Banner:

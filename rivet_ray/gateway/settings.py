@@ -29,3 +29,5 @@ class GatewaySettings:
     """Seconds that an asynchronous `on_auth` may take."""
     open: bool = False
     """Let anybody use actor types that have no `on_auth`: for development."""
+    documentation: bool = True
+    """Serve `/openapi.json` and `/docs`, which name every action of the registry."""

@@ -44,6 +44,10 @@ class Directory:
             raise ActorNotFound(f"No actor type is called {name!r}.", outcome=Outcome.NOT_STARTED)
         return definition
 
+    async def check(self) -> None:
+        """Ask the store for something small. Raises StoreError where it does not answer."""
+        await self._store.find_by_id("health")
+
     async def name_of(self, query: ActorQuery) -> str:
         """The actor type that a query means; touches the store for ids only."""
         if isinstance(query, GetById):

@@ -60,7 +60,7 @@ async def test_banner(serve: Serve, path: str) -> None:
     [
         ("GET", "/nope"),
         ("POST", "/registry/nope"),
-        ("GET", "/registry/health"),
+        ("POST", "/registry/health"),
         ("GET", "/actors/resolve"),
         ("PUT", "/registry/actors/resolve"),
         ("GET", "/registry/actors/actions/add"),

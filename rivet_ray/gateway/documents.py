@@ -1,0 +1,107 @@
+"""What a gateway says about itself: documentation, health and metadata."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import json
+import logging
+from typing import Any
+
+from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.types import Receive, Scope, Send
+
+from rivet_ray.gateway.actions import not_found
+from rivet_ray.gateway.backend import Backend
+from rivet_ray.gateway.openapi import openapi_document
+from rivet_ray.gateway.responses import JSON, respond
+
+HEALTH_TIMEOUT = 2.0
+"""Seconds that the store may take to answer a probe."""
+HTML = b"text/html;charset=UTF-8"
+
+log = logging.getLogger("rivet_ray.gateway")
+
+
+class Page:
+    """A GET endpoint as plain ASGI."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] not in ("GET", "HEAD"):
+            await not_found(scope, receive, send)
+            return
+        status, body, content_type = await self.page()
+        await respond(send, status, body, content_type, [(b"cache-control", b"no-cache")])
+
+    async def page(self) -> tuple[int, bytes, bytes]:
+        """Status, body and content type."""
+        raise NotImplementedError
+
+
+class OpenAPI(Page):
+    """`GET /openapi.json`: built when it is first asked for, and once."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._document: dict[str, Any] | None = None
+        self._text = b""
+
+    def document(self) -> dict[str, Any]:
+        if self._document is None:
+            self._document = openapi_document(self._backend.definitions, version())
+            self._text = json.dumps(self._document).encode()
+        return self._document
+
+    async def page(self) -> tuple[int, bytes, bytes]:
+        self.document()
+        return 200, self._text, JSON
+
+
+class Documentation(Page):
+    """`GET /docs`: the document as a page to read and to try."""
+
+    async def page(self) -> tuple[int, bytes, bytes]:
+        # Relative, so that it is right wherever the application is mounted.
+        page = get_swagger_ui_html(openapi_url="openapi.json", title="rivet_ray actors")
+        return 200, bytes(page.body), HTML
+
+
+class Health(Page):
+    """`GET /health`: 200 when requests can be served here, else 503. Starts nothing."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    async def page(self) -> tuple[int, bytes, bytes]:
+        status = await self._status()
+        return (200 if status == "ok" else 503), json.dumps({"status": status}).encode(), JSON
+
+    async def _status(self) -> str:
+        if not self._backend.started:
+            return "not_started"
+        try:
+            async with asyncio.timeout(HEALTH_TIMEOUT):
+                await self._backend.directory.check()
+        except Exception as error:
+            log.warning("the store does not answer a health probe: %r", error)
+            return "store_unavailable"
+        return "ok"
+
+
+class Metadata(Page):
+    """`GET /metadata`: what clients of RivetKit 2 ask before anything else."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    async def page(self) -> tuple[int, bytes, bytes]:
+        names: dict[str, Any] = {name: {"metadata": {}} for name in self._backend.definitions}
+        found = {"runtime": "rivetkit", "version": version(), "actorNames": names}
+        return 200, json.dumps(found).encode(), JSON
+
+
+def version() -> str:
+    try:
+        return importlib.metadata.version("rivet-ray")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

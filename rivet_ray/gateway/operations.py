@@ -1,0 +1,263 @@
+"""The parts of the OpenAPI document that are the same for every registry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from rivet_ray.errors import InternalError, PublicError
+from rivet_ray.gateway.negotiate import MAX_KEY
+from rivet_ray.gateway.schemas import Schema
+from rivet_ray.ids import MAX_KEY_PART
+from rivet_ray.protocol import v0
+
+PARAMETERS: dict[str, Schema] = {
+    "Encoding": {
+        "name": "X-RivetKit-Encoding",
+        "in": "header",
+        "required": True,
+        "description": "How body and answer are written. This document describes `json`; with "
+        "`cbor` the same values are CBOR, as `application/octet-stream`.",
+        "schema": {"type": "string", "enum": ["json"], "default": "json"},
+    },
+    "ConnParams": {
+        "name": "X-RivetKit-Conn-Params",
+        "in": "header",
+        "description": "Parameters of the connection, as JSON: what `on_auth` and hooks get.",
+        "content": {"application/json": {"schema": True}},
+    },
+    "IdempotencyKey": {
+        "name": v0.KEY_HEADER,
+        "in": "header",
+        "description": "Calls of one caller with the same key have one effect and one answer.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY},
+    },
+}
+"""Of every action, beside the query."""
+
+_OUTCOME: Schema = {
+    v0.OUTCOME_HEADER: {
+        "description": "What is known of the effect.",
+        "schema": {"type": "string", "enum": ["not_started", "took_effect", "unknown"]},
+    }
+}
+
+BASE_COMPONENTS: dict[str, Schema] = {
+    "rivet.Error": {
+        "type": "object",
+        "description": "An error, as every route answers it.",
+        "properties": {
+            "c": {"type": "string", "description": "The code."},
+            "m": {"type": "string", "description": "The message, for people."},
+            "md": {"description": "What the application adds."},
+        },
+        "required": ["c", "m"],
+    },
+    "rivet.MissingHeaders": {
+        "type": "object",
+        "description": "Required headers are not there.",
+        "properties": {
+            "success": {"const": False},
+            "error": {
+                "type": "object",
+                "properties": {
+                    "name": {"const": "ZodError"},
+                    "issues": {"type": "array", "items": {"type": "object"}},
+                },
+                "required": ["name", "issues"],
+            },
+        },
+        "required": ["success", "error"],
+    },
+}
+
+_ERROR: Schema = {"$ref": "#/components/schemas/rivet.Error"}
+
+
+def _codes() -> dict[int, list[str]]:
+    """The codes of our errors by HTTP status."""
+    found: dict[int, list[str]] = {InternalError.status: [InternalError.code]}
+    kinds: list[type[PublicError]] = [PublicError]
+    while kinds:
+        kind = kinds.pop()
+        kinds += [one for one in kind.__subclasses__() if one.__module__ == PublicError.__module__]
+        if kind is not PublicError and kind.code not in found.setdefault(kind.status, []):
+            found[kind.status].append(kind.code)
+    found.setdefault(413, []).append("message_too_long")
+    return found
+
+
+def _error(status: int, codes: list[str]) -> Schema:
+    content: Schema = {
+        # Not application/json: the label is the documented dialect's.
+        "text/plain": {"schema": _ERROR},
+    }
+    if status == 400:
+        content["application/json"] = {
+            "schema": {"$ref": "#/components/schemas/rivet.MissingHeaders"}
+        }
+    named = ", ".join(f"`{code}`" for code in sorted(codes))
+    own = ", or a code of the application" if status == 400 else ""
+    return {
+        "description": f"{HTTPStatus(status).phrase}: {named}{own}.",
+        "headers": _OUTCOME,
+        "content": content,
+    }
+
+
+ERRORS: dict[str, Schema] = {
+    str(status): _error(status, codes) for status, codes in sorted(_codes().items())
+}
+"""By HTTP status. An application's error may have another status, if its class says so."""
+
+
+def query_parameter(inputs: Mapping[str, Schema]) -> Schema:
+    """`X-RivetKit-Query`: one of the forms, with the actor types that it may name."""
+    name: Schema = {"type": "string", "enum": sorted(inputs)}
+    key: Schema = {
+        "type": "array",
+        "items": {"type": "string", "maxLength": MAX_KEY_PART},
+    }
+    different: list[Schema] = []
+    for schema in inputs.values():
+        if schema not in different:
+            different.append(schema)
+    creating: Schema = {
+        "name": name,
+        "key": key,
+        "input": different[0] if len(different) == 1 else {"anyOf": different},
+        "region": {"type": ["string", "null"]},
+    }
+    forms: dict[str, tuple[Schema, list[str]]] = {
+        "getOrCreateForKey": (creating, ["name", "key"]),
+        "getForKey": ({"name": name, "key": key}, ["name", "key"]),
+        "create": (creating, ["name", "key"]),
+        "getForId": ({"actorId": {"type": "string"}}, ["actorId"]),
+    }
+    first = next(iter(sorted(inputs)), "actor")
+    return {
+        "name": "X-RivetKit-Query",
+        "in": "header",
+        "required": True,
+        "description": "Which actor is meant, as JSON; what is not ASCII as `\\u` escapes.",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "oneOf": [
+                        {
+                            "type": "object",
+                            "title": form,
+                            "properties": {
+                                form: {
+                                    "type": "object",
+                                    "properties": properties,
+                                    "required": required,
+                                }
+                            },
+                            "required": [form],
+                            "additionalProperties": False,
+                        }
+                        for form, (properties, required) in forms.items()
+                    ]
+                },
+                "example": {"getOrCreateForKey": {"name": first, "key": ["demo"]}},
+            }
+        },
+    }
+
+
+def fixed_paths(inputs: Mapping[str, Schema]) -> dict[str, Any]:
+    """The routes that do not depend on actions."""
+    errors = {status: {"$ref": f"#/components/responses/{status}"} for status in ERRORS}
+    parameters = [
+        {"$ref": f"#/components/parameters/{name}"} for name in ("Encoding", "ConnParams")
+    ]
+    resolved: Schema = {
+        "type": "object",
+        "properties": {"i": {"type": "string", "description": "The actor's id."}},
+        "required": ["i"],
+    }
+    return {
+        "/health": {"get": _health()},
+        "/metadata": {"get": _metadata()},
+        "/actors/resolve": {
+            "post": {
+                "operationId": "resolve",
+                "summary": "The id of the actor that a query means, created where it says so",
+                "parameters": [query_parameter(inputs), *parameters],
+                "responses": {
+                    "200": {
+                        "description": "The id.",
+                        "content": {
+                            "text/plain": {"schema": resolved},
+                        },
+                    },
+                    **errors,
+                },
+            }
+        },
+        "/actors/connect/websocket": {"get": _connect()},
+    }
+
+
+def _health() -> Schema:
+    body: Schema = {
+        "type": "object",
+        "properties": {
+            "status": {"enum": ["ok", "not_started", "store_unavailable"]},
+        },
+        "required": ["status"],
+    }
+    content = {"application/json": {"schema": body}}
+    return {
+        "operationId": "health",
+        "summary": "Whether this server can be given requests; for load balancers",
+        "responses": {
+            "200": {"description": "It is started, and its store answers.", "content": content},
+            "503": {
+                "description": "It is not started, or its store is silent.",
+                "content": content,
+            },
+        },
+    }
+
+
+def _metadata() -> Schema:
+    body: Schema = {
+        "type": "object",
+        "properties": {
+            "runtime": {"const": "rivetkit"},
+            "version": {"type": "string"},
+            "actorNames": {"type": "object", "additionalProperties": {"type": "object"}},
+        },
+        "required": ["runtime", "version", "actorNames"],
+    }
+    return {
+        "operationId": "metadata",
+        "summary": "What runs here, and the names of the actor types",
+        "responses": {
+            "200": {"description": "It.", "content": {"application/json": {"schema": body}}}
+        },
+    }
+
+
+def _connect() -> Schema:
+    return {
+        "operationId": "connect",
+        "summary": "Open a connection: calls and events over one WebSocket",
+        "description": "Subprotocols, in this order: `query.` and the query as JSON, "
+        "`encoding.json` or `encoding.cbor`, `conn_params.` and the parameters as JSON where "
+        "there are some, each after encodeURIComponent; then `rivetkit`.\n\n"
+        "Every message is `{b: …}`. The server begins with `{i: {ai, ci, ct}}`: the ids of actor "
+        "and connection, and its token. The client calls with `{ar: {i, n, a}}` and subscribes "
+        "with `{sr: {e, s}}`; the server answers `{ar: {i, o}}` or `{e: {c, m, md, ai}}`, and "
+        "sends events as `{ev: {n, a}}`. Frames are text for json, binary for cbor.",
+        "responses": {
+            "101": {"description": "The WebSocket is open."},
+            "404": {
+                "description": "The request does not ask for a WebSocket.",
+                "content": {"text/plain": {"schema": {"type": "string"}}},
+            },
+        },
+    }
