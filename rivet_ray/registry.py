@@ -6,8 +6,9 @@ packages and the other way round.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from rivet_ray.gateway import GatewaySettings
+    from rivet_ray.runtime import Standalone
 
 DEFAULT_STORE = "file://./.rivet"
 """Where state is kept if nothing else is said: a directory of the current one."""
@@ -100,6 +102,7 @@ class Registry(ActorRegistry):
         return Server(
             handler=create_app(backend, settings),
             client=cls(Client.over(InlineTransport(backend))),
+            _backend=backend,
         )
 
     @classmethod
@@ -140,14 +143,42 @@ class Registry(ActorRegistry):
 class Server(Generic[RegistryT]):
     """A registry being served inside this process.
 
-    server = App.create_server()
-    app.mount("/registry", server.handler)
+        server = App.create_server()
+        app = FastAPI(lifespan=server.lifespan)
+        app.mount("/registry", server.handler)
+
+    Applications do not run the lifespan of what is mounted into them, so the
+    application enters the server in its own: with `lifespan`, or with
+    `async with server` in one that does more. Without it the first request
+    starts the actors, and what they were doing is not finished at the end: what
+    was acknowledged is saved all the same.
     """
 
     handler: FastAPI
     """The ASGI application. Its routes answer at `/…` and at `/registry/…`."""
     client: RegistryT
     """A client without network and without `on_auth`; for the server's own code."""
+    _backend: Standalone = field(repr=False)
+
+    async def __aenter__(self) -> Self:
+        """Open the store and start what is due. Raises StoreError where it cannot be opened."""
+        await self._backend.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Let actions finish, save everything, close the store. It may be entered again."""
+        await self._backend.close()
+
+    @asynccontextmanager
+    async def lifespan(self, app: object) -> AsyncGenerator[None]:
+        """The same as FastAPI, Starlette and Litestar take it: `lifespan=server.lifespan`."""
+        async with self:
+            yield
 
 
 def setup(*, use: Mapping[str, type[Actor[Any, Any, Any, Any, Any]]]) -> type[Registry]:

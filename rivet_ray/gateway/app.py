@@ -78,7 +78,12 @@ def _pages(backend: Backend, settings: GatewaySettings, document: OpenAPI) -> li
     pages: dict[str, Page] = {"health": Health(backend), "metadata": Metadata(backend)}
     if settings.documentation:
         pages |= {"openapi.json": document, "docs": Documentation()}
-    return [Route(f"{prefix}/{path}", page) for prefix in PREFIXES for path, page in pages.items()]
+    return [
+        Route(f"{prefix}/{path}{slash}", page)
+        for prefix in PREFIXES
+        for path, page in pages.items()
+        for slash in ("", "/")
+    ]
 
 
 class Banner:

@@ -30,10 +30,10 @@ class Page:
         if scope["method"] not in ("GET", "HEAD"):
             await not_found(scope, receive, send)
             return
-        status, body, content_type = await self.page()
+        status, body, content_type = await self.page(scope)
         await respond(send, status, body, content_type, [(b"cache-control", b"no-cache")])
 
-    async def page(self) -> tuple[int, bytes, bytes]:
+    async def page(self, scope: Scope) -> tuple[int, bytes, bytes]:
         """Status, body and content type."""
         raise NotImplementedError
 
@@ -52,7 +52,7 @@ class OpenAPI(Page):
             self._text = json.dumps(self._document).encode()
         return self._document
 
-    async def page(self) -> tuple[int, bytes, bytes]:
+    async def page(self, scope: Scope) -> tuple[int, bytes, bytes]:
         self.document()
         return 200, self._text, JSON
 
@@ -60,9 +60,12 @@ class OpenAPI(Page):
 class Documentation(Page):
     """`GET /docs`: the document as a page to read and to try."""
 
-    async def page(self) -> tuple[int, bytes, bytes]:
-        # Relative, so that it is right wherever the application is mounted.
-        page = get_swagger_ui_html(openapi_url="openapi.json", title="rivet_ray actors")
+    async def page(self, scope: Scope) -> tuple[int, bytes, bytes]:
+        # Relative, so that it is right wherever the application is mounted. The raw path is
+        # what the browser goes by: some frameworks add a slash to the other.
+        path: bytes = scope.get("raw_path") or scope["path"].encode()
+        url = "../openapi.json" if path.endswith(b"/") else "openapi.json"
+        page = get_swagger_ui_html(openapi_url=url, title="rivet_ray actors")
         return 200, bytes(page.body), HTML
 
 
@@ -72,7 +75,7 @@ class Health(Page):
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
-    async def page(self) -> tuple[int, bytes, bytes]:
+    async def page(self, scope: Scope) -> tuple[int, bytes, bytes]:
         status = await self._status()
         return (200 if status == "ok" else 503), json.dumps({"status": status}).encode(), JSON
 
@@ -94,7 +97,7 @@ class Metadata(Page):
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
-    async def page(self) -> tuple[int, bytes, bytes]:
+    async def page(self, scope: Scope) -> tuple[int, bytes, bytes]:
         names: dict[str, Any] = {name: {"metadata": {}} for name in self._backend.definitions}
         found = {"runtime": "rivetkit", "version": version(), "actorNames": names}
         return 200, json.dumps(found).encode(), JSON

@@ -164,6 +164,7 @@ def test_it_is_served_at_both_places(url: str) -> None:
         page = httpx.get(url + path)
         assert page.headers["content-type"].startswith("text/html")
         assert "'openapi.json'" in page.text
+        assert "'../openapi.json'" in httpx.get(f"{url}{path}/").text
 
 
 def test_it_can_be_switched_off() -> None:
