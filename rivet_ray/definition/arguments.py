@@ -14,6 +14,7 @@ from rivet_ray.errors import InvalidArgument
 from rivet_ray.protocol import values
 
 _PATH = re.compile(r" - at (?P<key>`key` in )?`\$(\[(?P<index>\d+|\.\.\.)\])?(?P<rest>[^`]*)`$")
+_TEXT_FOR_BYTES = re.compile(r"Expected `[^`]*\bbytes\b[^`]*`, got `str`")
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -89,15 +90,14 @@ class Arguments:
                 self.kinds.append(kind)
         if faults:
             raise ValueError("\n".join(faults))
-        self._decoder: msgspec.msgpack.Decoder[Any] = values.decoder(
-            msgspec.defstruct(
-                "arguments",
-                fields,
-                array_like=True,
-                forbid_unknown_fields=self.rest is None,
-                gc=False,
-            )
+        self._struct = msgspec.defstruct(
+            "arguments",
+            fields,
+            array_like=True,
+            forbid_unknown_fields=self.rest is None,
+            gc=False,
         )
+        self._decoder: msgspec.msgpack.Decoder[Any] = values.decoder(self._struct)
 
     @property
     def required(self) -> int:
@@ -122,10 +122,20 @@ class Arguments:
         Raises InvalidArgument, which names the parameter.
         """
         try:
-            found = msgspec.structs.astuple(self._decoder.decode(data))
+            found = msgspec.structs.astuple(self._read(data))
         except msgspec.ValidationError as error:
             raise self._named(error, data) from error
         return found if self.rest is None else (*found, *self._decode_rest(data))
+
+    def _read(self, data: bytes) -> Any:
+        try:
+            return self._decoder.decode(data)
+        except msgspec.ValidationError as error:
+            if not _TEXT_FOR_BYTES.search(str(error)):
+                raise
+        # JSON has no bytes: what came that way is base64.
+        given = values.decode(data)
+        return msgspec.convert(given, self._struct, dec_hook=values.decode_custom)
 
     def _decode_rest(self, data: bytes) -> list[Any]:
         assert self.rest is not None

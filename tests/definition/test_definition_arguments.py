@@ -322,3 +322,24 @@ def test_positional_only_and_rest() -> None:
         compiled(only).positional((), {"a": 1, "b": 2})
     assert decode(only, 1, 2) == (1, 2)
     assert compiled(several).positional((1, "a", "b"), {}) == [1, "a", "b"]
+
+
+@dataclass
+class File:
+    name: str
+    content: bytes
+
+
+def test_bytes_that_came_as_json_are_base64() -> None:
+    """JSON has no bytes; what answers say in base64, arguments may say so too."""
+
+    def plain(self: object, file: File, count: int, mark: bytes = b"") -> None: ...
+
+    given = {"name": "a", "content": "aGk="}
+    assert decode(plain, given, 1, "eA==") == (File("a", b"hi"), 1, b"x")
+    assert decode(plain, {"name": "a", "content": b"hi"}, 1) == (File("a", b"hi"), 1, b"")
+    with pytest.raises(InvalidArgument) as wrong:
+        decode(plain, given, "one")
+    assert wrong.value.metadata == {"parameter": "count", "problem": "Expected `int`, got `str`"}
+    with pytest.raises(InvalidArgument, match="file"):
+        decode(plain, {"name": "a", "content": "no base64!"}, 1)

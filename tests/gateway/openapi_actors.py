@@ -101,6 +101,10 @@ class Shelf(Actor[Things, None, Any, int | None]):
         return b"x" * size
 
     @action
+    def measure(self, data: bytes) -> int:
+        return len(data)
+
+    @action
     def move_in(self, person: Person, point: Elsewhere.Point, to: Point) -> Person:
         return person
 

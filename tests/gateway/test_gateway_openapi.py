@@ -67,7 +67,7 @@ def test_every_action_that_callers_may_use_is_there(document: dict[str, Any]) ->
     prefix = "/actors/actions/"
     actions = {path.removeprefix(prefix) for path in document["paths"] if path.startswith(prefix)}
     assert actions == {
-        *("add", "putBox", "mix", "when", "raw", "move_in", "clear", "anything", "look"),
+        *("add", "putBox", "mix", "when", "raw", "move_in", "measure", "clear", "anything", "look"),
         "odd%20name%20%7Bx%7D%3F",
     }
     assert "secret" not in json.dumps(document)
@@ -116,6 +116,7 @@ def test_models_of_every_kind(document: dict[str, Any]) -> None:
         {"type": "string", "format": "uuid", "title": "who"},
     ]
     assert output(document, "raw")["properties"]["o"]["contentEncoding"] == "base64"
+    assert body(document, "measure")["prefixItems"][0]["contentEncoding"] == "base64"
 
 
 def test_actions_of_one_name(document: dict[str, Any]) -> None:
