@@ -56,6 +56,11 @@ def test_the_document_is_valid(document: dict[str, Any]) -> None:
     validate(document, cls=OpenAPIV31SpecValidator)
 
 
+def test_it_is_made_once() -> None:
+    handler = Warehouse.create_server(store="memory://").handler
+    assert handler.openapi() is handler.openapi()
+
+
 def test_a_registry_without_actors_has_a_valid_document() -> None:
     class Empty(Registry):
         pass
