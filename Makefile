@@ -17,9 +17,6 @@ TEST := $(VENV)/.installed-test
 CHECK := $(VENV)/.installed-check
 INPUTS := pyproject.toml constraints.txt
 
-# What constraints.txt pins beyond pyproject.toml: the packages of extras to come.
-AHEAD := 'PyJWT'
-
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 # Two of pip in one environment break it, so nothing here runs at once, not even under `make -j`.
@@ -79,7 +76,7 @@ constraints: $(MADE) ## Renew constraints.txt with the newest versions that fit 
 	mkdir -p build
 	$(BIN)/python -m venv build/constraints
 	$(BIN)/python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; extras = project["optional-dependencies"].values(); print(*project["dependencies"], *(line for extra in extras for line in extra if not line.startswith(project["name"])), sep="\n")' > build/constraints/requirements.txt
-	build/constraints/bin/python -m pip install --quiet --disable-pip-version-check -r build/constraints/requirements.txt $(AHEAD)
+	build/constraints/bin/python -m pip install --quiet --disable-pip-version-check -r build/constraints/requirements.txt
 	build/constraints/bin/python -m pip freeze > build/constraints/frozen.txt
 	sed -n '/^#/p' constraints.txt > build/constraints/constraints.txt
 	grep -E '^[A-Za-z0-9._-]+==' build/constraints/frozen.txt | LC_ALL=C sort -f >> build/constraints/constraints.txt

@@ -114,6 +114,13 @@ class Forbidden(PublicError):
         super().__init__(message, **details)
 
 
+class AuthUnavailable(PublicError):
+    """Whoever knows the callers does not answer, so nobody can be let in; try again later."""
+
+    code = "auth_unavailable"
+    status = 503
+
+
 # --- What callers see -------------------------------------------------------
 
 

@@ -31,6 +31,7 @@ CODES = {
     "actor_already_exists": (errors.ActorAlreadyExists, 400),
     "actor_not_found": (errors.ActorNotFound, 400),
     "actor_stopped": (errors.ActorStopped, 503),
+    "auth_unavailable": (errors.AuthUnavailable, 503),
     "call_cycle": (errors.CallCycle, 409),
     "conn_not_found": (errors.ConnectionNotFound, 400),
     "incorrect_conn_token": (errors.IncorrectConnectionToken, 400),

@@ -50,10 +50,14 @@ class Backend(Protocol):
 
 
 class InlineTransport:
-    """See `rivet_ray.client.transport.Transport`."""
+    """See `rivet_ray.client.transport.Transport`.
 
-    def __init__(self, backend: Backend) -> None:
+    `auth` is what the actors see as `conn.auth` of every call and connection.
+    """
+
+    def __init__(self, backend: Backend, auth: Any = None) -> None:
         self._backend = backend
+        self._auth = None if auth is None else values.encode(auth)
 
     async def leaving(self) -> None:
         """Called before anything leaves the caller."""
@@ -87,7 +91,7 @@ class InlineTransport:
                 record.id,
                 action,
                 arguments,
-                caller=_caller(params),
+                caller=self.caller(params),
                 key=key,
                 chain=chain,
                 timeout=timeout,
@@ -105,12 +109,12 @@ class InlineTransport:
         """Nothing cuts a connection in this process but the loss of its host."""
         return InlineConnection(self, self._backend, query, params)
 
+    def caller(self, params: Any) -> Caller:
+        """Who calls, with these parameters."""
+        return Caller(None if params is None else values.encode(params), self._auth)
+
     async def aclose(self) -> None:
         """The backend belongs to the server; nothing is closed here."""
-
-
-def _caller(params: Any) -> Caller:
-    return Caller(None if params is None else values.encode(params))
 
 
 class InlineConnection:
@@ -136,7 +140,7 @@ class InlineConnection:
 
         async def attach(record: ActorRecord) -> None:
             self._actor = record.id
-            caller = _caller(self._params)
+            caller = self._transport.caller(self._params)
             await self._backend.calls.attach(record.id, self._id, token, caller, self)
 
         await self._backend.directory.reach(self._query, attach)

@@ -1,4 +1,4 @@
-"""For tests: a registry in memory, time that stands still, one actor alone, conformance.
+"""For tests: a registry in memory, time that stands still, callers, one actor alone, conformance.
 
 Importing this needs no pytest; `StoreConformance` and `DurableStoreConformance`
 import it when they are first asked for.
@@ -6,6 +6,7 @@ import it when they are first asked for.
 
 from typing import TYPE_CHECKING, Any
 
+from rivet_ray.testing.auth import override_auth, unit_request
 from rivet_ray.testing.clock import ManualClock
 from rivet_ray.testing.port import encoded
 from rivet_ray.testing.setup import Setup, setup_test
@@ -22,9 +23,11 @@ __all__ = [
     "UnitConn",
     "UnitContext",
     "encoded",
+    "override_auth",
     "setup_test",
     "stub_client",
     "unit_actor",
+    "unit_request",
 ]
 
 

@@ -54,6 +54,23 @@ class Setup(Generic[RegistryT]):
         )
         self.client: RegistryT = self.registry(Client.over(InlineTransport(self.backend)))
         """Calls the actors without network and without `on_auth`."""
+        self._clients: list[RegistryT] = [self.client]
+
+    def client_as(self, auth: Any) -> RegistryT:
+        """A client whose calls and connections have `auth`, as if `on_auth` had returned it.
+
+            admin = test.client_as({"user": "ann", "role": "admin"})
+            await admin.forum.get_or_create("news").close_thread(7)
+
+        Like `client` it is of no use after a restart or a crash; ask again.
+        """
+        made = self.registry(Client.over(InlineTransport(self.backend, auth)))
+        self._clients.append(made)
+        return made
+
+    async def _close_clients(self) -> None:
+        for client in self._clients:
+            await client.aclose()
 
     async def start(self) -> None:
         """Open the host now, not with the first call: what is due fires."""
@@ -62,7 +79,7 @@ class Setup(Generic[RegistryT]):
 
     async def restart(self) -> None:
         """Stop the host in good order and start another one on the same store."""
-        await self.client.aclose()
+        await self._close_clients()
         await self.backend.close()
         self._open()
         await self.start()
@@ -73,12 +90,12 @@ class Setup(Generic[RegistryT]):
         Nothing of the old one is saved any more, and it answers nobody.
         """
         self.backend.abandon()
-        await self.client.aclose()
+        await self._close_clients()
         self._open()
         await self.start()
 
     async def close(self) -> None:
-        await self.client.aclose()
+        await self._close_clients()
         await self.backend.close()
 
 
