@@ -42,12 +42,21 @@ redis-server:
 	  && apt-get update -qq >/dev/null && apt-get install -y -qq redis-server >/dev/null; } \
 	  || echo "redis-server is missing: install it (apt-get install redis-server); its tests will fail" >&2
 
+# The slow tests look through a real browser.
+.PHONY: chromium
+chromium:
+	@command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && apt-get update -qq >/dev/null \
+	  && apt-get install -y -qq --no-install-recommends chromium-headless-shell >/dev/null; } \
+	  || echo "chromium is missing: install it (apt-get install chromium-headless-shell); its tests will fail" >&2
+
 .PHONY: test
 test: $(TEST) redis-server ## Run the tests, without the slow ones
 	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
 
 .PHONY: test-slow
-test-slow: $(TEST) redis-server ## Run the slow tests
+test-slow: $(TEST) redis-server chromium ## Run the slow tests
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 # pyright would otherwise ask the package index for a newer version at every run.

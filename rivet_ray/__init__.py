@@ -18,6 +18,7 @@ class App(Registry):
 """
 
 from rivet_ray.definition import (
+    CORS,
     Action,
     Actor,
     Conn,
@@ -53,9 +54,12 @@ from rivet_ray.errors import (
     Unauthorized,
     UserError,
 )
+from rivet_ray.protocol.v0 import ALLOWED_PUBLIC_HEADERS
 from rivet_ray.registry import Client, Registry, Server, SyncClient, setup
 
 __all__ = [
+    "ALLOWED_PUBLIC_HEADERS",
+    "CORS",
     "Action",
     "ActionCancelled",
     "ActionNotFound",

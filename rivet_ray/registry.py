@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self
 
 from typing_extensions import TypeVar
 
 from rivet_ray.client.client import Client
 from rivet_ray.client.synchronous import SyncClient
-from rivet_ray.definition import Actor, ActorRegistry, Use
+from rivet_ray.definition import CORS, Actor, ActorRegistry, Use
 from rivet_ray.definition import use as make_use
 from rivet_ray.errors import DefinitionError
 
@@ -45,7 +45,17 @@ class Registry(ActorRegistry):
             await client.counter.get_or_create("k").increment(5)
 
     The class is the registry. Its instances are clients, typed by it.
+
+    `class App(Registry, cors=CORS(...))` says which pages of other origins may
+    call, wherever the registry is served.
     """
+
+    __cors__: ClassVar[CORS | None] = None
+
+    def __init_subclass__(cls, *, cors: CORS | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cors is not None:
+            cls.__cors__ = cors
 
     @classmethod
     def client(
@@ -85,13 +95,18 @@ class Registry(ActorRegistry):
 
     @classmethod
     def create_server(
-        cls, *, store: str = DEFAULT_STORE, settings: GatewaySettings | None = None
+        cls,
+        *,
+        store: str = DEFAULT_STORE,
+        settings: GatewaySettings | None = None,
+        cors: CORS | None = None,
     ) -> Server[Self]:
         """A server to mount into an application of your own: see `Server`.
 
         `store` is a URL: `file://./.rivet`, the default, keeps state in that
         directory; `memory://` keeps it as long as the process lives. It is
-        opened with the first use.
+        opened with the first use. `cors` is that of the registry where it is not
+        given; an application of yours that has its own CORS needs none here.
         """
         from rivet_ray.client.between import between_actors
         from rivet_ray.client.inline import InlineTransport
@@ -100,7 +115,7 @@ class Registry(ActorRegistry):
 
         backend = Standalone(cls.definitions(), store, connect=between_actors)
         return Server(
-            handler=create_app(backend, settings),
+            handler=create_app(backend, settings_of(cls, settings, cors)),
             client=cls(Client.over(InlineTransport(backend))),
             _backend=backend,
         )
@@ -113,6 +128,7 @@ class Registry(ActorRegistry):
         port: int | None = None,
         store: str = DEFAULT_STORE,
         settings: GatewaySettings | None = None,
+        cors: CORS | None = None,
     ) -> None:
         """Serve the actors until Ctrl-C; blocks.
 
@@ -120,7 +136,7 @@ class Registry(ActorRegistry):
         """
         from rivet_ray.gateway.server import run
 
-        server = cls.create_server(store=store, settings=settings)
+        server = cls.create_server(store=store, settings=settings, cors=cors)
         run(server.handler, host=host, port=port)
 
     async def __aenter__(self) -> Self:
@@ -181,17 +197,32 @@ class Server(Generic[RegistryT]):
             yield
 
 
-def setup(*, use: Mapping[str, type[Actor[Any, Any, Any, Any, Any]]]) -> type[Registry]:
+def settings_of(
+    registry: type[Registry], settings: GatewaySettings | None = None, cors: CORS | None = None
+) -> GatewaySettings:
+    """The settings of a gateway to a registry: `cors` as given, in the settings, or its own."""
+    from rivet_ray.gateway.settings import GatewaySettings
+
+    chosen = settings or GatewaySettings()
+    return replace(chosen, cors=cors or chosen.cors or registry.__cors__)
+
+
+def setup(
+    *, use: Mapping[str, type[Actor[Any, Any, Any, Any, Any]]], cors: CORS | None = None
+) -> type[Registry]:
     """A registry from a mapping: `setup(use={"counter": Counter})`.
 
     The same as a class that lists them, but a type checker does not know what
     its clients hold.
     """
-    return type("App", (Registry,), {name: make_use(actor) for name, actor in use.items()})
+    members = {name: make_use(actor) for name, actor in use.items()}
+    made: type[Registry] = type("App", (Registry,), members)
+    made.__cors__ = cors
+    return made
 
 
 def merge(registries: Sequence[type[Registry]]) -> type[Registry]:
-    """One registry with the actor types of all. Raises DefinitionError for a clash."""
+    """One registry with the actor types and the CORS of all. Raises DefinitionError for a clash."""
     if len(registries) == 1:
         return registries[0]
     found: dict[str, Use[Any]] = {}
@@ -201,7 +232,12 @@ def merge(registries: Sequence[type[Registry]]) -> type[Registry]:
             if name in found and found[name].actor is not used.actor:
                 faults.append(f"two actor types are called {name!r}")
             found[name] = used
+    policies = [item.__cors__ for item in registries if item.__cors__ is not None]
+    if any(policy != policies[0] for policy in policies):
+        faults.append("they say different things of CORS; give them one, or say it to the server")
     if faults:
         raise DefinitionError(" + ".join(item.__qualname__ for item in registries), faults)
     members = {f"use_{name}": make_use(used.actor, name=name) for name, used in found.items()}
-    return type("App", (Registry,), members)
+    made: type[Registry] = type("App", (Registry,), members)
+    made.__cors__ = policies[0] if policies else None
+    return made

@@ -11,6 +11,8 @@ import pytest
 import rivet_ray
 
 NAMES = [
+    "ALLOWED_PUBLIC_HEADERS",
+    "CORS",
     "Action",
     "ActionCancelled",
     "ActionNotFound",

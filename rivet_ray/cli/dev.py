@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import os
+import sys
 from collections.abc import Callable, Sequence
 from socket import socket
 
 from fastapi import FastAPI
 
 from rivet_ray.cli.checks import CommandError, check_store, try_store
+from rivet_ray.definition import CORS
+from rivet_ray.errors import DefinitionError
 from rivet_ray.gateway.server import PortTaken, Server, bind, uvicorn_config
 from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.loading import load
@@ -20,10 +24,20 @@ ENVIRONMENT = "RIVET_RAY_DEV"
 """How the settings reach the processes that `--reload` starts."""
 
 
-def serve_dev(registries: Sequence[str], *, host: str, port: int, store: str, reload: bool) -> None:
+def serve_dev(
+    registries: Sequence[str],
+    *,
+    host: str,
+    port: int,
+    store: str,
+    reload: bool,
+    cors_origins: Sequence[str] = (),
+) -> None:
     """Serve until Ctrl-C. Raises CommandError before anything is started."""
     check_store(store)
     registry = load(registries)
+    origins = list(cors_origins)
+    _cors(origins)
     try:
         listener = bind(host, port)
     except PortTaken as error:
@@ -32,9 +46,9 @@ def serve_dev(registries: Sequence[str], *, host: str, port: int, store: str, re
         asyncio.run(try_store(store))
         chosen: int = listener.getsockname()[1]
         if reload:
-            _serve_reloading(registries, registry, host, chosen, store, listener)
+            _serve_reloading(registries, registry, host, chosen, store, origins, listener)
             return
-        config = uvicorn_config(_app(registry, store), host, chosen)
+        config = uvicorn_config(_app(registry, store, origins), host, chosen)
         Server(config, _announcement(registry, host, chosen, store)).run(sockets=[listener])
 
 
@@ -44,11 +58,14 @@ def _serve_reloading(
     host: str,
     port: int,
     store: str,
+    origins: list[str],
     listener: socket,
 ) -> None:
     from uvicorn.supervisors import ChangeReload
 
-    os.environ[ENVIRONMENT] = json.dumps({"registries": list(registries), "store": store})
+    os.environ[ENVIRONMENT] = json.dumps(
+        {"registries": list(registries), "store": store, "origins": origins}
+    )
     config = uvicorn_config(
         "rivet_ray.cli.dev:app_from_environment",
         host,
@@ -63,11 +80,22 @@ def _serve_reloading(
 def app_from_environment() -> FastAPI:
     """The application that a reloading server serves."""
     settings = json.loads(os.environ[ENVIRONMENT])
-    return _app(load(settings["registries"]), settings["store"])
+    return _app(load(settings["registries"]), settings["store"], settings["origins"])
 
 
-def _app(registry: type[Registry], store: str) -> FastAPI:
-    return registry.create_server(store=store, settings=GatewaySettings(open=True)).handler
+def _app(registry: type[Registry], store: str, origins: list[str]) -> FastAPI:
+    settings = GatewaySettings(open=True)
+    return registry.create_server(store=store, settings=settings, cors=_cors(origins)).handler
+
+
+def _cors(origins: list[str]) -> CORS | None:
+    """What the options say; None leaves it to the registry. Raises CommandError."""
+    if not origins:
+        return None
+    try:
+        return CORS(origin=origins[0] if origins == ["*"] else origins)
+    except DefinitionError as error:
+        raise CommandError(f"--cors-origin: {'; '.join(error.faults)}") from error
 
 
 def _announcement(registry: type[Registry], host: str, port: int, store: str) -> Callable[[], None]:
@@ -76,16 +104,40 @@ def _announcement(registry: type[Registry], host: str, port: int, store: str) ->
         url = f"http://{shown}:{port}"
         definitions = registry.definitions()
         lines = [f"rivet-ray serves {', '.join(definitions)} at {url} (store: {store})", ""]
-        for name, definition in definitions.items():
-            if "on_auth" not in definition.hooks and not definition.public:
-                lines.append(
-                    f"warning: {name} has no on_auth and does not say public = True; "
-                    "it is open to everybody here and refused everywhere else."
-                )
-        lines += ["Try:", f"  {_curl(url, registry)}", "", "Stop with Ctrl-C."]
+        lines += ["Try:", f"  {_curl(url, registry)}", ""]
         print("\n".join(lines), flush=True)
+        if warnings := _warnings(registry, host):
+            colour, plain = ("\033[1;33m", "\033[0m") if sys.stderr.isatty() else ("", "")
+            for warning in warnings:
+                print(f"{colour}WARNING: {warning}{plain}", file=sys.stderr)
+            print(file=sys.stderr, flush=True)
+        print("Stop with Ctrl-C.", flush=True)
 
     return announce
+
+
+def _warnings(registry: type[Registry], host: str) -> list[str]:
+    """What is open here, and to whom; one line for each type, so that none is overlooked."""
+    unguarded = [
+        name
+        for name, definition in registry.definitions().items()
+        if "on_auth" not in definition.hooks and not definition.public
+    ]
+    found = [
+        f"{name} has no on_auth and does not say public = True; "
+        "it is open to everybody here and refused everywhere else."
+        for name in unguarded
+    ]
+    if unguarded and not _loopback(host):
+        found.append(f"{host} is no address of this machine alone: others can use these actors.")
+    return found
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _curl(url: str, registry: type[Registry]) -> str:

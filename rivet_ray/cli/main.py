@@ -47,12 +47,26 @@ def dev(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 chooses a free one.")] = 8080,
     store: Annotated[str, typer.Option(metavar="URL", help="Where state is kept.")] = DEFAULT_STORE,
     reload: Annotated[bool, typer.Option(help="Start again when a source file changes.")] = False,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ORIGIN",
+            help="Let pages of this origin call, like http://localhost:5173; may be repeated.",
+        ),
+    ] = None,
 ) -> None:
     """Serve actors in this process, for development.
 
     Actor types without `on_auth` are open to everybody here, with a warning.
     """
-    serve_dev(registries, host=host, port=port, store=store, reload=reload)
+    serve_dev(
+        registries,
+        host=host,
+        port=port,
+        store=store,
+        reload=reload,
+        cors_origins=cors_origin or (),
+    )
 
 
 @application.command()

@@ -4,6 +4,7 @@ from rivet_ray.definition.actions import Action, BoundAction, action
 from rivet_ray.definition.actor import Actor, ActorContext, Log, bind
 from rivet_ray.definition.compiled import ActionDefinition, ActorDefinition
 from rivet_ray.definition.conn import Conn, Request
+from rivet_ray.definition.cors import CORS
 from rivet_ray.definition.events import Event
 from rivet_ray.definition.registry import ActorRegistry, Use, use
 from rivet_ray.definition.remote import (
@@ -18,6 +19,7 @@ from rivet_ray.definition.schedule import Schedule, Scheduled
 from rivet_ray.definition.state import StateCodec
 
 __all__ = [
+    "CORS",
     "Action",
     "ActionDefinition",
     "Actor",

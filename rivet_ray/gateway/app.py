@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from rivet_ray.gateway.actions import CallAction, Resolve, not_found
 from rivet_ray.gateway.admission import Admission
 from rivet_ray.gateway.backend import Backend
+from rivet_ray.gateway.cors import CrossOrigin
 from rivet_ray.gateway.documents import Documentation, Health, Metadata, OpenAPI, Page
 from rivet_ray.gateway.event_stream import ConnectEventStream
 from rivet_ray.gateway.fanout import EventFrames
@@ -48,6 +49,8 @@ def create_app(backend: Backend, settings: GatewaySettings | None = None) -> Fas
     app.router.routes += _pages(backend, settings, document)
     app.openapi = document.document  # type: ignore[method-assign]
     app.router.default = not_found
+    if settings.cors is not None:
+        app.add_middleware(CrossOrigin, cors=settings.cors)
     return app
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rivet_ray.definition import CORS
+
 
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
@@ -27,6 +29,8 @@ class GatewaySettings:
     """Seconds between two comments on an event stream, for proxies; 0 for none."""
     auth_timeout: float = 10.0
     """Seconds that an asynchronous `on_auth` may take."""
+    cors: CORS | None = None
+    """Which pages of other origins browsers let call; None for none, at no cost."""
     open: bool = False
     """Let anybody use actor types that have no `on_auth`: for development."""
     documentation: bool = True

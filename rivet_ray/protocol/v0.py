@@ -23,9 +23,6 @@ PUBLIC_HEADERS = tuple(
     f"X-RivetKit-{name}"
     for name in ("Query", "Encoding", "Conn-Params", "Actor", "Conn", "Conn-Token")
 )
-ALLOWED_PUBLIC_HEADERS = ("Content-Type", "User-Agent", *PUBLIC_HEADERS)
-"""What cross-origin clients must be allowed to send."""
-
 INTERNAL_HEADERS = ("X-RivetKit-Auth-Data", "X-RivetKit-Expose-Internal-Error")
 """Never believed of a client: a server strips them from public requests."""
 
@@ -33,6 +30,9 @@ SEEN_HEADER = "X-RivetKit-Conn-Seen"
 """Ours: the number of the last event that reached a client that counts them."""
 KEY_HEADER = "Idempotency-Key"
 """A request header of ours: at most one effect for all calls that carry the same."""
+ALLOWED_PUBLIC_HEADERS = ("Content-Type", "User-Agent", *PUBLIC_HEADERS, KEY_HEADER)
+"""What pages of other origins must be allowed to send, for a CORS middleware of your own."""
+
 OUTCOME_HEADER = "X-RivetKit-Outcome"
 """Ours: an `errors.Outcome` value on an HTTP error, so its body stays the original's."""
 

@@ -19,6 +19,8 @@ from starlette.types import ASGIApp
 from rivet_ray.cluster import ClusterSpec, backend_of, start_spares
 from rivet_ray.gateway import GatewaySettings, create_app
 from rivet_ray.gateway.server import HEARTBEAT
+from rivet_ray.loading import load
+from rivet_ray.registry import settings_of
 
 MAX_ONGOING = 20_000
 """Requests and sockets of one replica; each socket holds one for as long as it lives."""
@@ -32,15 +34,16 @@ def application(
 ) -> Any:
     """The gateway of a deployment, for `serve.run`. Ray's `serve.Application`.
 
-    The actor types are imported in the replicas, where RIVET_CLUSTER_SECRET has
-    to be in the environment.
+    The registries are imported in the replicas, where RIVET_CLUSTER_SECRET has
+    to be in the environment; their CORS holds where `settings` has none.
     """
 
     spec = replace(spec, release=spec.release or secrets.token_hex(8))
 
     def build() -> ASGIApp:
         start_spares(spec)
-        return create_app(backend_of(spec), settings)
+        chosen = settings_of(load(spec.registries), settings)
+        return create_app(backend_of(spec), chosen)
 
     return deployed(build, replicas=replicas)
 

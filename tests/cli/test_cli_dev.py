@@ -14,6 +14,23 @@ from pathlib import Path
 import pytest
 from dev_server import ROOT, DevServer
 
+from rivet_ray import Actor, action, setup
+from rivet_ray.cli.dev import _warnings
+
+
+class Quiet(Actor[None]):
+    @action
+    def act(self) -> None: ...
+
+
+class Loud(Quiet):
+    public = True
+
+
+class Guarded(Quiet):
+    @classmethod
+    def on_auth(cls, request: object, params: object, intents: frozenset[str]) -> None: ...
+
 
 def dev(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -49,6 +66,8 @@ def increment(url: str) -> int:
         (["examples.no_such_module:App"], "no module 'examples.no_such_module'"),
         (["examples.counter:Missing"], "examples.counter has no 'Missing'"),
         (["examples.counter:Counter"], "is no Registry class"),
+        (["examples.counter:App", "--cors-origin", "localhost:5173"], "is no origin"),
+        (["examples.counter:App", "--cors-origin", "http://a", "--cors-origin", "*"], "alone"),
         (["examples.counter:App", "--store", "mongo://x"], "no driver for the store 'mongo://x'"),
     ],
 )
@@ -108,7 +127,38 @@ def test_an_open_actor_type_is_warned_of(tmp_path: Path) -> None:
     )
     with DevServer("quiet:App", cwd=tmp_path) as server:
         assert increment(server.url) == 1
-    assert any("warning: counter has no on_auth" in line for line in server.lines)
+    warned = [line for line in server.lines if line.startswith("WARNING: counter has no on_auth")]
+    assert len(warned) == 1, "".join(server.lines)
+    assert not any("others can use" in line for line in server.lines)
+
+
+def test_an_open_actor_type_is_warned_of_twice_where_others_reach_it() -> None:
+    """What is printed for an address that is not the loopback; none is opened for it here."""
+    registry = setup(use={"quiet": Quiet, "loud": Loud, "guarded": Guarded})
+    for host, count in (("127.0.0.1", 1), ("::1", 1), ("localhost", 1), ("0.0.0.0", 2), ("::", 2)):
+        found = _warnings(registry, host)
+        assert len(found) == count, host
+        assert found[0].startswith("quiet has no on_auth")
+    assert _warnings(setup(use={"loud": Loud, "guarded": Guarded}), "0.0.0.0") == []
+
+
+@pytest.mark.parametrize("reload", [False, True])
+def test_cors_origins(reload: bool) -> None:
+    """A page of a named origin may call, with --reload too, and no other."""
+    arguments = ["examples.counter:App", "--cors-origin", "http://localhost:5173"]
+    arguments += ["--cors-origin", "http://localhost:3000", *(["--reload"] if reload else [])]
+    with DevServer(*arguments) as server:
+        assert increment(server.url) == 1
+        for origin, allowed in (
+            ("http://localhost:3000", "http://localhost:3000"),
+            ("http://localhost:5173", "http://localhost:5173"),
+            ("http://localhost:4000", None),
+        ):
+            request = urllib.request.Request(server.url, method="OPTIONS")
+            request.add_header("Origin", origin)
+            with urllib.request.urlopen(request, timeout=10) as response:
+                assert response.status == 204
+                assert response.headers["Access-Control-Allow-Origin"] == allowed
 
 
 def test_reload(tmp_path: Path) -> None:
