@@ -1,0 +1,30 @@
+"""A real server of an ASGI application, configured as the project does it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from rivet_ray.gateway.server import Server, bind, uvicorn_config
+
+
+@asynccontextmanager
+async def serving(app: Any) -> AsyncIterator[str]:
+    """Its URL, for the length of the block."""
+    ready = asyncio.Event()
+    with bind("127.0.0.1", 0) as listener:
+        port: int = listener.getsockname()[1]
+        config = uvicorn_config(app, "127.0.0.1", port, log_config=None)
+        server = Server(config, ready.set)
+        running = asyncio.ensure_future(server.serve(sockets=[listener]))
+        started = asyncio.ensure_future(ready.wait())
+        await asyncio.wait((running, started), return_when=asyncio.FIRST_COMPLETED)
+        try:
+            assert started.done(), "the server ended before it was ready"
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            started.cancel()
+            server.should_exit = True
+            await running
