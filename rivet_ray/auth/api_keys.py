@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from inspect import isawaitable
-from typing import Any, Generic, cast
+from typing import Any, Generic, cast, overload
 
 from typing_extensions import TypeVar
 
@@ -17,9 +17,9 @@ from rivet_ray.definition import Request
 
 AuthT = TypeVar("AuthT", default=Any)
 
-LookUp = Callable[[str], AuthT | Awaitable[AuthT | None] | None]
-
 ALGORITHM = "sha256"
+PARAMS = ("authToken", "token")
+HEADERS = ("X-API-Key", "Authorization")
 
 
 def new_api_key(prefix: str = "rk") -> str:
@@ -49,14 +49,38 @@ class APIKeys(Generic[AuthT]):
     than hashes in it.
     """
 
+    @overload
     def __init__(
         self,
-        known: Mapping[str, AuthT] | LookUp[AuthT],
+        known: Mapping[str, AuthT],
         *,
-        params: Sequence[str] = ("authToken", "token"),
-        headers: Sequence[str] = ("X-API-Key", "Authorization"),
+        params: Sequence[str] = PARAMS,
+        headers: Sequence[str] = HEADERS,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        known: Callable[[str], Awaitable[AuthT | None]],
+        *,
+        params: Sequence[str] = PARAMS,
+        headers: Sequence[str] = HEADERS,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        known: Callable[[str], AuthT | None],
+        *,
+        params: Sequence[str] = PARAMS,
+        headers: Sequence[str] = HEADERS,
+    ) -> None: ...
+    def __init__(
+        self,
+        known: Mapping[str, AuthT] | Callable[[str], Any],
+        *,
+        params: Sequence[str] = PARAMS,
+        headers: Sequence[str] = HEADERS,
     ) -> None:
-        self._look_up: LookUp[AuthT]
+        self._look_up: Callable[[str], Any]
         if isinstance(known, Mapping):
             entries = cast("Mapping[str, AuthT]", known)
             for entry in entries:
@@ -79,11 +103,10 @@ class APIKeys(Generic[AuthT]):
         except UnicodeEncodeError as error:
             raise _unknown() from error
         answer = self._look_up(hashed)
-        # What is kept of a caller is never awaitable itself: it is a plain value.
-        found = await cast("Awaitable[AuthT | None]", answer) if isawaitable(answer) else answer
+        found: AuthT | None = await answer if isawaitable(answer) else answer
         if found is None:
             raise _unknown()
-        return cast("AuthT", found)
+        return found
 
 
 def _compare_all(known: Mapping[str, AuthT], hashed: str) -> AuthT | None:

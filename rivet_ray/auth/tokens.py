@@ -32,7 +32,7 @@ class JWT:
     `issuer`. Where no audience is given, a token that names one is refused.
 
     The token is looked for in the connection parameters `params`, then in the
-    `headers`, then in the `cookies`.
+    `headers`, then in the `cookies`; with cookies call `require_origin` too.
 
     Raises ValueError for what could not be safe: algorithms of different kinds
     (a public key could be taken for a secret), `none`, a secret shorter than its

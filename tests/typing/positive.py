@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any, assert_type
 
 from rivet_ray import (
+    CORS,
     Action,
     Actor,
     Client,
@@ -24,8 +25,10 @@ from rivet_ray import (
     setup,
     use,
 )
+from rivet_ray.auth import JWT, APIKeys
 from rivet_ray.client import SyncConnection, SyncEventStream, SyncHandle
 from rivet_ray.definition import ActorAccessor, Connection, EventStream, Unsubscribe, Use
+from rivet_ray.testing import Setup as TestSetup
 
 
 @dataclass
@@ -365,3 +368,28 @@ def served() -> None:
     server = App.create_server(store="memory://")
     assert_type(server.client, App)
     assert_type(server.client.counter.get("k"), Counter)
+
+
+async def auth(request: Request, test: TestSetup[App]) -> None:
+    """What is known of callers keeps its type."""
+
+    async def look_up(hashed: str) -> User | None:
+        return None
+
+    assert_type(await APIKeys({"sha256:0": User(1)}).authenticate(request), User)
+    assert_type(await APIKeys(look_up).verify("rk_x"), User)
+    assert_type(await JWT("secret", algorithms=["HS256"]).verify("a.b.c"), dict[str, Any])
+    assert_type(test.client_as(User(1)), App)
+
+
+async def is_ours(origin: str) -> bool:
+    return True
+
+
+class Shared(Registry, cors=CORS(is_ours, allow_headers=("Authorization",))):
+    full = use(Full)
+
+
+def shared() -> None:
+    Shared.create_server(cors=CORS(lambda origin: origin))
+    setup(use={"full": Full}, cors=CORS("*"))
