@@ -11,12 +11,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import counted_actors
+import httpx
 import pytest
 from cluster_worlds import PATIENCE, ServeProcess, alive, eventually
 from counted_actors import App, Counter
 from counted_load import CALLERS, Told, load
 
-from rivet_ray.errors import ConnectionClosed
+from rivet_ray.errors import ConnectionClosed, Forbidden
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -105,11 +106,24 @@ async def test_it_stops_on_ctrl_c_and_leaves_nothing(store: str) -> None:
     assert not alive(started)
 
 
-async def test_the_gateway_does_not_deflate(store: str) -> None:
-    """A raw handshake that offers permessage-deflate does not get it."""
+async def test_the_gateway_is_not_open_says_its_cors_and_does_not_deflate(store: str) -> None:
+    """Without --open nobody uses a type that has no on_auth; CORS is the registry's.
+
+    A raw handshake that offers permessage-deflate does not get it.
+    """
     served = ServeProcess(store, "coordinate")
     await served.start()
     try:
+        async with App.client(served.url, timeout=PATIENCE) as client:
+            with pytest.raises(Forbidden, match="neither defines on_auth nor says public"):
+                await client.unguarded.get_or_create("a").act()
+        async with httpx.AsyncClient(timeout=PATIENCE) as http:
+            for origin, allowed in (("https://app.example.com",) * 2, ("https://b", None)):
+                answer = await http.options(
+                    f"{served.url}/registry/actors/resolve", headers={"Origin": origin}
+                )
+                assert answer.status_code == 204
+                assert answer.headers.get("access-control-allow-origin") == allowed
         address = served.url.removeprefix("http://")
         reader, writer = await asyncio.open_connection(*address.split(":"))
         writer.write(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from rivet_ray import Actor, Event, Registry, action, use
+from rivet_ray import CORS, Actor, Event, Registry, action, use
 
 
 @dataclass
@@ -49,5 +49,14 @@ class Counter(Actor[State, None, str | None]):
         return await self.client(App).counter.get_or_create(key).increment()
 
 
-class App(Registry):
+class Unguarded(Actor[None]):
+    """Neither public nor with an `on_auth`."""
+
+    @action
+    def act(self) -> None:
+        return None
+
+
+class App(Registry, cors=CORS(origin="https://app.example.com")):
+    unguarded = use(Unguarded)
     counter = use(Counter)
