@@ -82,7 +82,13 @@ class Registry(ActorRegistry):
 
     @classmethod
     def sync_client(
-        cls, url: str = "http://localhost:8080", *, encoding: str = "cbor", timeout: float = 65.0
+        cls,
+        url: str = "http://localhost:8080",
+        *,
+        encoding: str = "cbor",
+        timeout: float = 65.0,
+        transport: Literal["auto", "websocket", "sse"] = "auto",
+        reconnect: bool = True,
     ) -> SyncClient:
         """A client for code that blocks, by reference:
 
@@ -91,7 +97,14 @@ class Registry(ActorRegistry):
 
         It takes what `client` takes. Use it as `with`, or call `close`.
         """
-        return SyncClient(url, registry=cls, encoding=encoding, timeout=timeout)
+        return SyncClient(
+            url,
+            registry=cls,
+            encoding=encoding,
+            timeout=timeout,
+            transport=transport,
+            reconnect=reconnect,
+        )
 
     @classmethod
     def create_server(

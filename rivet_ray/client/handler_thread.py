@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from rivet_ray.client.listeners import LIFECYCLE, MAX_UNREAD
+from rivet_ray.client.listeners import MAX_UNREAD
+from rivet_ray.definition.remote import LIFECYCLE
 from rivet_ray.errors import SlowConsumer
 
 CLOSE_TIMEOUT = 5.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any, Self, cast, overload
+from typing import Any, Literal, Self, cast, overload
 
 from typing_extensions import TypeVar
 
@@ -41,8 +41,12 @@ class SyncClient:
         registry: type[ActorRegistry] | None = None,
         encoding: str = "cbor",
         timeout: float = 65.0,
+        transport: Literal["auto", "websocket", "sse"] = "auto",
+        reconnect: bool = True,
     ) -> None:
-        self._client = Client(url, encoding=encoding, timeout=timeout)
+        self._client = Client(
+            url, encoding=encoding, timeout=timeout, transport=transport, reconnect=reconnect
+        )
         self._thread = LoopThread(f"rivet_ray client of {url}", self._client.aclose)
         self._names: dict[type[Any], list[str]] = {}
         for name, used in (registry.__uses__ if registry is not None else {}).items():

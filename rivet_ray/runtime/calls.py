@@ -257,7 +257,8 @@ class HostClient:
             raise ConnectionNotFound(
                 "The actor has no such connection.", outcome=Outcome.NOT_STARTED
             )
-        if not self._proves(connection, token):
+        # Not by the token before: what was sent before a cut must not count as its use.
+        if not proves(token, self._proofs[connection].token):
             raise IncorrectConnectionToken(
                 "This is not the token of the connection.", outcome=Outcome.NOT_STARTED
             )

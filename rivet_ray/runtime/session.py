@@ -34,6 +34,7 @@ from rivet_ray.protocol.port import (
     ToGateway,
     ToHost,
 )
+from rivet_ray.runtime.calls import proves
 from rivet_ray.runtime.failures import failure_of
 from rivet_ray.runtime.outbox import Outbox
 
@@ -167,7 +168,7 @@ class Session:
         connection = instance.connections.get(message.connection)
         if connection is None:
             self._refuse(message.call, _not_found())
-        elif not connection.proves(message.token):
+        elif not proves(message.token, connection.token):
             wrong = IncorrectConnectionToken("This is not the token of the connection.")
             self._refuse(message.call, wrong)
         elif isinstance(message.said, Leave):

@@ -343,8 +343,10 @@ async def cut_anywhere(transport: Any, cuts: int, monkeypatch: pytest.MonkeyPatc
     """At random bytes, the openings among them: no event is missed or comes twice."""
     monkeypatch.setattr(reconnecting, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(reconnecting, "LONGEST_PAUSE", 0.02)
+    # A client that is cut after a few events again and again falls far behind.
+    settings = HostSettings(replay_events=100_000, replay_size=100_000_000)
     async with (
-        world() as (road, beside),
+        world(settings) as (road, beside),
         App.client(road.url, transport=transport, timeout=PATIENCE) as client,
         client.counter.get_or_create("k").connect(params="watched") as connection,
     ):
