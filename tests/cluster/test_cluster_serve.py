@@ -17,7 +17,7 @@ from cluster_worlds import PATIENCE, ServeProcess, alive, eventually
 from counted_actors import App, Counter
 from counted_load import CALLERS, Told, load
 
-from rivet_ray.errors import ConnectionClosed, Forbidden
+from rivet_ray.errors import Forbidden
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -34,14 +34,14 @@ async def test_a_host_is_killed_in_the_middle_of_50_callers(served: ServeProcess
     async with App.client(served.url, timeout=PATIENCE) as client:
         told, until = Told(), asyncio.Event()
         seen: list[int] = []
-        ended: list[bool] = []
+        missed: list[bool] = []
         # Another actor, on the same host or its own: its socket must not notice.
         quiet: list[int] = []
         beside = client.counter.get_or_create("beside").connect(params="bob")
         beside.on(Counter.counted, quiet.append)
         connection = client.counter.get_or_create("k").connect(params="ann")
         connection.on(Counter.counted, seen.append)
-        connection.on("disconnected", lambda: ended.append(True))
+        connection.on("resync", lambda: missed.append(True))
         async with beside, connection:
             assert await beside.actor.increment() == 1
             callers = [
@@ -65,14 +65,11 @@ async def test_a_host_is_killed_in_the_middle_of_50_callers(served: ServeProcess
             assert await beside.actor.increment() == 2
             await eventually(lambda: quiet == [1, 2])
             assert await client.counter.get("beside").hooks() == ["connect bob"]
-            if ended:
-                # Events were committed and not sent: said, never silence.
-                with pytest.raises(ConnectionClosed, match="resync"):
-                    await connection.actor.read()
-            else:
-                count = await client.counter.get("k").increment()
-                await eventually(lambda: seen[-1] == count)
-                assert seen == list(range(seen[0], count + 1))
+            count = await client.counter.get("k").increment()
+            await eventually(lambda: seen[-1] == count)
+            assert seen == sorted(set(seen)), "no event is doubled"
+            # Events may have been committed and not sent: said, never silence.
+            assert missed or seen == list(range(seen[0], count + 1))
 
 
 async def test_schedules_fire_once_where_their_actor_lives(served: ServeProcess) -> None:
