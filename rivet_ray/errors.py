@@ -256,6 +256,27 @@ class IncorrectConnectionToken(PublicError):
     code = "incorrect_conn_token"
 
 
+class FetchHandlerNotDefined(PublicError):
+    """The actor type has no `on_fetch`."""
+
+    code = "fetch_handler_not_defined"
+    status = 404
+
+
+class WebSocketHandlerNotDefined(PublicError):
+    """The actor type has no `on_websocket`."""
+
+    code = "websocket_handler_not_defined"
+    status = 404
+
+
+class InvalidFetchResponse(PublicError):
+    """What `on_fetch` returned is no response, or no response that HTTP can carry."""
+
+    code = "invalid_fetch_response"
+    status = 500
+
+
 class SlowConsumer(PublicError):
     """The client read more slowly than its actor sent, and was closed."""
 

@@ -121,12 +121,15 @@ class Registry(ActorRegistry):
         opened with the first use. `cors` is that of the registry where it is not
         given; an application of yours that has its own CORS needs none here.
         """
+        from rivet_ray.asgi import serve_exchange
         from rivet_ray.client.between import between_actors
         from rivet_ray.client.inline import InlineTransport
         from rivet_ray.gateway import create_app
         from rivet_ray.runtime import Standalone
 
-        backend = Standalone(cls.definitions(), store, connect=between_actors)
+        backend = Standalone(
+            cls.definitions(), store, connect=between_actors, handle=serve_exchange
+        )
         return Server(
             handler=create_app(backend, settings_of(cls, settings, cors)),
             client=cls(Client.over(InlineTransport(backend))),

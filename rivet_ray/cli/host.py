@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import Sequence
 
+from rivet_ray.asgi import serve_exchange
 from rivet_ray.cli.checks import CommandError, check_store
 from rivet_ray.client.between import between_actors
 from rivet_ray.link import InvalidSecret, LinkError
@@ -19,7 +20,9 @@ def serve_host(registries: Sequence[str], *, store: str, listen: str, port: int)
     check_store(store)
     registry = load(registries)
     try:
-        worker = Worker(registry.definitions(), store, connect=between_actors)
+        worker = Worker(
+            registry.definitions(), store, connect=between_actors, handle=serve_exchange
+        )
         run_on_own_loop(_run(worker, listen, port))
     except (InvalidSecret, LinkError, Deposed) as error:
         raise CommandError(str(error)) from error

@@ -18,6 +18,7 @@ import threading
 
 import ray.util
 
+from rivet_ray.asgi import serve_exchange
 from rivet_ray.client.between import between_actors
 from rivet_ray.cluster import spares
 from rivet_ray.cluster.backend import backend_of, definitions_of
@@ -84,6 +85,7 @@ class HostActor:
                 alone=self._host if spec.topology == "partition" else None,
             ),
             connect=self._connect,
+            handle=serve_exchange,
         )
         node: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         await worker.run(node, ready=self._listens)

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterable, Awaitable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, Protocol, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    NoReturn,
+    Protocol,
+    TypeAlias,
+    overload,
+)
 
 from typing_extensions import TypeVar, TypeVarTuple
 
@@ -17,9 +27,18 @@ from rivet_ray.errors import InternalError
 if TYPE_CHECKING:
     from typing import Self
 
+    import httpx
+    from starlette.requests import Request as HttpRequest
+    from starlette.types import ASGIApp
+    from starlette.websockets import WebSocket
+    from websockets.asyncio.client import ClientConnection
+
     from rivet_ray.definition.compiled import ActorDefinition
     from rivet_ray.definition.remote import Connection
     from rivet_ray.definition.schedule import Schedule
+
+    Fetched: TypeAlias = ASGIApp | str | bytes | dict[str, Any] | list[Any]
+    """What `on_fetch` returns."""
 
 State = TypeVar("State", default=None)
 ConnState = TypeVar("ConnState", default=None)
@@ -314,6 +333,30 @@ class Actor(Generic[State, ConnState, Params, Input, Auth]):
         """May replace what an action returns. An error in it is logged and ignored."""
         return output
 
+    def on_fetch(self, request: HttpRequest) -> Awaitable[Fetched] | Fetched:
+        """Answer an HTTP request of any method: `/registry/actors/raw/http/{path}`.
+
+        `request` is Starlette's; its URL has the path behind `/raw/http`, and
+        `request.state` has `auth`, `params` and `actor`. Return text, bytes, JSON (a
+        dict or list), a Starlette `Response` of any kind, or an ASGI application that
+        is to answer in this one's place, such as a FastAPI app with `async` routes.
+
+        What leaves (head, each piece of a stream) waits for its save. There is no
+        connection and no hook of one runs. The answer has to begin within the
+        host's `action_timeout`; a client that leaves cancels it.
+        """
+        raise InternalError("on_fetch is not defined")
+
+    def on_websocket(self, websocket: WebSocket) -> Awaitable[None] | None:
+        """Serve a WebSocket of any protocol: `/registry/actors/raw/websocket/{path}`.
+
+        `websocket` is Starlette's, and not accepted yet; its subprotocols are the
+        user's own, its `state` has `auth`, `params` and `actor`. What is sent waits
+        for its save. When the method returns the socket is closed with 1000. After
+        the client has left, it may run on for the host's `hook_timeout`.
+        """
+        raise InternalError("on_websocket is not defined")
+
     # --- On a handle -----------------------------------------------------
     #
     # Python has no mapped types, so a handle is typed as the actor itself.
@@ -337,6 +380,32 @@ class Actor(Generic[State, ConnState, Params, Input, Auth]):
     async def resolve(self) -> str:
         """On a handle: the actor's id, after creating it where that is asked for."""
         self.__only_on_a_handle("resolve")
+
+    async def fetch(
+        self,
+        path: str = "",
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        body: bytes | str | AsyncIterable[bytes] | None = None,
+        stream: bool = False,
+    ) -> httpx.Response:
+        """On a handle: an HTTP request to the actor's `on_fetch`.
+
+        `path` may have a query. Answers of any status are returned; those of the
+        server itself carry `X-RivetKit-Outcome`. With `stream` the body has not been
+        read: close the response with `aclose`.
+        """
+        self.__only_on_a_handle("fetch")
+
+    def websocket(
+        self, path: str = "", *, protocols: Sequence[str] = ()
+    ) -> AbstractAsyncContextManager[ClientConnection]:
+        """On a handle: a WebSocket to the actor's `on_websocket`.
+
+        `async with handle.websocket("live") as socket:`; see `websockets`.
+        """
+        self.__only_on_a_handle("websocket")
 
     def __only_on_a_handle(self, name: str) -> NoReturn:
         raise AttributeError(

@@ -32,6 +32,8 @@ HOOKS = (
     "on_connect",
     "on_disconnect",
     "on_before_action_response",
+    "on_fetch",
+    "on_websocket",
 )
 CONNECTION_HOOKS = frozenset(
     {"on_before_connect", "create_conn_state", "on_connect", "on_disconnect"}

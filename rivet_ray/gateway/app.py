@@ -17,6 +17,8 @@ from rivet_ray.gateway.documents import Documentation, Health, Metadata, OpenAPI
 from rivet_ray.gateway.event_stream import ConnectEventStream
 from rivet_ray.gateway.fanout import EventFrames
 from rivet_ray.gateway.message import SendMessage
+from rivet_ray.gateway.raw_http import RawHttp
+from rivet_ray.gateway.raw_websocket import RawWebSocket
 from rivet_ray.gateway.responses import TEXT, respond
 from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.gateway.websocket import ConnectWebSocket
@@ -62,6 +64,8 @@ def _routes(backend: Backend, settings: GatewaySettings) -> list[BaseRoute]:
     frames = EventFrames()
     connect = ConnectWebSocket(backend, admission, settings, frames)
     stream = ConnectEventStream(backend, admission, settings, frames)
+    raw_http = RawHttp(backend, admission, settings)
+    raw_websocket = RawWebSocket(backend, admission, settings)
     banner = Banner()
     routes: list[BaseRoute] = []
     for prefix in PREFIXES:
@@ -72,6 +76,11 @@ def _routes(backend: Backend, settings: GatewaySettings) -> list[BaseRoute]:
                 Route(f"{prefix}/actors/connect/sse{slash}", stream),
                 Route(f"{prefix}/actors/message{slash}", message),
                 WebSocketRoute(f"{prefix}/actors/connect/websocket{slash}", connect),
+            ]
+        for rest in ("", "/{path:path}"):
+            routes += [
+                Route(f"{prefix}/actors/raw/http{rest}", raw_http),
+                WebSocketRoute(f"{prefix}/actors/raw/websocket{rest}", raw_websocket),
             ]
         routes += [Route(path, banner) for path in {prefix or "/", f"{prefix}/"}]
     return routes

@@ -27,6 +27,10 @@ class GatewaySettings:
     """Seconds for a client to take what waits for it when its socket is closed."""
     keep_alive: float = 15.0
     """Seconds between two comments on an event stream, for proxies; 0 for none."""
+    raw_start_timeout: float = 60.0
+    """Seconds until an actor's `on_fetch` or `on_websocket` has to begin its answer."""
+    raw_idle_timeout: float = 300.0
+    """Seconds without a byte in either direction, after which a raw response is broken off."""
     auth_timeout: float = 10.0
     """Seconds that an asynchronous `on_auth` may take."""
     cors: CORS | None = None

@@ -15,6 +15,9 @@ from rivet_ray.protocol.port import (
     Failure,
     Forward,
     Message,
+    RawEnd,
+    RawOpen,
+    RawStart,
     Reply,
     ToGateway,
 )
@@ -29,7 +32,7 @@ def instead_of(message: Message, fault: Exception) -> ToGateway | None:
     """
     too_long = isinstance(fault, TooLong)
     match message:
-        case Call() | Attach() | Forward():
+        case Call() | Attach() | Forward() | RawOpen():
             refused = (
                 MessageTooLong("The request is larger than a link carries.")
                 if too_long
@@ -38,6 +41,9 @@ def instead_of(message: Message, fault: Exception) -> ToGateway | None:
             return Failed(message.call, _failure(refused, Outcome.NOT_STARTED))
         case Reply():
             lost = MessageTooLong("The action's result is larger than a link carries.")
+            return Failed(message.call, _failure(lost, Outcome.TOOK_EFFECT))
+        case RawStart():
+            lost = MessageTooLong("The response's head is larger than a link carries.")
             return Failed(message.call, _failure(lost, Outcome.TOOK_EFFECT))
         case Failed():
             failure = message.failure
@@ -48,13 +54,15 @@ def instead_of(message: Message, fault: Exception) -> ToGateway | None:
             return Failed(message.call, lost_error)
         case Close() if message.reason:
             return Close(message.connection, message.code, "")
+        case RawEnd() if message.reason:
+            return RawEnd(message.call, message.code)
         case _:
             return None
 
 
 def fault_of(message: Message) -> ToGateway | None:
     """The answer to what broke the host's side of the port."""
-    if isinstance(message, Call | Attach | Forward):
+    if isinstance(message, Call | Attach | Forward | RawOpen):
         return Failed(message.call, _failure(InternalError(InternalError.MESSAGE), Outcome.UNKNOWN))
     return None
 

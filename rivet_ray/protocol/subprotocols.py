@@ -40,9 +40,15 @@ MOST_DIGITS = 16
 
 
 def connect_protocols(
-    query: str, encoding: str, params: str | None, resume: Resume | None = None
+    query: str,
+    encoding: str,
+    params: str | None,
+    resume: Resume | None = None,
+    own: Sequence[str] = (),
 ) -> list[str]:
     """The subprotocols that a client offers; `query` and `params` are JSON texts.
+
+    `own` are those of the user of a raw socket.
 
     Raises UnicodeEncodeError for a lone surrogate, as JavaScript raises URIError.
     """
@@ -55,6 +61,7 @@ def connect_protocols(
             protocols.append(_CONNECTION + quote(resume.connection, safe=_UNESCAPED))
             protocols.append(_TOKEN + quote(resume.token, safe=_UNESCAPED))
     protocols.append(_LAST)
+    protocols.extend(own)
     return protocols
 
 
@@ -76,6 +83,11 @@ def parse_protocols(offered: Sequence[str]) -> Connect:
     )
     resume = parse_resume(found.get(_SEEN), connection, token)
     return Connect(query, found.get(_ENCODING), params, resume)
+
+
+def own_protocols(offered: Sequence[str]) -> list[str]:
+    """What the user of a raw socket offers, behind the wire's own. Never raises."""
+    return list(offered[offered.index(_LAST) + 1 :]) if _LAST in offered else []
 
 
 def parse_resume(seen: str | None, connection: str | None, token: str | None) -> Resume | None:

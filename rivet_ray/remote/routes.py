@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from rivet_ray.clock import Clock
 from rivet_ray.link import LinkClient
-from rivet_ray.protocol.port import Caller, Hosting, Said
+from rivet_ray.protocol.port import Caller, Hosting, RawRequest, Said
 from rivet_ray.remote.placement import Placement
 from rivet_ray.runtime import FollowingClient, Sink
 from rivet_ray.runtime.following import OnLost
 from rivet_ray.runtime.ports import Answer
+from rivet_ray.runtime.tunnel import Tunnel
 
 
 class Routes:
@@ -113,6 +114,20 @@ class Routes:
     ) -> None:
         client = self._connections.get(connection) or self._client(actor)
         await client.forward(actor, connection, token, said, timeout=timeout)
+
+    def tunnel(
+        self,
+        actor: str,
+        request: RawRequest,
+        caller: Caller,
+        *,
+        body: bytes = b"",
+        more: bool = False,
+        timeout: float | None = None,
+    ) -> Tunnel:
+        return self._client(actor).tunnel(
+            actor, request, caller, body=body, more=more, timeout=timeout
+        )
 
     def close(self) -> None:
         """End every session; calls under way fail with the outcome unknown."""

@@ -14,6 +14,7 @@ from rivet_ray.definition import ActorDefinition
 from rivet_ray.errors import RivetError, StoreError
 from rivet_ray.link import LinkServer, cluster_secret
 from rivet_ray.runtime import HostSettings, Standalone
+from rivet_ray.runtime.exchange import Handle
 from rivet_ray.runtime.host import Connect
 from rivet_ray.store import Store, open_store
 
@@ -47,11 +48,12 @@ class Worker:
         settings: HostSettings | None = None,
         clock: Clock | None = None,
         connect: Callable[[Standalone], Connect] | None = None,
+        handle: Handle | None = None,
     ) -> None:
         """`secret` is the environment's RIVET_CLUSTER_SECRET where it is not given.
 
-        `connect` gives actors their way to others. Raises InvalidSecret; touches
-        neither the store nor the network.
+        `connect` gives actors their way to others, `handle` serves raw requests.
+        Raises InvalidSecret; touches neither the store nor the network.
         """
         self.incarnation = ids.owner_token()
         self._definitions = definitions
@@ -60,6 +62,7 @@ class Worker:
         self._settings = settings
         self._clock: Clock = clock or SystemClock()
         self._connect = connect
+        self._handle = handle
         self._store: Store | None = None
         self._standalone: Standalone | None = None
         self._link: LinkServer | None = None
@@ -91,6 +94,7 @@ class Worker:
                 clock=self._clock,
                 settings=self._settings,
                 connect=self._connect,
+                handle=self._handle,
             )
             await standalone.start()
             link = LinkServer(standalone.host, self._secret, clock=self._clock)

@@ -9,6 +9,7 @@ from rivet_ray.runtime.following import FollowingClient
 from rivet_ray.runtime.host import Host, HostSettings
 from rivet_ray.runtime.ports import Calls, Sink
 from rivet_ray.runtime.standalone import Standalone
+from rivet_ray.runtime.tunnel import Tunnel
 
 __all__ = [
     "Calls",
@@ -19,4 +20,5 @@ __all__ = [
     "HostSettings",
     "Sink",
     "Standalone",
+    "Tunnel",
 ]

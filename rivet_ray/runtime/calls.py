@@ -27,6 +27,13 @@ from rivet_ray.protocol.port import (
     Forward,
     Handed,
     Hosting,
+    RawArrived,
+    RawData,
+    RawEnd,
+    RawOpen,
+    RawRequest,
+    RawStart,
+    RawTaken,
     Reply,
     Said,
     Subscribe,
@@ -36,6 +43,7 @@ from rivet_ray.protocol.port import (
 )
 from rivet_ray.runtime.failures import failure_of
 from rivet_ray.runtime.ports import Answer, Sink
+from rivet_ray.runtime.tunnel import Tunnel, Tunnels
 
 GRANT = INITIAL_CREDIT // 4
 POLICY = 1008
@@ -80,6 +88,7 @@ class HostClient:
         self._subscribers: dict[tuple[str, str], dict[str, Sink]] = {}
         self._events: dict[str, set[tuple[str, str]]] = {}
         self._taken = 0
+        self._tunnels = Tunnels(self._send, self._tunnel_ended)
 
     # --- Calls --------------------------------------------------------------
 
@@ -106,7 +115,7 @@ class HostClient:
         )
         return number
 
-    def _call(self, message: Call | Forward) -> None:
+    def _call(self, message: Call | Forward | RawOpen) -> None:
         self._send(message)
 
     def _send(self, message: ToHost) -> None:
@@ -288,10 +297,36 @@ class HostClient:
             if not sinks:
                 del self._subscribers[place]
 
+    # --- Raw requests and sockets ---------------------------------------------
+
+    def tunnel(
+        self,
+        actor: str,
+        request: RawRequest,
+        caller: Caller,
+        *,
+        body: bytes = b"",
+        more: bool = False,
+        timeout: float | None = None,
+    ) -> Tunnel:
+        """Open a raw request or socket; see `RawOpen`. Its `leave` must be called."""
+        self._number = number = self._number + 1
+        opening = RawOpen(number, actor, request, caller, body, more, timeout)
+        tunnel = self._tunnels.add(opening)
+        self._call(opening)
+        return tunnel
+
+    def _tunnel_ended(self, number: int) -> None:
+        """Nothing more comes for it."""
+
     # --- From the host ------------------------------------------------------
 
     def _receive(self, message: ToGateway) -> None:
         match message:
+            case RawStart() | RawData() | RawTaken() | RawArrived() | RawEnd():
+                self._tunnels.received(message)
+            case Failed() if self._tunnels.received(message):
+                pass
             case Reply() | Failed():
                 answer = self._answers.pop(message.call, None)
                 if answer is not None:
@@ -353,6 +388,7 @@ class HostClient:
         for future, _, _ in self._attaching.values():
             if not future.done():
                 future.set_exception(stopped)
+        self._tunnels.close()
         self._sinks.clear()
         self._proofs.clear()
         self._subscribers.clear()

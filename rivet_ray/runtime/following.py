@@ -26,6 +26,7 @@ from rivet_ray.protocol.port import (
     Failed,
     Forward,
     Hosting,
+    RawOpen,
     Reply,
     Subscribe,
     ToGateway,
@@ -49,7 +50,7 @@ LONGEST_PAUSE = 1.0
 class Waiting:
     """A call without an answer."""
 
-    call: Call | Forward
+    call: Call | Forward | RawOpen
     until: float
     """Monotonic time of its deadline."""
     sent: bool = False
@@ -98,7 +99,7 @@ class FollowingClient(HostClient):
 
     # --- What goes out ------------------------------------------------------
 
-    def _call(self, message: Call | Forward) -> None:
+    def _call(self, message: Call | Forward | RawOpen) -> None:
         limit = self._timeout if message.timeout is None else message.timeout
         waiting = Waiting(message, self._clock.monotonic() + limit)
         self._waiting[message.call] = waiting
@@ -141,6 +142,9 @@ class FollowingClient(HostClient):
     def cancel(self, number: int) -> None:
         self._received(number)
         super().cancel(number)
+
+    def _tunnel_ended(self, number: int) -> None:
+        self._received(number)
 
     def _attach(self, message: Attach) -> None:
         followed = self._followed[message.connection] = Followed(message)
@@ -276,6 +280,7 @@ class FollowingClient(HostClient):
     def _connected_to(self, host: Hosting) -> None:
         self._session = host.open(self._receive)
         self._taken = 0
+        self._tunnels.begin_session()
         for followed in list(self._followed.values()):
             self._open(followed)
         for waiting in list(self._waiting.values()):

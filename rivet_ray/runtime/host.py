@@ -16,6 +16,7 @@ from rivet_ray.protocol.port import ToGateway
 from rivet_ray.runtime.alarms import Alarms
 from rivet_ray.runtime.checkpoint import Checkpointer
 from rivet_ray.runtime.deadline import Deadlines, within
+from rivet_ray.runtime.exchange import Handle
 from rivet_ray.runtime.instance import Instance
 from rivet_ray.runtime.lifecycle import State
 from rivet_ray.runtime.own_alarm import OwnAlarm
@@ -82,8 +83,12 @@ class Host:
         clock: Clock | None = None,
         settings: HostSettings | None = None,
         connect: Connect | None = None,
+        handle: Handle | None = None,
     ) -> None:
-        """`connect` makes the clients that actors use to call others."""
+        """`connect` makes the clients that actors use to call others.
+
+        `handle` serves raw requests and sockets; `rivet_ray.asgi` has one.
+        """
         self.settings = settings or HostSettings()
         self.clock: Clock = clock or SystemClock()
         self.checkpointer = Checkpointer(store, self.clock)
@@ -92,6 +97,7 @@ class Host:
         self._definitions = definitions
         self.store = store
         self.connect = connect
+        self.handle = handle
         alone = self.settings.alone
         self.alarms: Alarms | OwnAlarm = (
             Alarms(self, store, self.clock) if alone is None else OwnAlarm(self, self.clock, alone)

@@ -16,6 +16,7 @@ from rivet_ray.runtime.checkpoint import Checkpoint
 from rivet_ray.runtime.connections import Connections
 from rivet_ray.runtime.context import Context
 from rivet_ray.runtime.events import Events
+from rivet_ray.runtime.exchange import Exchanges
 from rivet_ray.runtime.gate import Release
 from rivet_ray.runtime.idleness import Idleness
 from rivet_ray.runtime.keys import Keys
@@ -53,6 +54,7 @@ class Instance:
         "context",
         "definition",
         "events",
+        "exchanges",
         "idleness",
         "keys",
         "leaving",
@@ -86,6 +88,7 @@ class Instance:
         self.idleness = Idleness(self)
         self.leaving = Leaving(self)
         self.actions = Actions(self)
+        self.exchanges = Exchanges(self)
         self.checkpoint = Checkpoint(claim, self.memory.saved_in(claim), self)
 
     def __repr__(self) -> str:

@@ -49,6 +49,7 @@ class Leaving:
         `begin_stop` was called before. Who still is connected is told to go.
         """
         instance = self._instance
+        instance.exchanges.stop()
         await instance.wait_tasks(grace)
         if "on_stop" in instance.definition.hooks:
             await self._on_stop(grace)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from rivet_ray.protocol.port import Attached, Caller, Deliver, Failed, Reply, Said
+from rivet_ray.protocol.port import Attached, Caller, Deliver, Failed, RawRequest, Reply, Said
+from rivet_ray.runtime.tunnel import Tunnel
 
 Answer = Callable[[Reply | Failed], None]
 
@@ -85,5 +86,16 @@ class Calls(Protocol):
         *,
         timeout: float | None = None,
     ) -> None: ...
+
+    def tunnel(
+        self,
+        actor: str,
+        request: RawRequest,
+        caller: Caller,
+        *,
+        body: bytes = b"",
+        more: bool = False,
+        timeout: float | None = None,
+    ) -> Tunnel: ...
 
     def close(self) -> None: ...

@@ -27,6 +27,12 @@ from rivet_ray.protocol.port import (
     Forward,
     Handed,
     Leave,
+    RawArrived,
+    RawData,
+    RawEnd,
+    RawOpen,
+    RawStart,
+    RawTaken,
     Reply,
     Said,
     Subscribe,
@@ -36,24 +42,32 @@ from rivet_ray.protocol.port import (
 )
 from rivet_ray.runtime.calls import proves
 from rivet_ray.runtime.failures import failure_of
+from rivet_ray.runtime.flow import Arrivals, Lane
 from rivet_ray.runtime.outbox import Outbox
 
 if TYPE_CHECKING:
+    from rivet_ray.runtime.exchange import Exchange
     from rivet_ray.runtime.host import Host
     from rivet_ray.runtime.instance import Instance
 
 NORMAL = 1000
 TRY_AGAIN_LATER = 1013
+GONE = 1006
+
+RawMessage = RawStart | RawData | RawTaken | RawEnd | Failed
 
 
 class Session:
     """See `rivet_ray.protocol.port.HostSession`."""
 
     __slots__ = (
+        "_arrivals",
         "_attaching",
         "_connections",
+        "_exchanges",
         "_handed",
         "_host",
+        "_lane",
         "_number",
         "_open",
         "_outbox",
@@ -71,15 +85,18 @@ class Session:
         self._handed: dict[int, Callable[[RivetError | None], None]] = {}
         self._number = 0
         self._open = True
+        self._exchanges: dict[int, Exchange] = {}
+        self._lane: Lane[ToGateway] = Lane(self.deliver)
+        self._arrivals = Arrivals(lambda size: self.deliver(RawArrived(size)))
 
     # --- From the gateway ---------------------------------------------------
 
     def send(self, message: ToHost) -> None:
         match message:
-            case Call():
+            case Call() | RawOpen():
                 instance = self._host.running(message.actor)
                 if instance is not None:
-                    instance.actions.begin(self, message)
+                    self._begin(instance, message)
                 else:
                     self._parked.add(message.call)
                     since = self._host.clock.monotonic()
@@ -129,12 +146,18 @@ class Session:
                 told = self._handed.pop(message.number, None)
                 if told is not None:
                     told(None if message.taken else _not_found())
+            case RawData() | RawTaken() | RawEnd():
+                self._raw(message)
+            case RawArrived():
+                self._lane.arrived(message.size)
 
     def close(self) -> None:
         self._open = False
         self._attaching.clear()
         for connection, instance in tuple(self._connections.items()):
             instance.connections.lose(connection)
+        for exchange in tuple(self._exchanges.values()):
+            exchange.left(GONE, "")
         handed, self._handed = self._handed, {}
         for told in handed.values():
             told(ConnectionClosed("The client's gateway was lost.", outcome=Outcome.UNKNOWN))
@@ -148,7 +171,13 @@ class Session:
         else:
             instance.own(connections.attach(self, message))
 
-    def _unpark(self, instance: Instance, call: Call, since: float) -> None:
+    def _begin(self, instance: Instance, call: Call | RawOpen) -> None:
+        if isinstance(call, Call):
+            instance.actions.begin(self, call)
+        else:
+            instance.exchanges.begin(self, call)
+
+    def _unpark(self, instance: Instance, call: Call | RawOpen, since: float) -> None:
         """The actor has started: the call begins, if somebody still waits for it."""
         if call.call not in self._parked:
             return
@@ -156,7 +185,7 @@ class Session:
         if call.timeout is not None:
             left = call.timeout - (self._host.clock.monotonic() - since)
             call = msgspec.structs.replace(call, timeout=max(left, 0.0))
-        instance.actions.begin(self, call)
+        self._begin(instance, call)
 
     def _refuse(self, call: int, error: BaseException) -> None:
         self._parked.discard(call)
@@ -200,6 +229,32 @@ class Session:
         self._number += 1
         self._handed[self._number] = told
         self.deliver(Handed(self._number, connection, said))
+
+    # --- Raw requests and sockets ---------------------------------------------
+
+    def _raw(self, message: RawData | RawTaken | RawEnd) -> None:
+        if isinstance(message, RawData):
+            self._arrivals.count(message.cost)
+        exchange = self._exchanges.get(message.call)
+        if isinstance(message, RawEnd):
+            self._parked.discard(message.call)
+            if exchange is not None:
+                exchange.left(message.code, message.reason)
+        elif exchange is not None:
+            exchange.received(message)
+
+    def tell_raw(self, message: RawMessage) -> None:
+        """Send what belongs to an exchange, in order."""
+        if isinstance(message, RawTaken):
+            self.deliver(message)
+        else:
+            self._lane.put(message)
+
+    def own_raw(self, call: int, exchange: Exchange) -> None:
+        self._exchanges[call] = exchange
+
+    def forget_raw(self, call: int) -> None:
+        self._exchanges.pop(call, None)
 
     # --- To the gateway -----------------------------------------------------
 

@@ -9,6 +9,7 @@ from rivet_ray.clock import Clock, SystemClock
 from rivet_ray.definition import ActorDefinition
 from rivet_ray.runtime.calls import HostClient
 from rivet_ray.runtime.directory import Directory
+from rivet_ray.runtime.exchange import Handle
 from rivet_ray.runtime.host import Connect, Host, HostSettings
 from rivet_ray.store import Store, open_store
 
@@ -34,14 +35,16 @@ class Standalone:
         clock: Clock | None = None,
         settings: HostSettings | None = None,
         connect: Callable[[Standalone], Connect] | None = None,
+        handle: Handle | None = None,
     ) -> None:
-        """`connect` gives actors their way to others; see `Host`."""
+        """`connect` gives actors their way to others, `handle` serves raw requests: see `Host`."""
         self.definitions = definitions
         self._given = store
         self._store: Store | None = None
         self._clock: Clock = clock or SystemClock()
         self._settings = settings or HostSettings()
         self._connect = connect(self) if connect else None
+        self._handle = handle
         self._started = False
         self._starting: asyncio.Lock | None = None
 
@@ -69,6 +72,7 @@ class Standalone:
             clock=self._clock,
             settings=self._settings,
             connect=self._connect,
+            handle=self._handle,
         )
         self.calls = HostClient(self.host)
         self.directory = Directory(self.definitions, store, self._clock, self._settings.namespace)

@@ -8,6 +8,7 @@ from typing import Any, Generic
 
 from typing_extensions import TypeVar
 
+from rivet_ray.asgi import serve_exchange
 from rivet_ray.client.between import between_actors
 from rivet_ray.client.client import Client
 from rivet_ray.client.inline import InlineTransport
@@ -51,6 +52,7 @@ class Setup(Generic[RegistryT]):
             clock=self.clock,
             settings=self._settings,
             connect=between_actors,
+            handle=serve_exchange,
         )
         self.client: RegistryT = self.registry(Client.over(InlineTransport(self.backend)))
         """Calls the actors without network and without `on_auth`."""

@@ -26,6 +26,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from rivet_ray import Actor
+from rivet_ray.asgi import serve_exchange
 from rivet_ray.gateway import GatewaySettings, create_app
 from rivet_ray.gateway.server import Server, uvicorn_config
 from rivet_ray.link import LinkClient, LinkServer
@@ -417,13 +418,15 @@ async def serving(
         if stack is not None:
             address = stack.address
             given = await _over(store, stack.store(), exits)
-            host = HostBeside(definitions, *given, settings=host_settings)
+            host = HostBeside(definitions, *given, settings=host_settings, handle=serve_exchange)
             await host.start()
             exits.push_async_callback(host.close)
             records = next(iter(actors.values())).__module__
             await exits.enter_async_context(stack.gateway(host, settings, records))
         else:
-            backend = BACKENDS[kind](definitions, cast("Store", store), settings=host_settings)
+            backend = BACKENDS[kind](
+                definitions, cast("Store", store), settings=host_settings, handle=serve_exchange
+            )
             address = await exits.enter_async_context(_uvicorn(create_app(backend, settings)))
         client = httpx.AsyncClient(timeout=PATIENCE, verify=False)
         await exits.enter_async_context(client)
