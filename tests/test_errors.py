@@ -36,11 +36,13 @@ CODES = {
     "conn_not_found": (errors.ConnectionNotFound, 400),
     "incorrect_conn_token": (errors.IncorrectConnectionToken, 400),
     "connection_closed": (errors.ConnectionClosed, 503),
+    "fetch_handler_not_defined": (errors.FetchHandlerNotDefined, 404),
     "forbidden": (errors.Forbidden, 403),
     "idempotency_key_reused": (errors.IdempotencyKeyReused, 409),
     "interrupted": (errors.Interrupted, 409),
     "invalid_action_request": (errors.InvalidActionRequest, 400),
     "invalid_encoding": (errors.InvalidEncoding, 400),
+    "invalid_fetch_response": (errors.InvalidFetchResponse, 500),
     "invalid_params": (errors.InvalidParams, 400),
     "invalid_query_json": (errors.InvalidQueryJSON, 400),
     "invalid_request": (errors.InvalidRequest, 400),
@@ -54,6 +56,7 @@ CODES = {
     "too_many_idempotency_keys": (errors.TooManyKeys, 429),
     "unauthorized": (errors.Unauthorized, 401),
     "user_error": (UserError, 400),
+    "websocket_handler_not_defined": (errors.WebSocketHandlerNotDefined, 404),
 }
 """What clients in the field match on: changing a line here breaks them."""
 

@@ -127,6 +127,7 @@ def test_reserved_names_are_these() -> None:
         "destroy",
         "driver",
         "durability",
+        "fetch",
         "id",
         "input",
         "keep_awake",
@@ -140,9 +141,11 @@ def test_reserved_names_are_these() -> None:
         "on_connect",
         "on_create",
         "on_disconnect",
+        "on_fetch",
         "on_start",
         "on_state_change",
         "on_stop",
+        "on_websocket",
         "public",
         "region",
         "resolve",
@@ -154,6 +157,7 @@ def test_reserved_names_are_these() -> None:
         "state",
         "tags",
         "wait_until",
+        "websocket",
         "with_options",
     ]
 
