@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Generic, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, cast
 
 import msgspec
 from typing_extensions import TypeVar
@@ -13,7 +15,7 @@ from typing_extensions import TypeVar
 from rivet_ray.client.connection import ActorConnection
 from rivet_ray.client.handle import ActorHandle, TypedHandle
 from rivet_ray.client.interface import Interface
-from rivet_ray.client.transport import ConnectionTransport, Options, Transport
+from rivet_ray.client.transport import ConnectionTransport, Fetch, Options, Transport
 from rivet_ray.definition.remote import ActorAccessor, Connection, KeyLike
 from rivet_ray.errors import Outcome, RequestFailed
 from rivet_ray.ids import key_from
@@ -27,6 +29,10 @@ from rivet_ray.protocol.queries import (
     check_key,
 )
 from rivet_ray.protocol.subprotocols import Resume
+
+if TYPE_CHECKING:
+    import httpx
+    from websockets.asyncio.client import ClientConnection
 
 Actor_T = TypeVar("Actor_T")
 
@@ -196,6 +202,16 @@ class Address:
             actor_id = await self._client._usable().resolve(self._query, self._params)
             self._query = GetById(actor_id)
         return self._query.actor_id
+
+    async def fetch(self, fetch: Fetch, options: Options) -> httpx.Response:
+        client = self._client
+        timeout = client._timeout if options.timeout is None else options.timeout
+        return await client._usable().fetch(self._query, self._params, fetch, timeout)
+
+    def websocket(
+        self, path: str, protocols: Sequence[str]
+    ) -> AbstractAsyncContextManager[ClientConnection]:
+        return self._client._usable().websocket(self._query, self._params, path, protocols)
 
     def connect(self, interface: Interface | None, params: Any) -> Connection[Any]:
         client = self._client

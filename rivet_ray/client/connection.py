@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any, NoReturn, Self, cast
 
@@ -14,7 +14,7 @@ from rivet_ray.client.interface import Interface, payload_decoder
 from rivet_ray.client.listeners import Stream, log
 from rivet_ray.client.reconnecting import OUR_FAULT, RESYNC, comes_back, may_pass, pauses
 from rivet_ray.client.session import Session, Socket, again
-from rivet_ray.client.transport import ConnectionTransport, Options
+from rivet_ray.client.transport import ConnectionTransport, Fetch, Options
 from rivet_ray.definition.events import Event
 from rivet_ray.definition.remote import LIFECYCLE, Connection, EventStream, Unsubscribe
 from rivet_ray.errors import ConnectionClosed, Outcome, RequestFailed, RivetError
@@ -112,6 +112,12 @@ class ActorConnection(Connection[Actor_T]):
 
     def connect(self, interface: Interface | None, params: Any) -> NoReturn:
         raise AttributeError("conn.actor is connected already; connect() is for handles")
+
+    async def fetch(self, fetch: Fetch, options: Options) -> NoReturn:
+        raise AttributeError("conn.actor has no fetch(); it is for handles")
+
+    def websocket(self, path: str, protocols: Sequence[str]) -> NoReturn:
+        raise AttributeError("conn.actor has no websocket(); it is for handles")
 
     # --- Life ------------------------------------------------------------------
 

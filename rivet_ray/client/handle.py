@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import Any, NoReturn, Protocol, overload
+from collections.abc import AsyncIterable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, overload
 
 from typing_extensions import ParamSpec, TypeVar
 
 from rivet_ray.client.interface import Interface, Operation, decode_plain, operation_of
-from rivet_ray.client.transport import NO_OPTIONS, Options
+from rivet_ray.client.transport import NO_OPTIONS, Fetch, Options
 from rivet_ray.definition.actions import Action
 from rivet_ray.definition.remote import Connection
 from rivet_ray.protocol import values
+
+if TYPE_CHECKING:
+    import httpx
+    from websockets.asyncio.client import ClientConnection
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,6 +37,12 @@ class Channel(Protocol):
     async def resolve(self) -> str: ...
 
     def connect(self, interface: Interface | None, params: Any) -> Connection[Any]: ...
+
+    async def fetch(self, fetch: Fetch, options: Options) -> httpx.Response: ...
+
+    def websocket(
+        self, path: str, protocols: Sequence[str]
+    ) -> AbstractAsyncContextManager[ClientConnection]: ...
 
 
 class RemoteAction:
@@ -137,6 +148,34 @@ class ActorHandle:
         """
         return await self._channel.resolve()
 
+    async def fetch(
+        self,
+        path: str = "",
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        body: bytes | str | AsyncIterable[bytes] | None = None,
+        stream: bool = False,
+    ) -> httpx.Response:
+        """An HTTP request to the actor's `on_fetch`.
+
+        `path` may have a query. Answers of any status are returned; those of the
+        server itself carry `X-RivetKit-Outcome`. With `stream` the body has not been
+        read: close the response with `aclose`. Raises RequestFailed.
+        """
+        request = Fetch(path, method, headers, body, stream)
+        return await self._channel.fetch(request, self._options)
+
+    def websocket(
+        self, path: str = "", *, protocols: Sequence[str] = ()
+    ) -> AbstractAsyncContextManager[ClientConnection]:
+        """A WebSocket to the actor's `on_websocket`; `protocols` are for the actor.
+
+        `async with handle.websocket("live") as socket:`; see `websockets`. An actor
+        that does not let it in closes it, with a code and a reason.
+        """
+        return self._channel.websocket(path, protocols)
+
     def __repr__(self) -> str:
         return f"<handle of {self._channel.label}>"
 
@@ -168,6 +207,14 @@ class TypedHandle:
         options = Options(idempotency_key, timeout)
         return TypedHandle(self.__channel, self.__interface, options)
 
+    def fetch(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, httpx.Response]:
+        return ActorHandle(self.__channel, self.__options).fetch(*args, **kwargs)
+
+    def websocket(
+        self, path: str = "", *, protocols: Sequence[str] = ()
+    ) -> AbstractAsyncContextManager[ClientConnection]:
+        return self.__channel.websocket(path, protocols)
+
     def __getattr__(self, name: str) -> Any:
         # Also asked for the slots of a half-made copy, hence no use of them yet.
         if name.startswith(("__", "_TypedHandle__")):
@@ -189,7 +236,8 @@ class TypedHandle:
         self.__setattr__(name, None)
 
     def __dir__(self) -> list[str]:
-        return sorted({*self.__interface.operations, "call", "connect", "resolve", "with_options"})
+        own = {"call", "connect", "fetch", "resolve", "websocket", "with_options"}
+        return sorted({*self.__interface.operations, *own})
 
     def __repr__(self) -> str:
         return f"<handle of {self.__channel.label}>"

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, Literal, get_args
 from urllib.parse import quote, urlsplit
 
 import httpx
 import msgspec
+from websockets.asyncio.client import ClientConnection
 
 from rivet_ray.client.either import EitherConnection
 from rivet_ray.client.event_stream import EventStreamConnection
-from rivet_ray.client.transport import ConnectionTransport, read_outcome, rebuild
-from rivet_ray.client.websocket import WebSocketConnection
+from rivet_ray.client.transport import ConnectionTransport, Fetch, read_outcome, rebuild
+from rivet_ray.client.websocket import WebSocketConnection, raw_websocket
 from rivet_ray.errors import Outcome, RequestFailed, RivetError
 from rivet_ray.protocol import values
 from rivet_ray.protocol.encodings import ENCODINGS, JSON, DecodeFault
@@ -142,6 +144,34 @@ class HttpTransport:
             USER_AGENT,
         )
 
+    async def fetch(
+        self, query: ActorQuery, params: Any, fetch: Fetch, timeout: float
+    ) -> httpx.Response:
+        headers = httpx.Headers(fetch.headers)
+        headers.update(self._headers(query, params))
+        # An error of the server itself comes as JSON, whatever actions travel in.
+        headers["X-RivetKit-Encoding"] = "json"
+        url = f"{self._base}/actors/raw/http/{fetch.path.removeprefix('/')}"
+        request = self._http.build_request(fetch.method, url, headers=headers, content=fetch.body)
+        if "Content-Type" not in (fetch.headers or {}):
+            del request.headers["Content-Type"]
+        async with self._reaching(timeout):
+            return await self._http.send(request, stream=fetch.stream)
+
+    def websocket(
+        self, query: ActorQuery, params: Any, path: str, protocols: Sequence[str]
+    ) -> AbstractAsyncContextManager[ClientConnection]:
+        return raw_websocket(
+            f"ws{self._base.removeprefix('http')}/actors/raw/websocket/{path.removeprefix('/')}",
+            connect_protocols(
+                encode_query(query),
+                "json",
+                None if params is None else to_json(params),
+                own=protocols,
+            ),
+            USER_AGENT,
+        )
+
     async def aclose(self) -> None:
         await self._http.aclose()
         if self._streams is not None:
@@ -160,7 +190,7 @@ class HttpTransport:
                 max_keepalive_connections=most,
                 keepalive_expiry=KEEP_ALIVE,
             ),
-            # The whole request has one deadline, in `_post`.
+            # The whole request has one deadline, in `_reaching`.
             timeout=httpx.Timeout(None, connect=connect, pool=connect),
         )
 
@@ -178,11 +208,18 @@ class HttpTransport:
     async def _post(
         self, path: str, body: bytes, headers: Mapping[str, str], timeout: float
     ) -> bytes:
+        async with self._reaching(timeout):
+            answer = await self._http.post(f"{self._base}/{path}", content=body, headers=headers)
+        if answer.is_success:
+            return answer.content
+        raise self._failure(answer)
+
+    @asynccontextmanager
+    async def _reaching(self, timeout: float) -> AsyncGenerator[None]:
+        """What goes wrong on the way to an answer, as the error that says what is known."""
         try:
             async with asyncio.timeout(timeout):
-                answer = await self._http.post(
-                    f"{self._base}/{path}", content=body, headers=headers
-                )
+                yield
         except _NEVER_LEFT as error:
             raise RequestFailed(
                 f"No server could be reached at {self._url} ({_text(error)}). "
@@ -201,9 +238,6 @@ class HttpTransport:
                 f"({_text(error)}); the call may have had its effect.",
                 outcome=Outcome.UNKNOWN,
             ) from error
-        if answer.is_success:
-            return answer.content
-        raise self._failure(answer)
 
     def _failure(self, answer: httpx.Response) -> RivetError:
         outcome = read_outcome(answer.headers.get(OUTCOME_HEADER), Outcome.UNKNOWN)

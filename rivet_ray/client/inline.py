@@ -7,12 +7,12 @@ server itself, for other actors, and for tests.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from rivet_ray import ids
-from rivet_ray.client.transport import Closing
+from rivet_ray.client.transport import Closing, Fetch
 from rivet_ray.errors import (
     ActionTimedOut,
     ConnectionClosed,
@@ -37,6 +37,16 @@ from rivet_ray.runtime import Calls, Directory
 from rivet_ray.store import ActorRecord
 
 UNREAD_LIMIT = 65_536
+
+
+class InlineOnly(TypeError):
+    """A client inside the server has no network, and so no raw HTTP and no raw sockets."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what}() needs a client of a URL, App.client(url); "
+            "inside the server call the actor's actions"
+        )
 
 
 class Backend(Protocol):
@@ -112,6 +122,14 @@ class InlineTransport:
     def caller(self, params: Any) -> Caller:
         """Who calls, with these parameters."""
         return Caller(None if params is None else values.encode(params), self._auth)
+
+    async def fetch(self, query: ActorQuery, params: Any, fetch: Fetch, timeout: float) -> NoReturn:
+        raise InlineOnly("fetch")
+
+    def websocket(
+        self, query: ActorQuery, params: Any, path: str, protocols: Sequence[str]
+    ) -> NoReturn:
+        raise InlineOnly("websocket")
 
     async def aclose(self) -> None:
         """The backend belongs to the server; nothing is closed here."""

@@ -5,14 +5,19 @@ Handles and connections are written against these two protocols only.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any, NamedTuple, Protocol
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from rivet_ray.errors import Outcome, RivetError, from_code
 from rivet_ray.protocol import values
 from rivet_ray.protocol.queries import ActorQuery
 from rivet_ray.protocol.subprotocols import Resume
 from rivet_ray.protocol.v0 import ErrorMessage, Init, ToClient, ToServer
+
+if TYPE_CHECKING:
+    import httpx
+    from websockets.asyncio.client import ClientConnection
 
 
 class Closing(NamedTuple):
@@ -81,6 +86,17 @@ class Options(NamedTuple):
 NO_OPTIONS = Options()
 
 
+class Fetch(NamedTuple):
+    """A raw HTTP request of a handle."""
+
+    path: str
+    method: str = "GET"
+    headers: Mapping[str, str] | None = None
+    body: bytes | str | AsyncIterable[bytes] | None = None
+    stream: bool = False
+    """Return with the head; the body is read later."""
+
+
 class Transport(Protocol):
     """A way to the actors of one server.
 
@@ -113,6 +129,22 @@ class Transport(Protocol):
 
     def connect(self, query: ActorQuery, params: Any, resume: Resume) -> ConnectionTransport:
         """A connection that is not open yet; it goes on with another one where it can."""
+        ...
+
+    async def fetch(
+        self, query: ActorQuery, params: Any, fetch: Fetch, timeout: float
+    ) -> httpx.Response:
+        """A raw HTTP request. Answers of any status are returned.
+
+        Waits at most `timeout` seconds for the answer, or where it is streamed for
+        its head.
+        """
+        ...
+
+    def websocket(
+        self, query: ActorQuery, params: Any, path: str, protocols: Sequence[str]
+    ) -> AbstractAsyncContextManager[ClientConnection]:
+        """A raw WebSocket."""
         ...
 
     async def aclose(self) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed as SocketClosed
@@ -37,10 +38,7 @@ class WebSocketConnection:
 
     def __init__(self, url: str, protocols: list[str], encoding: Encoding, user_agent: str) -> None:
         self._url = url
-        # encodeURIComponent leaves parentheses as they are, but a header's token has none.
-        self._protocols = [
-            Subprotocol(protocol.replace("(", "%28").replace(")", "%29")) for protocol in protocols
-        ]
+        self._protocols = _tokens(protocols)
         self._encoding = encoding
         self._user_agent = user_agent
         self._socket: ClientConnection | None = None
@@ -64,9 +62,9 @@ class WebSocketConnection:
             )
         except InvalidStatus as error:
             status = error.response.status_code
-            raise self._unreachable(f"it answered HTTP status {status}") from error
+            raise _unreachable(self._url, f"it answered HTTP status {status}") from error
         except (OSError, WebSocketException) as error:
-            raise self._unreachable(str(error) or type(error).__name__) from error
+            raise _unreachable(self._url, str(error) or type(error).__name__) from error
         try:
             return await self._first()
         except BaseException:
@@ -112,12 +110,12 @@ class WebSocketConnection:
         except SocketClosed as error:
             raise self._refusal(self._read_closing()) from error
         except DecodeFault as fault:
-            raise self._unreachable(f"its first message cannot be read: {fault}") from fault
+            raise _unreachable(self._url, f"its first message cannot be read: {fault}") from fault
         if isinstance(message, Init):
             return message
         if isinstance(message, ErrorMessage):
             raise rebuild(message, None)
-        raise self._unreachable(f"its first message is {type(message).__name__}, not Init")
+        raise _unreachable(self._url, f"its first message is {type(message).__name__}, not Init")
 
     def _read_closing(self) -> Closing:
         socket = self._socket
@@ -129,11 +127,39 @@ class WebSocketConnection:
         """A close before Init: its reason is the code of an error."""
         if closing.code == SERVER_ERROR and _CODE.fullmatch(closing.reason):
             return from_code(closing.reason, f"The server refused the connection ({closing}).")
-        return self._unreachable(f"it closed the connection at once ({closing})")
+        return _unreachable(self._url, f"it closed the connection at once ({closing})")
 
-    def _unreachable(self, why: str) -> RequestFailed:
-        return RequestFailed(
-            f"No connection to {self._url} could be opened: {why}. "
-            "Is the server running? Start it with `rivet-ray dev`.",
-            outcome=Outcome.NOT_STARTED,
+
+@asynccontextmanager
+async def raw_websocket(
+    url: str, protocols: list[str], user_agent: str
+) -> AsyncGenerator[ClientConnection]:
+    """A socket of no protocol of ours. Raises RequestFailed where none can be opened."""
+    try:
+        socket = await connect(
+            url,
+            subprotocols=_tokens(protocols),
+            compression=None,
+            max_size=None,
+            close_timeout=CLOSE_TIMEOUT,
+            user_agent_header=user_agent,
         )
+    except (OSError, WebSocketException) as error:
+        raise _unreachable(url, str(error) or type(error).__name__) from error
+    try:
+        yield socket
+    finally:
+        await socket.close()
+
+
+def _tokens(protocols: list[str]) -> list[Subprotocol]:
+    # encodeURIComponent leaves parentheses as they are, but a header's token has none.
+    return [Subprotocol(protocol.replace("(", "%28").replace(")", "%29")) for protocol in protocols]
+
+
+def _unreachable(url: str, why: str) -> RequestFailed:
+    return RequestFailed(
+        f"No connection to {url} could be opened: {why}. "
+        "Is the server running? Start it with `rivet-ray dev`.",
+        outcome=Outcome.NOT_STARTED,
+    )

@@ -141,7 +141,7 @@ def test_handles_and_actions_print_their_actor(client: Client, handle: Counter) 
 
 
 def test_tools_may_look_at_a_handle(handle: Counter) -> None:
-    own = ["call", "connect", "resolve", "with_options"]
+    own = ["call", "connect", "fetch", "resolve", "websocket", "with_options"]
     assert dir(handle) == sorted([*own, "increment", "reset", "where"])
     assert not hasattr(handle, "__len__")
     with pytest.raises(AttributeError):
