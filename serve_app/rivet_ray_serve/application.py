@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,8 @@ from typing import Any
 
 import uvicorn
 from ray import serve
+from ray.serve._private import replica
+from ray.serve._private.direct_ingress_http_util import ASGIDIReceiveProxy
 from ray.serve.schema import LoggingConfig
 from starlette.types import ASGIApp
 
@@ -56,6 +59,7 @@ def deployed(build: Callable[[], ASGIApp], *, replicas: int = 1) -> Any:
 
     def build_in_replica() -> ASGIApp:
         _without_deflate()
+        _without_reading_ahead()
         return build()
 
     deployment: Any = serve.deployment(
@@ -83,3 +87,25 @@ class _Config(uvicorn.Config):
 def _without_deflate() -> None:
     """In this process, for servers that are made from now on."""
     uvicorn.Config = _Config  # type: ignore[misc]
+
+
+class _ReceiveProxy(ASGIDIReceiveProxy):
+    """Reads no further ahead of the application than a few messages.
+
+    Serve reads a request to its end whether or not anybody takes what it reads:
+    an upload that its actor takes slowly would gather in the replica's memory.
+    Its queue has no bound and no option for one; it waits for room in it where
+    there is one, as long as it and the application share a loop.
+    """
+
+    _AHEAD = 2
+
+    def __init__(self, scope: Any, receive: Any, user_event_loop: Any) -> None:
+        super().__init__(scope, receive, user_event_loop)
+        if asyncio.get_running_loop() is user_event_loop:
+            self._queue = asyncio.Queue(self._AHEAD)
+
+
+def _without_reading_ahead() -> None:
+    """In this process, for requests that come from now on."""
+    replica.ASGIDIReceiveProxy = _ReceiveProxy  # type: ignore[attr-defined]  # pyright: ignore[reportPrivateImportUsage]

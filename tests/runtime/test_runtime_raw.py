@@ -210,6 +210,7 @@ async def test_empty_messages_cost_too() -> None:
         assert sent < 5_000
         tunnel.leave()
         await sending
+        await here.advance(6)
 
 
 # --- Deadlines and turns ------------------------------------------------------------
