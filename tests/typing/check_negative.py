@@ -225,6 +225,19 @@ SNIPPETS = {
             def on_connect(self, conn: Conn[CounterState, JoinParams, str]) -> None: ...  # !
 
             def on_before_connect(self, request: Request | None, params: int) -> None: ...  # !
+
+            async def on_fetch(self, request: str) -> str:  # !
+                return request
+
+            async def on_websocket(self, websocket: int) -> None: ...  # !
+        """,
+    "raw": """
+        class Wrong(Actor[CounterState]):
+            async def on_fetch(self, request: Any) -> int:  # !
+                return 1
+
+        async def f(client: App) -> None:
+            await client.counter.get("k").fetch("x", body=1)  # !
         """,
     "untyped_client": """
         async def f(client: Client) -> None:

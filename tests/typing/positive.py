@@ -11,6 +11,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, assert_type
 
+import httpx
+from fastapi import FastAPI
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response, StreamingResponse
+from starlette.websockets import WebSocket
+
 from rivet_ray import (
     CORS,
     Action,
@@ -173,6 +179,26 @@ class FullAsync(Actor[CounterState, Member, JoinParams, Setup, User]):
     async def on_before_action_response(self, name: str, args: tuple[Any, ...], output: Any) -> Any:
         return output
 
+    async def on_fetch(self, request: HttpRequest) -> Response:
+        return StreamingResponse(request.stream())
+
+    async def on_websocket(self, websocket: WebSocket) -> None:
+        await websocket.accept()
+
+
+class Application(Actor[None]):
+    """A whole application answers."""
+
+    async def on_fetch(self, request: HttpRequest) -> FastAPI:
+        return FastAPI()
+
+
+class Values(Actor[None]):
+    """Values are answers too, from a plain method as well."""
+
+    def on_fetch(self, request: HttpRequest) -> str | bytes | dict[str, int] | list[str]:
+        return "text"
+
 
 class Bare(Actor):
     """Without type arguments there is no state, and the rest is anything."""
@@ -235,6 +261,9 @@ async def handles() -> None:
         nothing: Coroutine[Any, Any, None] = handle.reset()
         await nothing
         assert_type(await handle.resolve(), str)
+        assert_type(await handle.fetch("x", method="PUT", body=b"y"), httpx.Response)
+        async with handle.websocket("x", protocols=["p"]) as socket:
+            assert_type(await socket.recv(decode=True), str)
         assert_type(await client.child.get("k").increment(1), int)
         assert_type(await client.child.get("k").more(), int)
         assert_type(await client.full.get("k").who(), str)
