@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+from starlette.websockets import WebSocket
 
 from rivet_ray import CORS, Actor, Event, Registry, action, use
 
@@ -47,6 +53,25 @@ class Counter(Actor[State, None, str | None]):
     @action
     async def forward(self, key: str) -> int:
         return await self.client(App).counter.get_or_create(key).increment()
+
+    async def on_fetch(self, request: Request) -> Any:
+        if request.url.path == "/stream":
+            return StreamingResponse(self._endless())
+        self.state.count += 1
+        if request.url.path == "/wait":
+            await self.save()
+            await asyncio.Event().wait()
+        return str(self.state.count)
+
+    async def _endless(self) -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(1_000)
+
+    async def on_websocket(self, websocket: WebSocket) -> None:
+        await websocket.accept()
+        async for text in websocket.iter_text():
+            self.state.count += int(text)
+            await websocket.send_text(str(self.state.count))
 
 
 class Unguarded(Actor[None]):
