@@ -20,7 +20,8 @@ from rivet_ray.errors import (
     SlowConsumer,
 )
 from rivet_ray.protocol import values
-from rivet_ray.protocol.port import Ask, Attached, Caller, Deliver, Failed, Reply, Said, Want
+from rivet_ray.protocol.caller import Caller
+from rivet_ray.protocol.port import Ask, Attached, Deliver, Failed, Reply, Said, Want
 from rivet_ray.protocol.queries import ActorQuery
 from rivet_ray.protocol.subprotocols import Resume
 from rivet_ray.protocol.v0 import (

@@ -12,7 +12,7 @@ from rivet_ray.errors import Forbidden, InternalError, InvalidParams, Outcome, R
 from rivet_ray.gateway.backend import Backend
 from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.protocol import values
-from rivet_ray.protocol.port import Caller, RequestInfo
+from rivet_ray.protocol.caller import Caller, RequestInfo
 from rivet_ray.protocol.queries import ActorQuery, Intent
 
 log = logging.getLogger("rivet_ray.gateway")

@@ -16,8 +16,9 @@ from rivet_ray.gateway.outgoing import Outgoing
 from rivet_ray.gateway.responses import error_message
 from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.protocol import v0
+from rivet_ray.protocol.caller import Caller
 from rivet_ray.protocol.encodings import Encoding
-from rivet_ray.protocol.port import Ask, Attached, Caller, Deliver, Failed, Leave, Reply, Said, Want
+from rivet_ray.protocol.port import Ask, Attached, Deliver, Failed, Leave, Reply, Said, Want
 from rivet_ray.protocol.queries import Intent
 from rivet_ray.protocol.subprotocols import Resume
 from rivet_ray.store import ActorRecord

@@ -34,9 +34,10 @@ from rivet_ray.gateway.outgoing import Events
 from rivet_ray.gateway.responses import JSON, error_message, respond
 from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.protocol import v0
+from rivet_ray.protocol.caller import Caller
 from rivet_ray.protocol.encodings import Encoding
 from rivet_ray.protocol.event_stream import error_event, message_event
-from rivet_ray.protocol.port import Caller, Deliver
+from rivet_ray.protocol.port import Deliver
 from rivet_ray.protocol.subprotocols import Resume
 from rivet_ray.store import ActorRecord
 

@@ -15,8 +15,8 @@ from rivet_ray.errors import (
     RivetError,
 )
 from rivet_ray.protocol import v0, values
+from rivet_ray.protocol.caller import RequestInfo
 from rivet_ray.protocol.encodings import ENCODINGS, Encoding
-from rivet_ray.protocol.port import RequestInfo
 from rivet_ray.protocol.queries import ActorQuery, decode_query
 from rivet_ray.protocol.subprotocols import Resume, parse_resume
 

@@ -9,8 +9,9 @@ import msgspec
 from starlette.types import Scope
 
 from rivet_ray.protocol import v0
-from rivet_ray.protocol.port import Caller, RawRequest
+from rivet_ray.protocol.caller import Caller
 from rivet_ray.protocol.queries import Intent
+from rivet_ray.protocol.raw import RawRequest
 
 ACTION = frozenset[Intent]({"action"})
 

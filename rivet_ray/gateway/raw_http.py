@@ -34,8 +34,9 @@ from rivet_ray.gateway.negotiate import (
 from rivet_ray.gateway.raw import ACTION, raw_request, slim
 from rivet_ray.gateway.responses import respond_error
 from rivet_ray.gateway.settings import GatewaySettings
-from rivet_ray.protocol.port import RAW_PIECE, Caller, RawStart
+from rivet_ray.protocol.caller import Caller
 from rivet_ray.protocol.queries import ActorQuery
+from rivet_ray.protocol.raw import RAW_PIECE, RawStart
 from rivet_ray.runtime import Tunnel
 from rivet_ray.store import ActorRecord
 

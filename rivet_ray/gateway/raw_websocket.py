@@ -23,8 +23,8 @@ from rivet_ray.gateway.raw import ACTION, raw_request, slim
 from rivet_ray.gateway.responses import error_message
 from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.gateway.websocket import PROTOCOL
-from rivet_ray.protocol.port import RawData
 from rivet_ray.protocol.queries import decode_query
+from rivet_ray.protocol.raw import RawData
 from rivet_ray.protocol.subprotocols import own_protocols, parse_protocols
 from rivet_ray.runtime import Tunnel
 from rivet_ray.store import ActorRecord

@@ -16,7 +16,8 @@ from rivet_ray.link.secret import checked
 from rivet_ray.link.settings import LinkSettings
 from rivet_ray.link.statistics import LinkStatistics
 from rivet_ray.link.substitutes import instead_of
-from rivet_ray.protocol.port import HostSession, Message, ToGateway, ToHost
+from rivet_ray.protocol.caller import Message
+from rivet_ray.protocol.port import HostSession, ToGateway, ToHost
 
 OnLost = Callable[[Exception | None], None]
 

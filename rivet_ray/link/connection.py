@@ -39,7 +39,7 @@ from rivet_ray.link.frames import Beat, FrameReader, encode_batch, frame
 from rivet_ray.link.handshake import Handshake
 from rivet_ray.link.settings import LinkSettings
 from rivet_ray.link.statistics import LinkStatistics
-from rivet_ray.protocol.port import Message
+from rivet_ray.protocol.caller import Message
 
 log = logging.getLogger("rivet_ray.link")
 

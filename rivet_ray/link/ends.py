@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from rivet_ray.link.faults import LinkError
 from rivet_ray.link.frames import Beat
-from rivet_ray.protocol.port import Message
+from rivet_ray.protocol.caller import Message
 
 InT = TypeVar("InT", bound=Message)
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from rivet_ray.link.faults import LinkGarbled
-from rivet_ray.protocol.port import Message, ToGateway, ToHost
+from rivet_ray.protocol.caller import Message
+from rivet_ray.protocol.port import ToGateway, ToHost
 
 HEADER = 4
 

@@ -17,7 +17,8 @@ from rivet_ray.link.secret import checked
 from rivet_ray.link.settings import LinkSettings
 from rivet_ray.link.statistics import LinkStatistics
 from rivet_ray.link.substitutes import fault_of, instead_of
-from rivet_ray.protocol.port import Hosting, HostSession, Message, ToGateway, ToHost
+from rivet_ray.protocol.caller import Message
+from rivet_ray.protocol.port import Hosting, HostSession, ToGateway, ToHost
 
 
 class LinkServer:

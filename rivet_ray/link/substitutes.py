@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from rivet_ray.errors import InternalError, InvalidRequest, MessageTooLong, Outcome, RivetError
 from rivet_ray.link.frames import TooLong
+from rivet_ray.protocol.caller import Message
 from rivet_ray.protocol.port import (
     Attach,
     Call,
@@ -14,13 +15,10 @@ from rivet_ray.protocol.port import (
     Failed,
     Failure,
     Forward,
-    Message,
-    RawEnd,
-    RawOpen,
-    RawStart,
     Reply,
     ToGateway,
 )
+from rivet_ray.protocol.raw import RawEnd, RawOpen, RawStart
 
 LOST_ERROR = "The action failed; its error is larger than a link carries."
 

@@ -18,35 +18,11 @@ import msgspec
 
 from rivet_ray.errors import Outcome, RivetError, from_code
 from rivet_ray.protocol import values
+from rivet_ray.protocol.caller import Caller, Message
+from rivet_ray.protocol.raw import RawArrived, RawData, RawEnd, RawOpen, RawStart, RawTaken
 
 INITIAL_CREDIT = 1024
 """How many `Deliver` messages a host may send before the gateway grants more."""
-RAW_WINDOW = 262_144
-"""Bytes of a raw request or socket that may be under way in each direction."""
-RAW_PIECE = 65_536
-"""The longest `RawData`, in bytes."""
-RAW_OVERHEAD = 128
-"""Bytes that every `RawData` counts for beside its own, so that empty ones cost too."""
-
-
-class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Base of every message of the port."""
-
-
-class RequestInfo(Message, frozen=True):
-    """The client's request, as hooks see it."""
-
-    method: str
-    url: str
-    headers: list[tuple[str, str]]
-
-
-class Caller(Message, frozen=True):
-    """Who calls or connects: parameters and the result of `on_auth`, msgpack."""
-
-    params: bytes | None = None
-    auth: bytes | None = None
-    request: RequestInfo | None = None
 
 
 class Failure(Message, frozen=True):
@@ -69,63 +45,6 @@ class Failure(Message, frozen=True):
 #
 # One of them is known by the `call` of its `RawOpen`. What comes for one that has
 # ended is ignored.
-
-
-class RawRequest(Message, frozen=True):
-    """A request as the actor sees it: what is the wire's own is gone."""
-
-    method: str
-    path: bytes
-    """As the client wrote it, percent-encoded, behind the gateway's own."""
-    query: bytes
-    headers: list[tuple[bytes, bytes]]
-    scheme: str
-    client: tuple[str, int] | None = None
-    protocols: list[str] | None = None
-    """Of a WebSocket, the user's own subprotocols; None for an HTTP request."""
-
-
-class RawData(Message, frozen=True, tag="raw_data"):
-    """A piece of a body, or of a WebSocket message; `more` of the same follows.
-
-    The last one of a response ends its exchange. Every byte is paid for with the
-    window of its direction, which `RawTaken` grants.
-    """
-
-    call: int
-    data: bytes
-    more: bool = False
-    text: bool = False
-    """Of a WebSocket message in UTF-8."""
-
-    @property
-    def cost(self) -> int:
-        return len(self.data) + RAW_OVERHEAD
-
-
-class RawTaken(Message, frozen=True, tag="raw_taken"):
-    """Whoever reads the pieces has taken `size` bytes; as many more may be sent.
-
-    A host grants the first window when the actor can read, a gateway has
-    granted `RAW_WINDOW` with the opening.
-    """
-
-    call: int
-    size: int
-
-
-class RawArrived(Message, frozen=True, tag="raw_arrived"):
-    """`size` bytes of `RawData`, of any exchange, have come out of the link."""
-
-    size: int
-
-
-class RawEnd(Message, frozen=True, tag="raw_end"):
-    """To a host: the client has left. To a gateway: break off, or close the socket."""
-
-    call: int
-    code: int = 1000
-    reason: str = ""
 
 
 # --- What a client says on its connection -------------------------------------
@@ -174,7 +93,7 @@ class Call(Message, frozen=True, tag="call"):
     """Who calls, where `connection` is None."""
     key: str | None = None
     """An idempotency key."""
-    chain: list[str] = []
+    chain: list[str] = msgspec.field(default_factory=list[str])
     """The turns that wait for this call, the outermost first."""
     timeout: float | None = None
     """Seconds that the caller will wait from now on; None leaves it to the host."""
@@ -205,7 +124,7 @@ class Attach(Message, frozen=True, tag="attach"):
     token: str
     caller: Caller
     resume: bool = False
-    events: list[str] = []
+    events: list[str] = msgspec.field(default_factory=list[str])
     """What a resumed connection is subscribed to; that of a claim is known to the host."""
     seen: int = 0
     """The actor's last event that reached the gateway, or the client that claims."""
@@ -260,27 +179,6 @@ class Forward(Message, frozen=True, tag="forward"):
         return self.said.key if isinstance(self.said, Ask) else None
 
 
-class RawOpen(Message, frozen=True, tag="raw_open"):
-    """A request or socket for the actor's own code.
-
-    Answered by `RawStart`, by `Failed`, or by `RawEnd` where a socket is closed
-    before it was accepted.
-    """
-
-    call: int
-    actor: str
-    request: RawRequest
-    caller: Caller
-    body: bytes = b""
-    """The whole body where there is no `more`."""
-    more: bool = False
-    timeout: float | None = None
-    """Seconds that the client will wait for the answer to begin."""
-
-    connection = None
-    key = None
-
-
 class Taken(Message, frozen=True, tag="taken"):
     """The answer to a `Handed`: `taken` is False where its connection has gone."""
 
@@ -330,7 +228,7 @@ class Attached(Message, frozen=True, tag="attached"):
     """The actor's last event before."""
     token: str | None = None
     """The new token of a connection that was claimed."""
-    events: list[str] = []
+    events: list[str] = msgspec.field(default_factory=list[str])
     """What a connection that was claimed is subscribed to."""
 
 
@@ -367,17 +265,6 @@ class Handed(Message, frozen=True, tag="handed"):
     number: int
     connection: str
     said: Said
-
-
-class RawStart(Message, frozen=True, tag="raw_start"):
-    """The response begins, or the socket is accepted; its `RawData` follow."""
-
-    call: int
-    status: int
-    """101 for a socket."""
-    headers: list[tuple[bytes, bytes]]
-    protocol: str | None = None
-    """The subprotocol that was chosen."""
 
 
 ToGateway = (

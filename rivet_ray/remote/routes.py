@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from rivet_ray.clock import Clock
 from rivet_ray.link import LinkClient
-from rivet_ray.protocol.port import Caller, Hosting, RawRequest, Said
+from rivet_ray.protocol.caller import Caller
+from rivet_ray.protocol.port import Hosting, Said
+from rivet_ray.protocol.raw import RawRequest
 from rivet_ray.remote.placement import Placement
 from rivet_ray.runtime import FollowingClient, Sink
 from rivet_ray.runtime.following import OnLost

@@ -20,7 +20,8 @@ from rivet_ray.errors import (
     RivetError,
 )
 from rivet_ray.protocol import values
-from rivet_ray.protocol.port import Call, Caller, Failed, Reply
+from rivet_ray.protocol.caller import Caller
+from rivet_ray.protocol.port import Call, Failed, Reply
 from rivet_ray.runtime.failures import failure_of
 from rivet_ray.runtime.keys import readdressed
 from rivet_ray.runtime.lifecycle import State

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rivet_ray.errors import ActorStopped, ConnectionNotFound, IncorrectConnectionToken, Outcome
+from rivet_ray.protocol.caller import Caller
 from rivet_ray.protocol.port import (
     INITIAL_CREDIT,
     Attach,
     Attached,
     Call,
-    Caller,
     Cancel,
     Close,
     Credit,
@@ -27,6 +27,14 @@ from rivet_ray.protocol.port import (
     Forward,
     Handed,
     Hosting,
+    Reply,
+    Said,
+    Subscribe,
+    Taken,
+    ToGateway,
+    ToHost,
+)
+from rivet_ray.protocol.raw import (
     RawArrived,
     RawData,
     RawEnd,
@@ -34,12 +42,6 @@ from rivet_ray.protocol.port import (
     RawRequest,
     RawStart,
     RawTaken,
-    Reply,
-    Said,
-    Subscribe,
-    Taken,
-    ToGateway,
-    ToHost,
 )
 from rivet_ray.runtime.failures import failure_of
 from rivet_ray.runtime.ports import Answer, Sink

@@ -19,7 +19,8 @@ from rivet_ray.errors import (
     RivetError,
     UserError,
 )
-from rivet_ray.protocol.port import Attached, Caller, Close, Deliver, RequestInfo, ToGateway
+from rivet_ray.protocol.caller import Caller, RequestInfo
+from rivet_ray.protocol.port import Attached, Close, Deliver, ToGateway
 from rivet_ray.runtime.calls import proves
 from rivet_ray.runtime.context import encode_event
 

@@ -16,13 +16,8 @@ from rivet_ray.errors import (
     Outcome,
     RivetError,
 )
-from rivet_ray.protocol.port import (
-    Attach,
-    Attached,
-    Caller,
-    Close,
-    Failed,
-)
+from rivet_ray.protocol.caller import Caller
+from rivet_ray.protocol.port import Attach, Attached, Close, Failed
 from rivet_ray.runtime.connection import PART, RESUME_WINDOW, Connection
 from rivet_ray.runtime.deadline import within
 from rivet_ray.runtime.failures import failure_of

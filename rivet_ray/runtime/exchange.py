@@ -37,9 +37,9 @@ from rivet_ray.errors import (
     WebSocketHandlerNotDefined,
 )
 from rivet_ray.protocol import values
-from rivet_ray.protocol.port import (
+from rivet_ray.protocol.port import Failed
+from rivet_ray.protocol.raw import (
     RAW_WINDOW,
-    Failed,
     RawData,
     RawEnd,
     RawOpen,

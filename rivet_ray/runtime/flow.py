@@ -17,7 +17,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from rivet_ray.protocol.port import RAW_PIECE, RAW_WINDOW, Message, RawData
+from rivet_ray.protocol.caller import Message
+from rivet_ray.protocol.raw import RAW_PIECE, RAW_WINDOW, RawData
 
 LANE = 4 * 1024 * 1024
 """Bytes of all raw exchanges of a session that may be in the link."""

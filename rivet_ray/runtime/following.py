@@ -26,11 +26,11 @@ from rivet_ray.protocol.port import (
     Failed,
     Forward,
     Hosting,
-    RawOpen,
     Reply,
     Subscribe,
     ToGateway,
 )
+from rivet_ray.protocol.raw import RawOpen
 from rivet_ray.runtime.calls import HostClient
 from rivet_ray.runtime.failures import failure_of
 from rivet_ray.runtime.ports import Sink

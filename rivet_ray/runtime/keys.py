@@ -23,7 +23,8 @@ import msgspec
 
 from rivet_ray.errors import IdempotencyKeyReused, Interrupted, Outcome, TooManyKeys
 from rivet_ray.protocol import values
-from rivet_ray.protocol.port import Call, Caller, Failed, Reply
+from rivet_ray.protocol.caller import Caller
+from rivet_ray.protocol.port import Call, Failed, Reply
 from rivet_ray.runtime.ledger import Ledger
 from rivet_ray.runtime.turn import Turn
 

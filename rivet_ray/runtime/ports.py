@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from rivet_ray.protocol.port import Attached, Caller, Deliver, Failed, RawRequest, Reply, Said
+from rivet_ray.protocol.caller import Caller
+from rivet_ray.protocol.port import Attached, Deliver, Failed, Reply, Said
+from rivet_ray.protocol.raw import RawRequest
 from rivet_ray.runtime.tunnel import Tunnel
 
 Answer = Callable[[Reply | Failed], None]

@@ -27,12 +27,6 @@ from rivet_ray.protocol.port import (
     Forward,
     Handed,
     Leave,
-    RawArrived,
-    RawData,
-    RawEnd,
-    RawOpen,
-    RawStart,
-    RawTaken,
     Reply,
     Said,
     Subscribe,
@@ -40,6 +34,7 @@ from rivet_ray.protocol.port import (
     ToGateway,
     ToHost,
 )
+from rivet_ray.protocol.raw import RawArrived, RawData, RawEnd, RawOpen, RawStart, RawTaken
 from rivet_ray.runtime.calls import proves
 from rivet_ray.runtime.failures import failure_of
 from rivet_ray.runtime.flow import Arrivals, Lane

@@ -10,16 +10,8 @@ import asyncio
 from collections.abc import Callable
 
 from rivet_ray.errors import ActorStopped, Outcome, RivetError
-from rivet_ray.protocol.port import (
-    Failed,
-    RawArrived,
-    RawData,
-    RawEnd,
-    RawOpen,
-    RawStart,
-    RawTaken,
-    ToHost,
-)
+from rivet_ray.protocol.port import Failed, ToHost
+from rivet_ray.protocol.raw import RawArrived, RawData, RawEnd, RawOpen, RawStart, RawTaken
 from rivet_ray.runtime.flow import Arrivals, Inflow, Lane, Outflow, pieces
 
 FromHost = RawStart | RawData | RawTaken | RawArrived | RawEnd

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 from rivet_ray.definition import Actor, ActorDefinition
-from rivet_ray.protocol.port import RequestInfo
+from rivet_ray.protocol.caller import RequestInfo
 
 ON_AUTH = "on_auth"
 

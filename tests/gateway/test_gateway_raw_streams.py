@@ -16,7 +16,7 @@ from starlette.websockets import WebSocket
 
 from rivet_ray import Actor
 from rivet_ray.gateway import GatewaySettings
-from rivet_ray.protocol.port import RAW_WINDOW
+from rivet_ray.protocol.raw import RAW_WINDOW
 from rivet_ray.runtime import HostSettings
 
 MEBIBYTE = 1 << 20

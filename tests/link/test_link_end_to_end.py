@@ -9,7 +9,8 @@ from link_worlds import PATIENCE, SECRET, Connect, Counter, Listener, Serve, Wor
 
 from rivet_ray.errors import ActionNotFound, InvalidRequest, MessageTooLong, Outcome, UserError
 from rivet_ray.link import LinkClient, LinkError, LinkOverflow, LinkServer, LinkSettings
-from rivet_ray.protocol.port import Call, Caller, Failed, Hosting, ToGateway
+from rivet_ray.protocol.caller import Caller
+from rivet_ray.protocol.port import Call, Failed, Hosting, ToGateway
 
 
 async def test_calls(connect: Connect) -> None:

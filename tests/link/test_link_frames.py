@@ -20,16 +20,14 @@ from rivet_ray.link.frames import (
     encode_batch,
     frame,
 )
+from rivet_ray.protocol.caller import Caller, Message, RequestInfo
 from rivet_ray.protocol.port import (
     Attached,
     Call,
-    Caller,
     Cancel,
     Close,
     Deliver,
-    Message,
     Reply,
-    RequestInfo,
     ToGateway,
     ToHost,
 )

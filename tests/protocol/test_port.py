@@ -6,21 +6,21 @@ import msgspec
 import pytest
 
 from rivet_ray.errors import ActorNotFound, InternalError, Outcome, UserError
-from rivet_ray.protocol import port, values
+from rivet_ray.protocol import caller, port, raw, values
 
 NULL = values.encode(None)
-REQUEST = port.RequestInfo("POST", "http://actor/action/a", [("x", "1"), ("x", "2")])
-CALLER = port.Caller(params=NULL, auth=values.encode({"id": 1}), request=REQUEST)
+REQUEST = caller.RequestInfo("POST", "http://actor/action/a", [("x", "1"), ("x", "2")])
+CALLER = caller.Caller(params=NULL, auth=values.encode({"id": 1}), request=REQUEST)
 FAILURE = port.Failure("c", "m", 400, values.encode({"k": 1}), Outcome.UNKNOWN.value)
 
-RAW = port.RawRequest("GET", b"/a%20b", b"x=1", [(b"a", b"\xff")], "http", ("::1", 80))
-SOCKET = port.RawRequest("GET", b"/", b"", [], "ws", None, ["chat"])
-BOTH: list[port.RawData | port.RawTaken | port.RawArrived | port.RawEnd] = [
-    port.RawData(8, b"\xff", more=True),
-    port.RawData(8, b"text", text=True),
-    port.RawTaken(8, 65_536),
-    port.RawArrived(262_144),
-    port.RawEnd(8, 1001, "bye"),
+RAW = raw.RawRequest("GET", b"/a%20b", b"x=1", [(b"a", b"\xff")], "http", ("::1", 80))
+SOCKET = raw.RawRequest("GET", b"/", b"", [], "ws", None, ["chat"])
+BOTH: list[raw.RawData | raw.RawTaken | raw.RawArrived | raw.RawEnd] = [
+    raw.RawData(8, b"\xff", more=True),
+    raw.RawData(8, b"text", text=True),
+    raw.RawTaken(8, 65_536),
+    raw.RawArrived(262_144),
+    raw.RawEnd(8, 1001, "bye"),
 ]
 """What goes either way."""
 
@@ -30,7 +30,7 @@ TO_HOST: list[port.ToHost] = [
     port.Call(3, "actor", "add", values.EMPTY_ARRAY, caller=CALLER, timeout=1.5),
     port.Cancel(1),
     port.Attach(4, "actor", "connection", "token", CALLER),
-    port.Attach(4, "actor", "connection", "token", port.Caller()),
+    port.Attach(4, "actor", "connection", "token", caller.Caller()),
     port.Detach("connection"),
     port.Subscribe("connection", "event", True),
     port.Subscribe("connection", "event", False),
@@ -40,8 +40,8 @@ TO_HOST: list[port.ToHost] = [
     port.Forward(7, "actor", "connection", "token", port.Want("event", True)),
     port.Taken(1, True),
     port.Taken(2, False),
-    port.RawOpen(8, "actor", RAW, CALLER, b"body", timeout=1.5),
-    port.RawOpen(8, "actor", SOCKET, CALLER, more=True),
+    raw.RawOpen(8, "actor", RAW, CALLER, b"body", timeout=1.5),
+    raw.RawOpen(8, "actor", SOCKET, CALLER, more=True),
     *BOTH,
 ]
 TO_GATEWAY: list[port.ToGateway] = [
@@ -55,8 +55,8 @@ TO_GATEWAY: list[port.ToGateway] = [
     port.Close("connection", 1000, "bye"),
     port.Handed(1, "connection", port.Ask(0, "add", values.encode([1]), "k")),
     port.Handed(2, "connection", port.Want("event", False)),
-    port.RawStart(8, 200, [(b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")]),
-    port.RawStart(8, 101, [], "chat"),
+    raw.RawStart(8, 200, [(b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")]),
+    raw.RawStart(8, 101, [], "chat"),
     *BOTH,
 ]
 

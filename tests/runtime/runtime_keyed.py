@@ -10,7 +10,7 @@ from runtime_worlds import Tap, quiet
 
 from rivet_ray import Actor, Registry, UserError, action, use
 from rivet_ray.protocol import values
-from rivet_ray.protocol.port import Caller
+from rivet_ray.protocol.caller import Caller
 from rivet_ray.testing import Setup
 
 

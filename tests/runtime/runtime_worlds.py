@@ -10,11 +10,11 @@ from typing import Any
 
 from rivet_ray.errors import RivetError, StoreUnavailable
 from rivet_ray.protocol import values
+from rivet_ray.protocol.caller import Caller
 from rivet_ray.protocol.port import (
     Attach,
     Attached,
     Call,
-    Caller,
     Cancel,
     Close,
     Deliver,

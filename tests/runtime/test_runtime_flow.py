@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from rivet_ray.protocol.port import RAW_PIECE, RAW_WINDOW, Message, RawData, RawEnd
+from rivet_ray.protocol.caller import Message
+from rivet_ray.protocol.raw import RAW_PIECE, RAW_WINDOW, RawData, RawEnd
 from rivet_ray.runtime.flow import ARRIVED, LANE, Arrivals, Inflow, Lane, Outflow, pieces
 
 

@@ -12,7 +12,8 @@ import pytest
 from rivet_ray import Actor, Registry, action, use
 from rivet_ray.errors import ActionTimedOut, ActorStopped, Outcome, RivetError
 from rivet_ray.protocol import values
-from rivet_ray.protocol.port import Attached, Caller, Deliver, HostSession, ToGateway
+from rivet_ray.protocol.caller import Caller
+from rivet_ray.protocol.port import Attached, Deliver, HostSession, ToGateway
 from rivet_ray.runtime import FollowingClient, HostSettings
 from rivet_ray.runtime.following import OnLost
 from rivet_ray.testing import Setup, setup_test

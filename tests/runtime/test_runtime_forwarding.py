@@ -9,11 +9,11 @@ import pytest
 
 from rivet_ray import Actor, Registry, action, use
 from rivet_ray.protocol import values
+from rivet_ray.protocol.caller import Caller
 from rivet_ray.protocol.port import (
     Ask,
     Attach,
     Attached,
-    Caller,
     Detach,
     Failed,
     Forward,

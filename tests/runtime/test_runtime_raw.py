@@ -16,7 +16,8 @@ from test_runtime_following import Road
 
 from rivet_ray import Actor, Registry, action, use
 from rivet_ray.errors import ActionTimedOut, ActorStopped, Outcome
-from rivet_ray.protocol.port import RAW_WINDOW, Caller, RawRequest
+from rivet_ray.protocol.caller import Caller
+from rivet_ray.protocol.raw import RAW_WINDOW, RawRequest
 from rivet_ray.runtime import FollowingClient, Tunnel
 from rivet_ray.runtime.exchange import Exchange
 from rivet_ray.testing import Setup, setup_test

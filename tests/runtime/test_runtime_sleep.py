@@ -290,7 +290,8 @@ async def test_who_comes_in_the_very_tick_of_falling_asleep_is_served() -> None:
             tap.call(actor, "add")
             tap._session.send(attach)
 
-        from rivet_ray.protocol.port import Attach, Caller
+        from rivet_ray.protocol.caller import Caller
+        from rivet_ray.protocol.port import Attach
 
         attach = Attach(99, actor, "c1", "token", Caller())
         host.sleep = sleep_and_be_called  # type: ignore[method-assign]

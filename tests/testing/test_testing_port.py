@@ -9,6 +9,7 @@ import pytest
 from examples.counter import Counter
 from rivet_ray.errors import UserError
 from rivet_ray.protocol import port, values
+from rivet_ray.protocol.caller import Caller
 from rivet_ray.runtime.calls import HostClient
 from rivet_ray.runtime.host import Host
 from rivet_ray.store import NewActor, open_store
@@ -45,9 +46,9 @@ def test_messages_to_the_host_are_equal_copies() -> None:
     host = Recorder()
     session = encoded(host).open(lambda _: None)
     messages: list[port.ToHost] = [
-        port.Call(1, "actor", "add", values.encode([1]), caller=port.Caller(values.NULL)),
+        port.Call(1, "actor", "add", values.encode([1]), caller=Caller(values.NULL)),
         port.Cancel(1),
-        port.Attach(2, "actor", "connection", "token", port.Caller()),
+        port.Attach(2, "actor", "connection", "token", Caller()),
         port.Subscribe("connection", "event", True),
         port.Credit(3),
         port.Detach("connection"),

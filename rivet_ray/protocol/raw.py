@@ -1,0 +1,104 @@
+"""The part of the port that carries raw requests and sockets: bytes, both ways, in windows.
+
+See `rivet_ray.protocol.port` for the rest, and for how messages travel.
+"""
+
+from __future__ import annotations
+
+from rivet_ray.protocol.caller import Caller, Message
+
+RAW_WINDOW = 262_144
+"""Bytes of a raw request or socket that may be under way in each direction."""
+RAW_PIECE = 65_536
+"""The longest `RawData`, in bytes."""
+RAW_OVERHEAD = 128
+"""Bytes that every `RawData` counts for beside its own, so that empty ones cost too."""
+
+
+class RawRequest(Message, frozen=True):
+    """A request as the actor sees it: what is the wire's own is gone."""
+
+    method: str
+    path: bytes
+    """As the client wrote it, percent-encoded, behind the gateway's own."""
+    query: bytes
+    headers: list[tuple[bytes, bytes]]
+    scheme: str
+    client: tuple[str, int] | None = None
+    protocols: list[str] | None = None
+    """Of a WebSocket, the user's own subprotocols; None for an HTTP request."""
+
+
+class RawData(Message, frozen=True, tag="raw_data"):
+    """A piece of a body, or of a WebSocket message; `more` of the same follows.
+
+    The last one of a response ends its exchange. Every byte is paid for with the
+    window of its direction, which `RawTaken` grants.
+    """
+
+    call: int
+    data: bytes
+    more: bool = False
+    text: bool = False
+    """Of a WebSocket message in UTF-8."""
+
+    @property
+    def cost(self) -> int:
+        return len(self.data) + RAW_OVERHEAD
+
+
+class RawTaken(Message, frozen=True, tag="raw_taken"):
+    """Whoever reads the pieces has taken `size` bytes; as many more may be sent.
+
+    A host grants the first window when the actor can read, a gateway has
+    granted `RAW_WINDOW` with the opening.
+    """
+
+    call: int
+    size: int
+
+
+class RawArrived(Message, frozen=True, tag="raw_arrived"):
+    """`size` bytes of `RawData`, of any exchange, have come out of the link."""
+
+    size: int
+
+
+class RawEnd(Message, frozen=True, tag="raw_end"):
+    """To a host: the client has left. To a gateway: break off, or close the socket."""
+
+    call: int
+    code: int = 1000
+    reason: str = ""
+
+
+class RawOpen(Message, frozen=True, tag="raw_open"):
+    """A request or socket for the actor's own code.
+
+    Answered by `RawStart`, by `Failed`, or by `RawEnd` where a socket is closed
+    before it was accepted.
+    """
+
+    call: int
+    actor: str
+    request: RawRequest
+    caller: Caller
+    body: bytes = b""
+    """The whole body where there is no `more`."""
+    more: bool = False
+    timeout: float | None = None
+    """Seconds that the client will wait for the answer to begin."""
+
+    connection = None
+    key = None
+
+
+class RawStart(Message, frozen=True, tag="raw_start"):
+    """The response begins, or the socket is accepted; its `RawData` follow."""
+
+    call: int
+    status: int
+    """101 for a socket."""
+    headers: list[tuple[bytes, bytes]]
+    protocol: str | None = None
+    """The subprotocol that was chosen."""
