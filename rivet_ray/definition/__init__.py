@@ -1,9 +1,10 @@
 """How users describe actors: classes, actions, events, registries (floor 3)."""
 
 from rivet_ray.definition.actions import Action, BoundAction, action
-from rivet_ray.definition.actor import Actor, ActorContext, Log, bind
+from rivet_ray.definition.actor import Actor, bind
 from rivet_ray.definition.compiled import ActionDefinition, ActorDefinition
 from rivet_ray.definition.conn import Conn, Request
+from rivet_ray.definition.context import ActorContext, Log
 from rivet_ray.definition.cors import CORS
 from rivet_ray.definition.events import Event
 from rivet_ray.definition.registry import ActorRegistry, Use, use
