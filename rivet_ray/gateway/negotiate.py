@@ -14,7 +14,7 @@ from rivet_ray.errors import (
     MessageTooLong,
     RivetError,
 )
-from rivet_ray.protocol import v0, values
+from rivet_ray.protocol import older, v0, values
 from rivet_ray.protocol.caller import RequestInfo
 from rivet_ray.protocol.encodings import ENCODINGS, Encoding
 from rivet_ray.protocol.queries import ActorQuery, decode_query
@@ -30,7 +30,12 @@ SEEN = v0.SEEN_HEADER.lower().encode()
 KEY = v0.KEY_HEADER.lower().encode()
 MAX_KEY = 255
 
-_INTERNAL = frozenset(name.lower().encode() for name in v0.INTERNAL_HEADERS)
+_INTERNAL = frozenset(
+    name.lower().encode() for name in (*v0.INTERNAL_HEADERS, *older.INTERNAL_HEADERS)
+)
+_OLDER = {name.lower().encode(): new.lower().encode() for name, new in older.HEADERS.items()}
+_OLDER_NAMES = frozenset(_OLDER)
+_BY_HEADER = {name.encode(): encoding for name, encoding in ENCODINGS.items()}
 
 
 def resume_of(headers: Mapping[bytes, bytes]) -> Resume | None:
@@ -68,8 +73,15 @@ class MissingHeaders(Exception):
 
 
 def headers_of(scope: Scope) -> dict[bytes, bytes]:
-    """The headers of a request; of repeated ones the last."""
+    """The headers of a request; of repeated ones the last.
+
+    One with an older name is there under the newer one, unless that was sent too.
+    """
     found: dict[bytes, bytes] = dict(scope["headers"])
+    if not _OLDER_NAMES.isdisjoint(found):
+        for name, new in _OLDER.items():
+            if name in found:
+                found.setdefault(new, found[name])
     return found
 
 
@@ -84,8 +96,8 @@ def encoding_of(
     headers: dict[bytes, bytes], otherwise: type[RivetError] = InvalidRequest
 ) -> Encoding:
     """The encoding that the client chose. Raises `otherwise` for an unknown one."""
-    name = headers.get(ENCODING, b"").decode("latin-1")
-    return encoding_named(name, otherwise)
+    name = headers.get(ENCODING, b"")
+    return _BY_HEADER.get(name) or encoding_named(name.decode("latin-1"), otherwise)
 
 
 def encoding_named(name: str | None, otherwise: type[RivetError] = InvalidRequest) -> Encoding:
@@ -97,7 +109,7 @@ def encoding_named(name: str | None, otherwise: type[RivetError] = InvalidReques
 
 def fallback_encoding(headers: dict[bytes, bytes]) -> Encoding:
     """The encoding for an error when even the encoding may be wrong."""
-    return ENCODINGS.get(headers.get(ENCODING, b"").decode("latin-1"), ENCODINGS["json"])
+    return _BY_HEADER.get(headers.get(ENCODING, b""), ENCODINGS["json"])
 
 
 def query_of(headers: dict[bytes, bytes]) -> ActorQuery:
@@ -108,15 +120,28 @@ def query_of(headers: dict[bytes, bytes]) -> ActorQuery:
 
 
 def params_of(text: str | bytes | None, limit: int) -> bytes | None:
-    """Connection parameters from JSON to msgpack."""
+    """Connection parameters from JSON to msgpack. Raises InvalidParams."""
     if text is None:
         return None
-    if len(text) > limit:
-        raise InvalidParams(f"Connection parameters have at most {limit} bytes.")
+    data = text.encode() if isinstance(text, str) else text
+    if len(data) > limit:
+        raise _params_too_long(limit)
     try:
-        return values.encode(msgspec.json.decode(text))
+        return values.encode(msgspec.json.decode(data))
     except (msgspec.DecodeError, UnicodeError, RecursionError, OverflowError) as error:
         raise InvalidParams(f"The connection parameters are not JSON: {error}") from error
+
+
+def first_params(encoding: Encoding, frame: bytes | str, limit: int) -> bytes | None:
+    """Parameters that come as a message, as msgpack; they are measured as JSON too."""
+    params = older.decode_first(encoding, frame)
+    if params is not None and len(ENCODINGS["json"].encode(values.decode(params))) > limit:
+        raise _params_too_long(limit)
+    return params
+
+
+def _params_too_long(limit: int) -> InvalidParams:
+    return InvalidParams(f"Connection parameters have at most {limit} bytes, as JSON.")
 
 
 def key_of(headers: dict[bytes, bytes]) -> str | None:

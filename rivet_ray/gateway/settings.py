@@ -16,7 +16,9 @@ class GatewaySettings:
     max_body_size: int = 20 * 1024 * 1024
     """The longest HTTP body a client may send."""
     max_params_size: int = 4_096
-    """The longest connection parameters, as JSON."""
+    """The longest connection parameters, in bytes of JSON."""
+    params_timeout: float = 5.0
+    """Seconds for the first message of a WebSocket that brings its parameters in one."""
     max_in_flight: int = 1_024
     """Actions of one connection that may run at once; more wait for one to end."""
     max_waiting_size: int = 1_048_576

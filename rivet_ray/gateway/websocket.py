@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from starlette.types import Message, Receive, Scope, Send
 
-from rivet_ray.errors import InvalidQueryJSON, MalformedMessage, MessageTooLong, RivetError
+from rivet_ray.errors import (
+    InvalidQueryJSON,
+    InvalidRequest,
+    MalformedMessage,
+    MessageTooLong,
+    RivetError,
+)
 from rivet_ray.gateway.actions import not_found
 from rivet_ray.gateway.admission import Admission
 from rivet_ray.gateway.backend import Backend
 from rivet_ray.gateway.connection import CONNECT, Connection, said_of
 from rivet_ray.gateway.fanout import EventFrames
-from rivet_ray.gateway.negotiate import encoding_named, params_of, request_info
+from rivet_ray.gateway.negotiate import (
+    ClientGone,
+    encoding_named,
+    first_params,
+    params_of,
+    request_info,
+)
 from rivet_ray.gateway.outgoing import INTERNAL, Frames, fit
 from rivet_ray.gateway.responses import error_message
 from rivet_ray.gateway.settings import GatewaySettings
-from rivet_ray.protocol import v0
+from rivet_ray.protocol import older, v0
 from rivet_ray.protocol.encodings import Encoding
 from rivet_ray.protocol.port import Deliver
 from rivet_ray.protocol.queries import decode_query
@@ -66,16 +79,24 @@ class ConnectWebSocket:
         encoding: Encoding | None = None
         try:
             asked = parse_protocols(offered)
+            by_address = asked.query is None and asked.encoding is None
+            if by_address:
+                asked = older.parse_address(scope["query_string"])
             if asked.encoding is not None or asked.query is not None:
                 encoding = encoding_named(asked.encoding)
             if asked.query is None or encoding is None:
                 raise InvalidQueryJSON("The subprotocol query.<JSON> is missing.")
             query = decode_query(asked.query)
-            params = params_of(asked.params, self._settings.max_params_size)
+            if by_address:
+                params = await self._first_message(receive, encoding)
+            else:
+                params = params_of(asked.params, self._settings.max_params_size)
             request = request_info(scope)
             caller = await self._admission.admit(query, CONNECT, params, request)
             # An actor that does not exist is told as any other refusal, before Init.
             record = await self._backend.directory.resolve(query)
+        except ClientGone:
+            return
         except Exception as error:
             await _refuse(send, error, encoding)
             return
@@ -91,6 +112,23 @@ class ConnectWebSocket:
             asked.resume,
         )
         await socket.run(frames.write(send, binary=encoding.binary), caller)
+
+    async def _first_message(self, receive: Receive, encoding: Encoding) -> bytes | None:
+        """The parameters of a client that speaks the older form; nothing is done before."""
+        settings = self._settings
+        try:
+            async with asyncio.timeout(settings.params_timeout):
+                message = await receive()
+        except TimeoutError as error:
+            late = f"The first message did not come within {settings.params_timeout:g} s."
+            raise InvalidRequest(late) from error
+        if message["type"] != "websocket.receive":
+            raise ClientGone
+        text: str | None = message.get("text")
+        frame = text if text is not None else message["bytes"]
+        if len(frame) > settings.max_incoming_message_size:
+            raise MessageTooLong(f"The first message of {len(frame)} is too long.")
+        return first_params(encoding, frame, settings.max_params_size)
 
 
 async def _refuse(send: Send, error: Exception, encoding: Encoding | None) -> None:
