@@ -24,8 +24,11 @@ from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.gateway.websocket import ConnectWebSocket
 from rivet_ray.protocol import v0
 
-PREFIXES = ("/registry", "")
-"""Every route answers at both, so that the app can be served as it is or mounted."""
+
+def _prefixes(settings: GatewaySettings) -> tuple[str, str]:
+    """Every route answers at both, so that the app can be served as it is or mounted."""
+    base = settings.base_path.rstrip("/")
+    return f"{base}/registry", base
 
 
 def create_app(backend: Backend, settings: GatewaySettings | None = None) -> FastAPI:
@@ -68,7 +71,7 @@ def _routes(backend: Backend, settings: GatewaySettings) -> list[BaseRoute]:
     raw_websocket = RawWebSocket(backend, admission, settings)
     banner = Banner()
     routes: list[BaseRoute] = []
-    for prefix in PREFIXES:
+    for prefix in _prefixes(settings):
         for slash in ("", "/"):
             routes += [
                 Route(f"{prefix}/actors/actions/{{action}}{slash}", call),
@@ -92,7 +95,7 @@ def _pages(backend: Backend, settings: GatewaySettings, document: OpenAPI) -> li
         pages |= {"openapi.json": document, "docs": Documentation()}
     return [
         Route(f"{prefix}/{path}{slash}", page)
-        for prefix in PREFIXES
+        for prefix in _prefixes(settings)
         for path, page in pages.items()
         for slash in ("", "/")
     ]

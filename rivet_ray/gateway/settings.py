@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from rivet_ray.definition import CORS
 
+_BASE_PATH = re.compile(r"/|(/[^/?#{}\s]+)+/?")
+
 
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
-    """Limits of a gateway. Sizes are bytes, for text frames characters."""
+    """Limits of a gateway, and what it offers. Sizes are bytes, for text frames characters.
+
+    A part of an actor's key has at most 128 UTF-16 units, whatever is set here: a
+    longer one would name no actor to other servers of the dialect.
+    """
 
     max_incoming_message_size: int = 65_536
     """The longest message on a connection a client may send; posted ones in bytes."""
@@ -41,3 +48,13 @@ class GatewaySettings:
     """Let anybody use actor types that have no `on_auth`: for development."""
     documentation: bool = True
     """Serve `/openapi.json` and `/docs`, which name every action of the registry."""
+    base_path: str = "/"
+    """The path below which every route answers, and none beside it: with `/api` there is
+    `/api/actors/…` and `/api/registry/actors/…`, for clients of `http://host/api`."""
+
+    def __post_init__(self) -> None:
+        if _BASE_PATH.fullmatch(self.base_path) is None:
+            raise ValueError(
+                f"base_path is a path like /api, unescaped and without ? or #, "
+                f"not {self.base_path!r}."
+            )
