@@ -30,7 +30,7 @@ SEEN_HEADER = "X-RivetKit-Conn-Seen"
 """Ours: the number of the last event that reached a client that counts them."""
 KEY_HEADER = "Idempotency-Key"
 """A request header of ours: at most one effect for all calls that carry the same."""
-ALLOWED_PUBLIC_HEADERS = ("Content-Type", "User-Agent", *PUBLIC_HEADERS, KEY_HEADER)
+ALLOWED_PUBLIC_HEADERS = ("Content-Type", "User-Agent", *PUBLIC_HEADERS, SEEN_HEADER, KEY_HEADER)
 """What pages of other origins must be allowed to send, for a CORS middleware of your own."""
 
 OUTCOME_HEADER = "X-RivetKit-Outcome"
