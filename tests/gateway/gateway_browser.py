@@ -1,20 +1,15 @@
-"""A real browser: Chromium without a window, and pages that report what they saw."""
+"""Pages that report what they saw in a real browser."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import queue
-import shutil
-import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
-import pytest
-
-NAMES = ("chromium-headless-shell", "chromium")
-PATIENCE = 30.0
+from chromium import PATIENCE, chromium
 
 PAGE = """<!doctype html><script type="module">
 const settings = %s;
@@ -60,23 +55,9 @@ class Pages:
 
     async def see(self, script: str, settings: Any, host: str = "127.0.0.1") -> Any:
         """What the body of an async function returns in a page of that origin."""
-        browser = next(filter(None, map(shutil.which, NAMES)), None)
-        if browser is None:
-            pytest.fail("chromium is missing: apt-get install chromium-headless-shell")
         self.page = (PAGE % (json.dumps(settings), script)).encode()
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-            process = await asyncio.create_subprocess_exec(
-                *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
-                *(f"--user-data-dir={profile}", "--remote-debugging-port=0"),
-                self.origin(host) + "/",
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.DEVNULL,
-            )
-            try:
-                report = await asyncio.to_thread(self.reports.get, timeout=PATIENCE)
-            finally:
-                process.terminate()
-                await process.wait()
+        async with chromium(self.origin(host) + "/"):
+            report = await asyncio.to_thread(self.reports.get, timeout=PATIENCE)
         assert "error" not in report, report
         return report["found"]
 
