@@ -1,0 +1,133 @@
+"""The chat page in a real browser, served and allowed as the README says."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+
+import pytest
+from chromium import Browser, Page, browsing
+from dev_server import ROOT, DevServer
+from road import Road
+
+from examples.chat import App
+
+TEXTS = "[...document.querySelectorAll('li')].map((item) => item.lastChild.textContent)"
+SENDERS = "[...document.querySelectorAll('li b')].map((name) => name.textContent)"
+STATUS = "document.querySelector('#status').textContent"
+MARK = "document.querySelector('li').id = 'first'"
+
+BLOCKED = "window.WebSocket = class { constructor() { throw new Error('blocked'); } };"
+
+
+@contextmanager
+def page_server() -> Iterator[tuple[str, list[str]]]:
+    """Starts the README's two commands: the page's URL, and the first command's arguments."""
+    readme = (ROOT / "README.md").read_text()
+    (commands,) = re.findall(r"```sh\n(\S+rivet-ray dev examples\.chat:App.*?)```", readme, re.S)
+    dev, pages = (shlex.split(line, comments=True) for line in commands.splitlines())
+    assert (dev[1], dev[-1], pages[:3]) == ("dev", "&", ["python3", "-m", "http.server"])
+    port = pages[3]
+    assert f"http://localhost:{port}/chat.html" in readme
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "http.server", "0", *pages[4:]],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            found = re.search(r"port (\d+)", process.stdout.readline())
+            assert found is not None
+            arguments = [argument.replace(port, found[1]) for argument in dev[2:-1]]
+            yield f"http://localhost:{found[1]}/chat.html", arguments
+        finally:
+            process.terminate()
+
+
+@asynccontextmanager
+async def road_to(port: int) -> AsyncIterator[Road]:
+    road = Road(port)
+    async with await asyncio.start_server(road.take, "127.0.0.1", 0) as proxy:
+        road.url = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+        yield road
+        await road.end()
+
+
+async def opened(browser: Browser, url: str, road: Road, name: str, before: str = "") -> Page:
+    return await browser.open(f"{url}?server={road.url}&room=r%C3%BCm%20(1)&name={name}", before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("blocked", ["nowhere", "on the way", "in the page"])
+async def test_two_pages_talk(blocked: str, tmp_path: Path) -> None:
+    """They hear one another at once, a cut costs them nothing, nor does `kill -9` of the server.
+
+    C5: what they missed comes in order and once. What they say meanwhile is said later, once.
+    """
+    way = "connected by WebSocket" if blocked == "nowhere" else "connected by event stream"
+    before = BLOCKED if blocked == "in the page" else ""
+    with page_server() as (url, arguments), ExitStack() as servers:
+        arguments += ["--store", f"file://{tmp_path}"]
+        first = servers.enter_context(DevServer(*arguments))
+        async with road_to(first.port) as road, browsing() as browser:
+            road.blocks_upgrades = blocked == "on the way"
+            ann = await opened(browser, url, road, "Ann", before)
+            bob = await opened(browser, url, road, "Bob%20%F0%9F%98%80", before)
+            pages = (ann, bob)
+
+            async def both_show(texts: list[str]) -> None:
+                for page in pages:
+                    await page.shows(TEXTS, texts)
+                    await page.shows(STATUS, way)
+
+            await both_show([])
+            await ann.enter("hello")
+            await both_show(["hello"])
+            await bob.enter("hello <b>Ann</b>")
+            texts = ["hello", "hello <b>Ann</b>"]
+            await both_show(texts)
+            await bob.shows(SENDERS, ["Ann", "Bob 😀"])
+            await bob.shows("document.querySelectorAll('.mine').length", 1)
+
+            for page in pages:
+                await page.evaluate(MARK)
+            road.open = False
+            road.cut()
+            await ann.enter("are you there?")
+            async with (
+                App.client(first.url) as client,
+                client.chat_room.get("rüm (1)").connect(params={"name": "Carol"}) as carol,
+            ):
+                await carol.actor.send("only me")
+            road.open = True
+            texts += ["only me", "are you there?"]
+            await both_show(texts)
+            for page in pages:
+                # The page was not filled anew: its connection went on.
+                await page.shows("document.querySelector('li').id", "first")
+
+            road.open = False
+            road.cut()
+            first.stop(signal.SIGKILL)
+            await bob.enter("still here")
+            second = servers.enter_context(DevServer(*arguments))
+            road.port, road.open = second.port, True
+            texts.append("still here")
+            await both_show(texts)
+            await ann.enter("me too")
+            texts.append("me too")
+            await both_show(texts)
+            late = await opened(browser, url, road, "Dan", before)
+            await late.shows(TEXTS, texts)
+            assert [page.exceptions for page in (*pages, late)] == [[], [], []]
+            (tmp_path / "bob.png").write_bytes(await bob.photograph())
