@@ -357,6 +357,18 @@ class StoreUnavailable(StoreError, PublicError):
     public = True
 
 
+class StoreLostData(StoreError, PublicError):
+    """The store does not hold what it has confirmed: it is empty, older, or another one.
+
+    Nothing was changed. It stays so until somebody brings the data back, or
+    accepts the loss by starting every process of the deployment again.
+    """
+
+    code = "store_lost_data"
+    status = 503
+    public = True
+
+
 def _tree(base: type[RivetError]) -> dict[str, type[RivetError]]:
     found: dict[str, type[RivetError]] = {}
     for error in base.__subclasses__():

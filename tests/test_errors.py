@@ -52,6 +52,7 @@ CODES = {
     "request_failed": (errors.RequestFailed, 502),
     "server_stopping": (errors.ServerStopping, 503),
     "slow_consumer": (errors.SlowConsumer, 503),
+    "store_lost_data": (errors.StoreLostData, 503),
     "store_unavailable": (errors.StoreUnavailable, 503),
     "too_many_idempotency_keys": (errors.TooManyKeys, 429),
     "unauthorized": (errors.Unauthorized, 401),

@@ -42,6 +42,7 @@ NAMES = [
     "RivetError",
     "Scheduled",
     "Server",
+    "StoreLostData",
     "StoreUnavailable",
     "SyncClient",
     "TooManyKeys",

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("rivet_ray.runtime")
 
+OWN_DEADLINE_GRACE = 0.25
+"""Seconds."""
+
 
 class Actions:
     """The calls of one instance. They interleave at their awaits."""
@@ -277,12 +280,20 @@ class Actions:
             return
         self._release(turn, Reply(turn.number, encoded), at_once=at_once)
 
-    def _deadline(self, turn: Turn) -> float:
-        """When the caller stops waiting, by the clock's monotonic time."""
-        limit = self._instance.action_timeout
-        if turn.call is not None and turn.call.timeout is not None:
-            limit = min(limit, turn.call.timeout)
-        return self._instance.clock.monotonic() + limit
+    def _answer_by(self, turn: Turn) -> float:
+        """When the caller stops waiting for the save, by the clock's monotonic time (C9).
+
+        A call that brings its own deadline has no more than that, and a moment in
+        which an answer at the deadline may still learn what became of its save.
+        """
+        instance = self._instance
+        own = turn.call.timeout if turn.call is not None else None
+        grace = instance.host.settings.save_grace
+        deadline = turn.deadline
+        if deadline is None:
+            limit = instance.action_timeout if own is None else min(own, instance.action_timeout)
+            deadline = instance.clock.monotonic() + limit
+        return deadline + (grace if own is None else min(grace, OWN_DEADLINE_GRACE))
 
     def _fail(self, turn: Turn, error: BaseException, outcome: Outcome) -> None:
         if turn.call is not None and not turn.answered:
@@ -326,6 +337,5 @@ class Actions:
             failure = failure_of(late, Outcome.UNKNOWN, repr(instance))
             session.deliver(Failed(message.call, failure))
 
-        until = (turn.deadline or self._deadline(turn)) + instance.host.settings.save_grace
-        deadlines.add(turn, until, expire)
+        deadlines.add(turn, self._answer_by(turn), expire)
         instance.hold(release, strict=turn.key_part is not None)

@@ -14,7 +14,7 @@ from rivet_ray.definition import ActorDefinition
 from rivet_ray.errors import ActionTimedOut, ActorNotFound, Overloaded, ServerStopping
 from rivet_ray.protocol.port import ToGateway
 from rivet_ray.runtime.alarms import Alarms
-from rivet_ray.runtime.checkpoint import Checkpointer
+from rivet_ray.runtime.checkpointer import Checkpointer
 from rivet_ray.runtime.deadline import Deadlines, within
 from rivet_ray.runtime.exchange import Handle
 from rivet_ray.runtime.instance import Instance
@@ -40,7 +40,9 @@ class HostSettings:
     stop_grace: float = 15.0
     """How long turns may run on when the host closes."""
     save_grace: float = 5.0
-    """How long beyond its deadline an answer may wait for its save to be confirmed."""
+    """How long beyond its action's deadline an answer may wait for its save to be confirmed.
+
+    A call with a deadline of its own gets no more than a quarter of a second."""
     sleep_after: float = 30.0
     """Idleness after which an actor leaves memory, where its class does not say."""
     large_field: int = 262_144

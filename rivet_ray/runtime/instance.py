@@ -123,8 +123,8 @@ class Instance:
 
     @property
     def holding(self) -> bool:
-        """What is held waits for the destroy that is about to come."""
-        return self.leaving.destroy_ahead
+        """What is held waits for the destroy that is about to come, or it has left memory."""
+        return self.leaving.destroy_ahead or self.state is State.STOPPED
 
     @property
     def destroying(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from rivet_ray.errors import StoreError
 from rivet_ray.store.records import (
     ActorRecord,
     Claim,
@@ -25,6 +26,10 @@ class Store(Protocol):
     Every method may raise `StoreUnavailable`; whether a write happened is then
     unknown, except as told below. Cancelling a call leaves its effect unknown
     in the same way.
+
+    A store whose data can go away or become older while it is open (another
+    process holds them) notices that before it uses them: every method may raise
+    `StoreLostData`, and has changed nothing then. It says so in the log, once.
     """
 
     async def find(self, namespace: str, name: str, key: Sequence[str]) -> ActorRecord | None:
@@ -68,15 +73,19 @@ class Store(Protocol):
         """
         ...
 
-    async def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
+    async def commit(self, commits: Sequence[Commit]) -> Sequence[CommitResult | StoreError]:
         """Apply each commit atomically, in order, with one result for each.
 
         A commit is applied when its fence is the stored one and its sequence
         the stored sequence + 1. A commit that repeats the stored sequence
         under the same fence is ALREADY_DONE. Commits of different actors are
-        independent of one another: a store on several servers answers UNKNOWN
-        for those of a server that did not, and raises only where it is away as
-        a whole.
+        independent of one another.
+
+        Where something failed for some of them, these have the error in place
+        of a result: StoreUnavailable where it is unknown what became of the
+        commit, so that it may be repeated, as for those of a server that is away
+        while others answer; StoreError where it cannot be stored as it is. An
+        error that is raised holds for all, and says that there are no others.
         """
         ...
 

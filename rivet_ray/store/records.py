@@ -110,8 +110,6 @@ class CommitResult(Enum):
     """Somebody else owns the actor, or it was destroyed; nothing changed."""
     BEHIND = "behind"
     """The stored sequence is behind the owner's: the store lost data."""
-    UNKNOWN = "unknown"
-    """The part of the store that keeps this actor did not answer, though others may: repeat it."""
 
     @property
     def durable(self) -> bool:

@@ -23,7 +23,7 @@ from rivet_ray_drivers.redis.layout import Layout, actor_name
 from rivet_ray_drivers.redis.slots import slot_of
 
 COMMITTED, ALREADY_DONE = CommitResult.COMMITTED, CommitResult.ALREADY_DONE
-UNKNOWN = CommitResult.UNKNOWN
+UNKNOWN = StoreUnavailable
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +64,23 @@ def keys_of_slot(slot: int, count: int) -> list[str]:
     return list(itertools.islice(keys, count))
 
 
-async def known(store: Store, batch: list[Commit], within: float = 5) -> list[CommitResult]:
+Result = CommitResult | type[StoreError]
+
+
+async def results(store: Store, batch: list[Commit]) -> list[Result]:
+    """What became of each commit, or the kind of its error."""
+    return [
+        type(result) if isinstance(result, StoreError) else result
+        for result in await store.commit(batch)
+    ]
+
+
+async def known(store: Store, batch: list[Commit], within: float = 5) -> list[Result]:
     """What became of the batch, once all of it is known."""
     async with asyncio.timeout(within):
-        while UNKNOWN in (results := await store.commit(batch)):  # noqa: ASYNC110
+        while UNKNOWN in (found := await results(store, batch)):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-    return results
+    return found
 
 
 async def owned(store: Store, key: str) -> Claim:
@@ -111,8 +122,8 @@ class Writers:
             assert result in allowed
             self.acknowledged[identity] = sequence
 
-    async def _committed(self, commit: Commit) -> CommitResult:
-        (result,) = await self._store.commit([commit])
+    async def _committed(self, commit: Commit) -> Result:
+        (result,) = await results(self._store, [commit])
         return result
 
     async def verify(self) -> None:
@@ -197,7 +208,7 @@ async def test_a_slot_on_its_way_answers_from_where_its_keys_are(
     prefix = store._cluster.place.prefix
     claim = await owned(store, keys_on_node(0, 8)[7])
     commit = commit_of(claim, put={"a": b"1"}, alarm=5.0)
-    assert await store.commit([commit]) == [COMMITTED]
+    assert await results(store, [commit]) == [COMMITTED]
     others = [await owned(store, key) for key in keys_on_node(1, 3)]
     async with Move(cluster, slot_of_id(claim.record.id), 0, 1) as move:
         ours = [key for key in await move.keys() if key.startswith(f"{prefix}{{")]
@@ -208,7 +219,7 @@ async def test_a_slot_on_its_way_answers_from_where_its_keys_are(
             assert await store.alarms_due(9.0) == [(5.0, claim.record.id)]
             assert await store.next_alarm() == 5.0
         mixed = [commit_of(claim, 2), *(commit_of(other) for other in others)]
-        assert await store.commit(mixed) == [UNKNOWN] + [COMMITTED] * 3
+        assert await results(store, mixed) == [UNKNOWN] + [COMMITTED] * 3
         other = NewActor("default", "counter", (keys_of_slot(move.slot, 2)[1],))
         with monkeypatch.context() as patch:
             patch.setattr(cluster_module, "PATIENCE", 0.1)
@@ -221,7 +232,7 @@ async def test_a_slot_on_its_way_answers_from_where_its_keys_are(
     again = await store.claim(claim.record.id, "again")
     assert again is not None
     assert dict(again.parts) == {"a": b"1"}
-    assert await store.commit([commit_of(again, 2, put={"b": b"2"})]) == [COMMITTED]
+    assert await results(store, [commit_of(again, 2, put={"b": b"2"})]) == [COMMITTED]
 
 
 async def test_a_list_does_not_miss_who_is_on_its_way(
@@ -265,7 +276,7 @@ async def test_what_is_not_true_of_the_slots_costs_one_redirection(
         store._cluster._slots.moved(
             slot_of_id(claim.record.id), ("127.0.0.1", cluster.nodes[0].port)
         )
-    assert await store.commit([commit_of(claim) for claim in claims]) == [COMMITTED] * 5
+    assert await results(store, [commit_of(claim) for claim in claims]) == [COMMITTED] * 5
     store._cluster._slots.moved(
         slot_of_id(claims[0].record.id), ("127.0.0.1", cluster.nodes[1].port)
     )
@@ -323,9 +334,9 @@ async def test_one_batch_over_a_dead_node_tells_which_of_it_is_unknown(
     await store.commit([commit_of(away, alarm=1.0), commit_of(near, alarm=2.0)])
     mortal.nodes[0].kill()
     batch = [commit_of(away, 2), commit_of(near, 2, alarm=2.0)]
-    assert await store.commit(batch) == [UNKNOWN, COMMITTED]
-    assert await store.commit(batch) == [UNKNOWN, ALREADY_DONE]
-    assert await store.commit(batch[:1]) == [UNKNOWN]
+    assert await results(store, batch) == [UNKNOWN, COMMITTED]
+    assert await results(store, batch) == [UNKNOWN, ALREADY_DONE]
+    assert await results(store, batch[:1]) == [UNKNOWN]
     with pytest.raises(StoreUnavailable, match=f"{mortal.nodes[0].address} does not answer"):
         await store.find_by_id(away.record.id)
     assert await store.find_by_id(near.record.id) == near.record
@@ -339,7 +350,7 @@ async def test_one_batch_over_a_dead_node_tells_which_of_it_is_unknown(
     await other.close()
     for node in mortal.nodes[1:]:
         node.kill()
-    assert await store.commit(batch) == [UNKNOWN, UNKNOWN]
+    assert await results(store, batch) == [UNKNOWN, UNKNOWN]
     with pytest.raises(StoreUnavailable):
         await store.alarms_due(9.0)
     for node in mortal.nodes:
@@ -364,10 +375,10 @@ async def test_a_node_that_hangs_holds_up_the_others_once(
     cluster.nodes[0].pause()
     try:
         batch = [commit_of(away, put={"a": b"1"}), commit_of(near)]
-        assert await other.commit(batch) == [UNKNOWN, COMMITTED]
+        assert await results(other, batch) == [UNKNOWN, COMMITTED]
         started = loop.time()
         for _ in range(20):
-            assert await other.commit(batch) == [UNKNOWN, ALREADY_DONE]
+            assert await results(other, batch) == [UNKNOWN, ALREADY_DONE]
         assert loop.time() - started < 0.2
     finally:
         cluster.nodes[0].go_on()
@@ -382,7 +393,7 @@ async def test_a_replica_that_takes_over_is_found(mortal: RedisCluster) -> None:
     claims = [await owned(store, key) for key in keys_on_node(0, 5)]
     replica = await asyncio.to_thread(mortal.add_replica, 0)
     first = [commit_of(claim, put={"a": b"1"}) for claim in claims]
-    assert await store.commit(first) == [COMMITTED] * 5
+    assert await results(store, first) == [COMMITTED] * 5
     async with Redis(port=mortal.nodes[0].port) as primary:
         assert await primary.wait(1, 5000) == 1
     mortal.nodes[0].kill()
@@ -400,7 +411,7 @@ async def test_closing_ends_the_mending(mortal: RedisCluster) -> None:
     store = await open_redis(mortal.url())
     claim = await owned(store, keys_on_node(0, 1)[0])
     mortal.nodes[0].kill()
-    assert await store.commit([commit_of(claim)]) == [UNKNOWN]
+    assert await results(store, [commit_of(claim)]) == [UNKNOWN]
     await store.close()
     await store.close()
     with pytest.raises(StoreUnavailable, match="closed"):

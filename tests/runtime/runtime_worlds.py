@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rivet_ray.errors import RivetError, StoreUnavailable
+from rivet_ray.errors import RivetError, StoreError, StoreUnavailable
 from rivet_ray.protocol import values
 from rivet_ray.protocol.caller import Caller
 from rivet_ray.protocol.port import (
@@ -40,10 +40,12 @@ class Probe:
         self.failures: list[str] = []
         """For the next calls: `refused` (nothing is written), `lost` (the answer is), `twice`."""
         self.down = False
-        self.result: CommitResult | None = None
+        self.result: CommitResult | StoreError | None = None
         """Answered to everything instead of writing it."""
-        self.silent: set[str] = set()
-        """Ids of actors whose part of the store does not answer."""
+        self.trouble: dict[str, StoreError] = {}
+        """By actor: what becomes of its commits."""
+        self.alone = True
+        """Trouble is told for its actor alone, as some drivers can; otherwise it is raised."""
         self.before: Callable[[int], None] | None = None
         """Called with the number of each commit, before it is made; may raise."""
         self.after: Callable[[int], None] | None = None
@@ -63,7 +65,7 @@ class Probe:
     def commits(self) -> list[Commit]:
         return [commit for batch in self.batches for commit in batch]
 
-    async def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
+    async def commit(self, commits: Sequence[Commit]) -> Sequence[CommitResult | StoreError]:
         self.batches.append(list(commits))
         number = len(self.batches)
         await self._open.wait()
@@ -81,18 +83,13 @@ class Probe:
             raise StoreUnavailable("the store did not answer")
         if self.result is not None:
             return [self.result for _ in commits]
-        results = await self._of_those_that_answer(commits)
+        good = [commit for commit in commits if commit.actor_id not in self.trouble]
+        if not self.alone and len(good) < len(commits):
+            raise next(iter(self.trouble.values()))
+        results = iter(await self.inner.commit(good))
         if self.after is not None:
             self.after(number)
-        return results
-
-    async def _of_those_that_answer(self, commits: Sequence[Commit]) -> list[CommitResult]:
-        heard = [commit for commit in commits if commit.actor_id not in self.silent]
-        results = iter(await self.inner.commit(heard))
-        return [
-            CommitResult.UNKNOWN if commit.actor_id in self.silent else next(results)
-            for commit in commits
-        ]
+        return [self.trouble.get(commit.actor_id) or next(results) for commit in commits]
 
 
 def part(test_or_store: Any, actor: str, name: str) -> Any:

@@ -10,9 +10,15 @@ import pytest
 from runtime_worlds import Probe, Tap, part, started
 
 from rivet_ray import Actor, Event, Outcome, Registry, action, use
-from rivet_ray.errors import ActorStopped, StoreError, StoreUnavailable
+from rivet_ray.errors import (
+    ActorStopped,
+    RivetError,
+    StoreError,
+    StoreLostData,
+    StoreUnavailable,
+)
 from rivet_ray.store import CommitResult
-from rivet_ray.testing import setup_test
+from rivet_ray.testing import Setup, setup_test
 from rivet_ray.testing.clock import settle
 
 
@@ -236,7 +242,10 @@ async def test_unresolved_write_tells_unknown_and_the_next_instance_sees_the_tru
         assert found == part(test, actor, "state/count") == (5 if written else 0)
 
 
-async def test_part_of_a_store_that_does_not_answer_holds_up_its_own_actors_only() -> None:
+@pytest.mark.parametrize("alone", [False, True])
+async def test_part_of_a_store_that_does_not_answer_holds_up_its_own_actors_only(
+    alone: bool,
+) -> None:
     """Order and the gate hold for those that wait (C5); the others are answered at once."""
     store = Probe()
     async with setup_test(App, store=store) as test:
@@ -244,8 +253,11 @@ async def test_part_of_a_store_that_does_not_answer_holds_up_its_own_actors_only
         near = await started(test, test.client.counter.get_or_create("near"))
         tap = Tap(test)
         store.batches.clear()
-        store.silent.add(away)
-        first = [tap.call(away, "add"), tap.call(near, "add")]
+        store.trouble[away] = StoreUnavailable("its part is away")
+        first = [tap.call(away, "add")]
+        if alone:  # its group has no other
+            await settle()
+        first.append(tap.call(near, "add"))
         await settle()
         assert (tap.answer(first[0]), tap.output(first[1])) == (None, 1)
         later = [tap.call(away, "add"), tap.call(away, "get")]
@@ -257,7 +269,7 @@ async def test_part_of_a_store_that_does_not_answer_holds_up_its_own_actors_only
         await test.clock.advance(1)
         sequences = {commit.sequence for commit in store.commits if commit.actor_id == away}
         assert len(sequences) == 1, "the next change was written before the one in flight"
-        store.silent.clear()
+        store.trouble.clear()
         await test.clock.advance(2)
         assert [tap.output(call) for call in (first[0], *later)] == [1, 2, 2]
         assert part(test, away, "state/count") == 2
@@ -269,7 +281,7 @@ async def test_part_of_a_store_that_stays_away_is_given_up_with_its_actors_only(
         away = await started(test, test.client.counter.get_or_create("away"))
         near = await started(test, test.client.counter.get_or_create("near"))
         tap = Tap(test)
-        store.silent.add(away)
+        store.trouble[away] = StoreUnavailable("its part is away")
         calls = [tap.call(away, "add"), tap.call(near, "add")]
         await test.clock.advance(12)
         assert isinstance(tap.error(calls[0]), StoreUnavailable)
@@ -277,7 +289,7 @@ async def test_part_of_a_store_that_stays_away_is_given_up_with_its_actors_only(
         assert tap.output(calls[1]) == 1
         assert test.backend.host.running(away) is None
         assert test.backend.host.running(near) is not None
-        store.silent.clear()
+        store.trouble.clear()
         assert await test.client.counter.get_or_create("away").get() == 0
 
 
@@ -285,13 +297,13 @@ async def test_a_flush_waits_for_the_part_of_a_store_that_does_not_answer() -> N
     store = Probe()
     async with setup_test(App, store=store) as test:
         actor, tap = await started(test, test.client.counter.get_or_create("k")), Tap(test)
-        store.silent.add(actor)
+        store.trouble[actor] = StoreUnavailable("its part is away")
         call = tap.call(actor, "add")
         await settle()
         flushing = asyncio.ensure_future(test.backend.host.checkpointer.flush())
         await settle()
         assert not flushing.done()
-        store.silent.clear()
+        store.trouble.clear()
         await test.clock.advance(1)
         await flushing
         assert tap.output(call) == 1
@@ -301,11 +313,11 @@ async def test_nothing_is_repeated_after_a_crash() -> None:
     store = Probe()
     async with setup_test(App, store=store) as test:
         actor, tap = await started(test, test.client.counter.get_or_create("k")), Tap(test)
-        store.silent.add(actor)
+        store.trouble[actor] = StoreUnavailable("its part is away")
         tap.call(actor, "add")
         await settle()
         await test.crash()
-        store.silent.clear()
+        store.trouble.clear()
         store.batches.clear()
         await test.clock.advance(30)
         assert store.batches == []
@@ -328,26 +340,107 @@ async def test_unexpected_fault_of_a_driver_tells_unknown_and_the_host_goes_on()
         assert await test.client.counter.get_or_create("k").add() == 1
 
 
-async def test_deadline_covers_the_wait_for_the_store_too() -> None:
+@pytest.mark.parametrize("away", ["hangs", "refuses"])
+async def test_deadline_covers_the_wait_for_the_store_too(away: str) -> None:
     """C9: a call with a deadline of 2 s is answered then, whatever the store does."""
     store = Probe()
     async with setup_test(App, store=store) as test:
         actor, tap = await started(test, test.client.counter.get_or_create("k")), Tap(test)
-        store.hold()
-        call = tap.call(actor, "add", timeout=2.0)
-        await test.clock.advance(60)
-        answer = tap.answer(call)
+        if away == "hangs":
+            store.hold()
+        store.down = away == "refuses"
+        call, patient = tap.call(actor, "add", timeout=2.0), tap.call(actor, "add")
+        await test.clock.advance(1.9)
+        assert tap.answer(call) is None
+        await test.clock.advance(0.4)
+        error = tap.error(call)
+        assert (error.code, error.outcome) == ("action_timed_out", Outcome.UNKNOWN)
+        assert tap.answer(patient) is None
+        store.down = False
         store.release()
+        await test.clock.advance(2)
+        assert tap.output(patient) == 2, "the save went on without the one who left"
+
+
+# --- Faults of some in a batch --------------------------------------------------------
+
+
+async def counters(test: Setup[App], count: int) -> list[str]:
+    return [
+        await started(test, test.client.counter.get_or_create(str(number)))
+        for number in range(count)
+    ]
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("bad", [{0}, {7}, {2, 5}])
+async def test_what_cannot_be_stored_ends_its_actor_and_no_other(
+    bad: set[int], alone: bool
+) -> None:
+    """Also where the driver only says that something in the batch is wrong."""
+    store = Probe()
+    async with setup_test(App, store=store) as test:
+        actors, tap = await counters(test, 8), Tap(test)
+        store.alone = alone
+        store.trouble = {actors[number]: StoreError("a wrong type") for number in bad}
+        calls = [tap.call(actor, "add") for actor in actors]
         await settle()
-        assert answer is not None, "no answer within 60 s"
+        for number, (actor, call) in enumerate(zip(actors, calls, strict=True)):
+            if number in bad:
+                error = tap.error(call)
+                assert (error.code, error.outcome) == ("store_unavailable", Outcome.UNKNOWN)
+                assert test.backend.host.running(actor) is None
+            else:
+                assert tap.output(call) == part(test, actor, "state/count") == 1
+                assert test.backend.host.running(actor) is not None
+
+
+async def test_who_was_given_up_is_not_written_again() -> None:
+    """What it changed since is lost with it; a later number would look like lost data."""
+    store = Probe()
+    async with setup_test(App, store=store) as test:
+        actors, tap = await counters(test, 2), Tap(test)
+        store.alone = True
+        store.trouble = {actors[0]: StoreUnavailable("its node is away")}
+        calls = [tap.call(actor, "add") for actor in actors]
+        await settle()
+        calls += [tap.call(actors[0], "add")]
+        await test.clock.advance(15)
+        for call in (calls[0], calls[2]):
+            assert tap.error(call).outcome is Outcome.UNKNOWN
+        store.trouble = {}
+        store.batches.clear()
+        await test.backend.host.checkpointer.flush()
+        assert store.batches == []
+        assert test.backend.host.checkpointer.refused == 0
+        assert await test.client.counter.get("0").add() == 1
+
+
+async def test_a_write_is_tried_often_enough_to_be_there_soon_after_the_store() -> None:
+    store = Probe()
+    async with setup_test(App, store=store) as test:
+        (actor,), tap = await counters(test, 1), Tap(test)
+        store.down = True
+        call = tap.call(actor, "add")
+        await test.clock.advance(9)
+        store.down = False
+        await test.clock.advance(1)
+        assert tap.output(call) == 1
 
 
 # --- Fences ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("result", [CommitResult.FENCED, CommitResult.BEHIND])
+@pytest.mark.parametrize(
+    ("result", "kind"),
+    [
+        (CommitResult.FENCED, ActorStopped),
+        (CommitResult.BEHIND, StoreLostData),
+        (StoreLostData("it is empty"), StoreLostData),
+    ],
+)
 async def test_refused_owner_leaves_memory_and_delivers_nothing_stale(
-    result: CommitResult,
+    result: CommitResult | StoreLostData, kind: type[RivetError]
 ) -> None:
     store = Probe()
     async with setup_test(App, store=store) as test:
@@ -363,7 +456,7 @@ async def test_refused_owner_leaves_memory_and_delivers_nothing_stale(
         await settle()
         for call in (*calls, during):
             error = tap.error(call)
-            assert isinstance(error, ActorStopped)
+            assert isinstance(error, kind if call != calls[1] else (kind, ActorStopped))
             assert error.outcome is Outcome.UNKNOWN
         assert [item for item in tap.seen() if item[0] == "counted"] == []
         assert [item[0] for item in tap.seen() if isinstance(item, tuple)] == ["close"]

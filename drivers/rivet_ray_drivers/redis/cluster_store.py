@@ -45,12 +45,7 @@ class ClusterStore(RedisStore):
         await self._cluster.open()
 
     async def _change(self, commands: Sequence[Command]) -> list[Reply]:
-        """The reply of each shard, or that its node gave none."""
-        replies = await self._cluster.settle(commands)
-        for reply in replies:
-            if isinstance(reply, StoreError) and not isinstance(reply, StoreUnavailable):
-                raise reply
-        return replies
+        return await self._cluster.settle(commands)
 
     async def list_actors(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rivet_ray import ids
-from rivet_ray.errors import StoreError, StoreUnavailable
+from rivet_ray.errors import StoreError
 from rivet_ray.store import ActorRecord, Claim, Commit, CommitResult, HostLease, NewActor
 from rivet_ray_drivers.file_system.packing import pack
 from rivet_ray_drivers.redis import records, scripts
@@ -124,9 +124,9 @@ class RedisStore:
         )
         return records.claim_of(reply, token)
 
-    async def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
+    async def commit(self, commits: Sequence[Commit]) -> list[CommitResult | StoreError]:
         """As the port says, in one round trip; one script call for each shard."""
-        results = [CommitResult.FENCED] * len(commits)
+        results: list[CommitResult | StoreError] = [CommitResult.FENCED] * len(commits)
         shards: dict[int, list[tuple[int, ActorName, Commit]]] = {}
         for number, commit in enumerate(commits):
             name = actor_name(commit.actor_id)
@@ -143,8 +143,9 @@ class RedisStore:
             ]
         )
         for group, reply in zip(shards.values(), replies, strict=True):
-            if isinstance(reply, StoreUnavailable):
-                found = [CommitResult.UNKNOWN] * len(group)
+            found: Sequence[CommitResult | StoreError]
+            if isinstance(reply, StoreError):
+                found = [reply] * len(group)
             else:
                 found = records.results_of(reply)
             for (number, _, _), result in zip(group, found, strict=True):
@@ -152,7 +153,7 @@ class RedisStore:
         return results
 
     async def _change(self, commands: Sequence[Command]) -> list[Reply]:
-        """The replies of the shards; the server gives all or none."""
+        """The replies of the shards, or the errors of some; here the server gives all or none."""
         return await self._connection.batch(commands)
 
     # --- Hosts ----------------------------------------------------------------
