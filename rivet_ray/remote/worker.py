@@ -124,14 +124,17 @@ class Worker:
             pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _beat(self, store: Store) -> None:
-        beat = 0
+        beat, told = 0, ""
         while True:
             beat += 1
             try:
                 alive = await store.renew_lease(self.incarnation, beat, self.address)
             except StoreError as error:
-                log.warning("the host's lease is not renewed: %s", error)
+                if str(error) != told:
+                    told = str(error)
+                    log.warning("the host's lease is not renewed, trying again: %s", told)
             else:
+                told = ""
                 if not alive:
                     raise Deposed("This host was marked dead.")
             await self._sleep(BEAT)

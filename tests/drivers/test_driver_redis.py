@@ -123,10 +123,12 @@ async def test_all_keys_of_an_actor_share_the_hash_tag_of_its_shard(
     await store.commit([commit_of(claim, put={"a": b"1"}, alarm=1.0)])
     shard = b"rivet{rr:%d}:" % name.shard
     actor = b"a:" + name.digits.encode()
-    assert set(await redis.keys()) == {shard + actor, shard + b"w", shard + b"n", b"rivet:w"}
+    identities = {b"rivet{rr:%d}:s" % number for number in range(SHARDS)}
+    keys = {shard + actor, shard + b"w", shard + b"n", b"rivet:w"}
+    assert set(await redis.keys()) == keys | identities
     await store.commit([commit_of(claim, 2, destroy=True)])
     tombstone = b"t:" + name.digits.encode()
-    assert set(await redis.keys()) == {shard + actor, shard + tombstone}
+    assert set(await redis.keys()) == {shard + actor, shard + tombstone} | identities
     assert await redis.hgetall((shard + actor).decode()) == {
         b"v": b"1",
         b"generation": b"1",

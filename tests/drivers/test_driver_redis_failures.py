@@ -65,6 +65,14 @@ async def owned(store: Store, key: str) -> Claim:
     return claim
 
 
+async def committed(store: RedisStore, commit: Commit) -> CommitResult:
+    """What becomes of one commit. Raises the error that it has in place of a result."""
+    (result,) = await store.commit([commit])
+    if isinstance(result, StoreError):
+        raise result
+    return result
+
+
 def commit_of(claim: Claim, sequence: int = 1, **change: Any) -> Commit:
     return Commit(claim.record.id, claim.fence, sequence, **change)
 
@@ -378,7 +386,7 @@ async def test_a_key_of_another_type_is_an_error_and_nothing_is_half_written(
     await redis.set(keys[what], "not ours")
     commit = commit_of(claim, put={"a": b"1"}, alarm=1.0, destroy=what == "ids")
     with pytest.raises(StoreError, match="not ours") as caught:
-        await store.commit([commit])
+        await committed(store, commit)
     assert not isinstance(caught.value, StoreUnavailable)
     if what != "actor":
         assert await redis.hgetall(keys["actor"]) == kept
@@ -404,8 +412,8 @@ async def test_a_record_of_a_later_version_is_refused_and_left_alone(
         store.find_by_id(claim.record.id),
         store.create(counter("a")),
         store.claim(claim.record.id, "t"),
-        store.commit([commit_of(claim, put={"a": b"1"}, alarm=1.0)]),
-        store.commit([commit_of(claim, destroy=True)]),
+        committed(store, commit_of(claim, put={"a": b"1"}, alarm=1.0)),
+        committed(store, commit_of(claim, destroy=True)),
         store.list_actors("default"),
         store.renew_lease("host", 2),
         store.find_lease("host"),

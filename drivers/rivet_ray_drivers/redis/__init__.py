@@ -25,6 +25,9 @@ one key differ only behind the first 16 digits of their ids, so they share a
 shard and a hash, and no pointer from key to id is needed. All keys of a shard
 share a hash tag and with it a slot of a cluster; each change is one script.
 
+`rivet{rr:137}:s`              hash, the shard's identity (see `identity`)
+    `v`, `store`, `changes`       the store's random name; how often it was changed
+    `complete`                    in shard 0, once all shards had the name
 `rivet{rr:137}:a:<16 digits>`  hash, what is known of all generations of a key
     `v`                        format of this record, 1
     `generation`, `epoch`      kept over destroys

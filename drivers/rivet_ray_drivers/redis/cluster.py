@@ -82,9 +82,12 @@ class ClusterConnection(RedisConnection):
                 raise reply
         return replies
 
-    async def settle(self, commands: Sequence[Command]) -> list[Reply]:
-        """The reply to each, or the StoreError that it failed with, whatever became of others."""
+    async def answers(self, commands: Sequence[Command]) -> list[Reply | StoreError]:
+        """The reply to each, or what it failed with, whatever became of others."""
         return await self._settled(commands, SHORT_PATIENCE)
+
+    def server_of(self, key: bytes) -> Address | None:
+        return self._slots.owner(slot_of(key))
 
     async def _settled(self, commands: Sequence[Command], patience: float) -> list[Reply]:
         clock = asyncio.get_running_loop().time

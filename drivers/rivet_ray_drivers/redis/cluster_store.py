@@ -25,7 +25,7 @@ from rivet_ray_drivers.file_system.packing import pack
 from rivet_ray_drivers.redis import records, scripts
 from rivet_ray_drivers.redis import store as on_one_server
 from rivet_ray_drivers.redis.cluster import ClusterConnection
-from rivet_ray_drivers.redis.connection import Command, Reply, run
+from rivet_ray_drivers.redis.connection import Command, run
 from rivet_ray_drivers.redis.layout import SHARDS, first_shard
 from rivet_ray_drivers.redis.store import RedisStore
 
@@ -40,12 +40,6 @@ class ClusterStore(RedisStore):
         super().__init__(connection)
         self._cluster = connection
         self._index = None
-
-    async def open(self) -> None:
-        await self._cluster.open()
-
-    async def _change(self, commands: Sequence[Command]) -> list[Reply]:
-        return await self._cluster.settle(commands)
 
     async def list_actors(
         self,
@@ -63,19 +57,22 @@ class ClusterStore(RedisStore):
         found: list[ActorRecord] = []
         while len(found) < limit and shard < SHARDS:
             # Many shards are asked only where few actors are to be found in each.
-            replies = await self._cluster.batch(
+            replies = await self._identity.read_all(
                 [
-                    run(
-                        scripts.list_actors,
-                        (ids,),
-                        position,
-                        limit - len(found),
-                        on_one_server.LIST_BUDGET,
-                        start,
-                        key_start,
-                        b"1",
+                    (
+                        number,
+                        run(
+                            scripts.list_actors,
+                            (self._layout.ids[number],),
+                            position,
+                            limit - len(found),
+                            on_one_server.LIST_BUDGET,
+                            start,
+                            key_start,
+                            b"1",
+                        ),
                     )
-                    for ids in self._layout.ids[shard : shard + width]
+                    for number in range(shard, min(shard + width, SHARDS))
                 ]
             )
             for reply in replies:
@@ -132,7 +129,7 @@ class ClusterStore(RedisStore):
         self, commands: Sequence[tuple[bytes | str | int, ...]]
     ) -> list[list[tuple[float, str]]]:
         """The alarms in each reply; none of a shard whose node is down, while others answer."""
-        replies = await self._cluster.settle([Command(command) for command in commands])
+        replies = await self._cluster.answers([Command(command) for command in commands])
         failures = [reply for reply in replies if isinstance(reply, StoreError)]
         for failure in failures:
             if len(failures) == len(replies) or not isinstance(failure, StoreUnavailable):

@@ -22,7 +22,7 @@ from redis.backoff import NoBackoff
 
 from rivet_ray.errors import StoreError, StoreUnavailable
 from rivet_ray_drivers.redis.failures import NodeOfCluster, failure_of, silent
-from rivet_ray_drivers.redis.location import Location
+from rivet_ray_drivers.redis.location import Address, Location
 from rivet_ray_drivers.redis.scripts import ALL, Script
 
 CONNECT_TIMEOUT = 3.0
@@ -150,17 +150,34 @@ class RedisConnection:
         return reply
 
     async def batch(self, commands: Sequence[Command]) -> list[Reply]:
-        """The replies to all, in order, or the first failure among them.
+        """The replies to all, in order, or the first failure among them."""
+        replies = await self.answers(commands)
+        for reply in replies:
+            if isinstance(reply, StoreError):
+                raise reply
+        return replies
+
+    async def answers(self, commands: Sequence[Command]) -> list[Reply | StoreError]:
+        """The reply to each, or its failure; raises what a server has refused to all.
 
         The commands are sent together, without a transaction: each is atomic
         for itself, and those behind one that fails are carried out too.
         """
         with self._admitted():
             replies = await self._replies(commands)
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise failure_of(reply, self._node.place) from reply
-        return replies
+        answers = [
+            failure_of(reply, self._node.place) if isinstance(reply, Exception) else reply
+            for reply in replies
+        ]
+        if isinstance(answers[0], StoreUnavailable) and all(
+            isinstance(answer, StoreUnavailable) for answer in answers
+        ):
+            raise answers[0]
+        return answers
+
+    def server_of(self, key: bytes) -> Address | None:
+        """The server that has this key, as far as is known."""
+        return self.place.host, self.place.port
 
     async def _replies(self, commands: Sequence[Command]) -> list[Reply]:
         """The replies, among them the errors that are the answer to one command."""

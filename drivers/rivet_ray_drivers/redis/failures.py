@@ -8,7 +8,7 @@ import socket
 
 from redis import exceptions
 
-from rivet_ray.errors import StoreError, StoreUnavailable
+from rivet_ray.errors import StoreError, StoreLostData, StoreUnavailable
 from rivet_ray_drivers.redis.location import Location
 
 PASSING = {
@@ -37,6 +37,23 @@ OLD_SCRIPT_FAULT = re.compile(r"@user_script: ?\d+: -([A-Z]+) ")
 
 FORMAT = re.compile(r"rivet format (\S+)")
 """What our scripts raise for a record of another version."""
+
+LOST = re.compile(r"rivet lost ([a-z]+)")
+"""What our scripts raise where a shard is not what its store has seen; a key of LOSSES."""
+
+LOSSES = {
+    "empty": "has lost our data: they are not there any more",
+    "other": "has lost our data and holds a newer store in their place",
+    "older": "holds older data than it has confirmed",
+}
+
+
+def lost_data(place: Location, how: str) -> StoreLostData:
+    return StoreLostData(
+        f"Redis at {place} {LOSSES[how]}. Nothing is read or written there until they are"
+        " back; to go on with what is left, start every process of rivet_ray again.",
+        metadata={"data": how},
+    )
 
 
 class NodeOfCluster(StoreError):
@@ -95,6 +112,8 @@ def _reason_of(error: Exception) -> str | None:
 def _refusal_of(error: exceptions.ResponseError, text: str, place: Location) -> StoreError:
     if found := FORMAT.search(text):
         return wrong_format(found[1])
+    if found := LOST.search(text):
+        return lost_data(place, found[1])
     if text.endswith("SELECT is not allowed in cluster mode"):
         return NodeOfCluster(place)
     status = getattr(error, "status_code", None)

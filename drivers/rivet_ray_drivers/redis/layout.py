@@ -47,6 +47,7 @@ class Layout:
 
     def __init__(self, prefix: str) -> None:
         self._shards = [f"{prefix}{{rr:{shard}}}:".encode() for shard in range(SHARDS)]
+        self.identities = [shard + b"s" for shard in self._shards]
         self.alarms = [shard + b"w" for shard in self._shards]
         self.earliest_alarms = f"{prefix}:w".encode()
         self.ids = [shard + b"n" for shard in self._shards]
@@ -57,7 +58,8 @@ class Layout:
     def tombstones(self, name: ActorName) -> bytes:
         return b"%st:%s" % (self._shards[name.shard], name.digits.encode())
 
-    def lease(self, incarnation: str) -> bytes:
+    def lease(self, incarnation: str) -> tuple[int, bytes]:
+        """The shard of a lease, and its key."""
         packed = pack(incarnation)
         shard = int.from_bytes(hashlib.sha256(packed).digest()[:2], "big") % SHARDS
-        return b"%sl:%s" % (self._shards[shard], packed)
+        return shard, b"%sl:%s" % (self._shards[shard], packed)

@@ -10,10 +10,9 @@ from rivet_ray.errors import StoreError
 from rivet_ray.ids import actor_id
 from rivet_ray.store import ActorRecord, Claim, Commit, CommitResult, Fence, HostLease, NewActor
 from rivet_ray_drivers.file_system.packing import pack, pack_key, unpack, unpack_key
-from rivet_ray_drivers.redis.connection import Argument, Command, Reply, run
+from rivet_ray_drivers.redis.connection import Argument, Reply
 from rivet_ray_drivers.redis.failures import wrong_format
 from rivet_ray_drivers.redis.layout import ActorName, Layout
-from rivet_ray_drivers.redis.scripts import commit as commit_script
 
 FORMAT = b"1"
 RECORD = (b"v", b"generation", b"created", b"place", b"input", b"region")
@@ -57,13 +56,15 @@ def creation(actor: NewActor, digits: str) -> list[Argument]:
 
 
 def commits_of_shard(
-    layout: Layout, commits: Sequence[tuple[ActorName, Commit]], index: bytes | None
-) -> Command:
-    """One call of the commit script; all the actors are of one shard.
+    layout: Layout,
+    shard: int,
+    commits: Sequence[tuple[ActorName, Commit]],
+    index: bytes | None,
+) -> tuple[list[bytes], list[Argument]]:
+    """The keys and arguments of the commit script; all the actors are of that shard.
 
     `index` is the key of the earliest alarms, where there is one.
     """
-    shard = commits[0][0].shard
     keys = [layout.alarms[shard], layout.ids[shard]]
     arguments: list[Argument] = []
     for name, commit in commits:
@@ -84,7 +85,7 @@ def commits_of_shard(
             arguments += (PART + pack(part), value)
     if index is not None:
         keys.append(index)
-    return run(commit_script, keys, *arguments)
+    return keys, arguments
 
 
 def selection(namespace: str, name: str | None, prefix: Sequence[str]) -> tuple[bytes, bytes]:
@@ -136,11 +137,11 @@ def record_of(reply: Reply) -> ActorRecord | None:
         raise damaged("an actor") from error
 
 
-def claim_of(reply: Reply, token: str) -> Claim | None:
+def claim_of(reply: Sequence[Reply], token: str) -> Claim | None:
     """What the claim script gave."""
-    if reply is None:
+    if not reply:
         return None
-    alarm, flat = as_list(reply)
+    alarm, flat = reply
     names_and_values = as_list(flat)
     found = dict(zip(names_and_values[::2], names_and_values[1::2], strict=True))
     record = record_of([found.get(name) for name in RECORD])

@@ -45,46 +45,79 @@ local function call_with_arguments(command, key, first, last)
 end
 """
 
+GUARD = r"""
+-- KEYS[1]: a shard's identity.  ARGV[1], ARGV[2]: the store that the caller opened, and
+-- the changes with which it has seen this shard.  Nothing is done in a shard of another
+-- store, or in one that has fewer: it has lost some of what was confirmed.
+-- Replies begin with the changes there are now.
+local shard = KEYS[1]
+local store, changes = fields(shard, 'store', 'changes')
+if store ~= ARGV[1] then
+  error('rivet lost ' .. (store and 'other' or 'empty'))
+elseif tonumber(changes) < tonumber(ARGV[2]) then
+  error('rivet lost older')
+end
+
+local function count_a_change()
+  changes = redis.call('HINCRBY', shard, 'changes', 1)
+end
+"""
+
+BEGIN = r"""
+-- KEYS: a shard's identity.  ARGV: a store.  Makes the shard that store's, where it is
+-- nobody's; gives the store that it is of.
+local store = fields(KEYS[1], 'store')
+if not store then
+  store = ARGV[1]
+  redis.call('HSET', KEYS[1], 'v', FORMAT, 'store', store, 'changes', 0)
+end
+return store
+"""
+
 CREATE = r"""
--- KEYS: actor, ids.  ARGV: the 16 digits, then pairs of fields and values.
--- Gives {1, generation} where this call created, else {0, the living record}.
-local actor, ids = KEYS[1], KEYS[2]
+-- KEYS: identity, actor, ids.  ARGV: store, seen, the 16 digits, then pairs of fields and
+-- values.  Gives {changes, 1, generation} where this call created, else {changes, 0, the
+-- living record}.
+local actor, ids = KEYS[2], KEYS[3]
 local generation, created = fields(actor, 'generation', 'created')
 if created then
-  return {0, redis.call('HMGET', actor, 'v', 'generation', 'created', 'place', 'input', 'region')}
+  return {tonumber(changes), 0,
+    redis.call('HMGET', actor, 'v', 'generation', 'created', 'place', 'input', 'region')}
 end
 generation = tonumber(generation or 0) + 1
-local id = ARGV[1]
+local id = ARGV[3]
 if generation > 1 then
   id = string.format('%s-%d', id, generation)
 end
 redis.call('ZADD', ids, 0, id)
-redis.call('HSET', actor, 'v', FORMAT, 'generation', generation, unpack(ARGV, 2))
-return {1, generation}
+redis.call('HSET', actor, 'v', FORMAT, 'generation', generation, unpack(ARGV, 4))
+count_a_change()
+return {changes, 1, generation}
 """
 
 CLAIM = r"""
--- KEYS: actor, alarms.  ARGV: id, generation, token.
--- Gives {alarm, every field of the actor}, or nothing where it does not live.
-local actor, alarms = KEYS[1], KEYS[2]
-local id, wanted, token = unpack(ARGV)
+-- KEYS: identity, actor, alarms.  ARGV: store, seen, id, generation, token.
+-- Gives {changes, alarm, every field of the actor}, or {changes} where it does not live.
+local actor, alarms = KEYS[2], KEYS[3]
+local id, wanted, token = unpack(ARGV, 3)
 local generation, created, epoch = fields(actor, 'generation', 'created', 'epoch')
 if not created or generation ~= wanted then
-  return false
+  return {tonumber(changes)}
 end
 local alarm = redis.call('ZSCORE', alarms, id)
 redis.call('HSET', actor, 'epoch', string.format('%.0f', tonumber(epoch or 0) + 1), 'token', token)
-return {alarm, redis.call('HGETALL', actor)}
+count_a_change()
+return {changes, alarm, redis.call('HGETALL', actor)}
 """
 
 COMMIT = r"""
--- KEYS: alarms, ids, for each commit its actor and tombstones, then earliest alarms,
--- which a cluster has none of.
--- ARGV, for each commit: id, generation, epoch, token, sequence, alarm or '',
+-- KEYS: identity, alarms, ids, for each commit its actor and tombstones, then earliest
+-- alarms, which a cluster has none of.
+-- ARGV: store, seen, then for each commit: id, generation, epoch, token, sequence, alarm or '',
 -- '1' to destroy, number of deleted fields, number of put fields and values,
--- the deleted fields, the put fields and values.
-local alarms, ids, commits = KEYS[1], KEYS[2], math.floor((#KEYS - 2) / 2)
-local earliest = KEYS[2 * commits + 3]
+-- the deleted fields, the put fields and values.  Gives {changes, the results}.
+local alarms, ids, commits = KEYS[2], KEYS[3], math.floor((#KEYS - 3) / 2)
+local earliest = KEYS[2 * commits + 4]
 local indexed = earliest and redis.call('ZSCORE', earliest, alarms)
 local alarms_changed = 0
 
@@ -141,15 +174,15 @@ local function commit(actor, tombstones, first)
   return 'committed'
 end
 
-local results, first = {}, 1
-for number = 3, 2 * commits + 1, 2 do
+local results, first = {}, 3
+for number = 4, 2 * commits + 2, 2 do
   results[#results + 1] = commit(KEYS[number], KEYS[number + 1], first)
   first = first + 9 + tonumber(ARGV[first + 7]) + tonumber(ARGV[first + 8])
 end
 if earliest and alarms_changed > 0 then
   index_alarms(earliest, alarms, indexed)
 end
-return results
+return {tonumber(changes), results}
 """
 
 INDEX = r"""
@@ -267,30 +300,32 @@ return {rows, #KEYS + 1, after}
 """
 
 RENEW = r"""
--- KEYS: lease.  ARGV: beat, address.
-local lease = KEYS[1]
+-- KEYS: identity, lease.  ARGV: store, seen, beat, address.  Gives {changes, 1 if done}.
+local lease = KEYS[2]
 local beat, dead = fields(lease, 'beat', 'dead')
 if dead then
-  return 0
+  return {tonumber(changes), 0}
 end
-if not beat or tonumber(ARGV[1]) > tonumber(beat) then
-  redis.call('HSET', lease, 'v', FORMAT, 'beat', ARGV[1], 'address', ARGV[2])
+if not beat or tonumber(ARGV[3]) > tonumber(beat) then
+  redis.call('HSET', lease, 'v', FORMAT, 'beat', ARGV[3], 'address', ARGV[4])
+  count_a_change()
 end
-return 1
+return {tonumber(changes), 1}
 """
 
 MARK_DEAD = r"""
--- KEYS: lease.  ARGV: beat.
-local lease = KEYS[1]
+-- KEYS: identity, lease.  ARGV: store, seen, beat.  Gives {changes, 1 if done}.
+local lease = KEYS[2]
 local beat, dead = fields(lease, 'beat', 'dead')
 if dead then
-  return 1
+  return {tonumber(changes), 1}
 end
-if not beat or tonumber(beat) ~= tonumber(ARGV[1]) then
-  return 0
+if not beat or tonumber(beat) ~= tonumber(ARGV[3]) then
+  return {tonumber(changes), 0}
 end
 redis.call('HSET', lease, 'dead', '1')
-return 1
+count_a_change()
+return {changes, 1}
 """
 
 
@@ -309,14 +344,19 @@ def _script(body: str) -> Script:
     return Script((PRELUDE + body).encode())
 
 
-create = _script(CREATE)
-claim = _script(CLAIM)
-commit = _script(COMMIT)
+def _guarded(body: str) -> Script:
+    return _script(GUARD + body)
+
+
+begin = _script(BEGIN)
+create = _guarded(CREATE)
+claim = _guarded(CLAIM)
+commit = _guarded(COMMIT)
 index = _script(INDEX)
 alarms = _script(ALARMS)
 next_alarm = _script(NEXT_ALARM)
 list_actors = _script(LIST)
-renew = _script(RENEW)
-mark_dead = _script(MARK_DEAD)
+renew = _guarded(RENEW)
+mark_dead = _guarded(MARK_DEAD)
 
-ALL = (create, claim, commit, index, alarms, next_alarm, list_actors, renew, mark_dead)
+ALL = (begin, create, claim, commit, index, alarms, next_alarm, list_actors, renew, mark_dead)

@@ -9,7 +9,14 @@ from rivet_ray.errors import StoreError
 from rivet_ray.store import ActorRecord, Claim, Commit, CommitResult, HostLease, NewActor
 from rivet_ray_drivers.file_system.packing import pack
 from rivet_ray_drivers.redis import records, scripts
-from rivet_ray_drivers.redis.connection import Command, RedisConnection, Reply, Statistics, run
+from rivet_ray_drivers.redis.connection import (
+    Argument,
+    Command,
+    RedisConnection,
+    Statistics,
+    run,
+)
+from rivet_ray_drivers.redis.identity import Identity
 from rivet_ray_drivers.redis.layout import (
     SHARDS,
     ActorName,
@@ -29,6 +36,18 @@ class RedisStore:
         self._connection = connection
         self._layout = Layout(connection.place.prefix)
         self._index: bytes | None = self._layout.earliest_alarms
+        """None where there is no index over the shards' alarms."""
+        self._identity = Identity(connection, self._layout)
+
+    async def open(self) -> None:
+        """Connect, learn which store this is, and build what is derived.
+
+        Raises StoreError for a Redis that cannot be used, StoreUnavailable for a silent one.
+        """
+        await self._connection.open()
+        await self._identity.open()
+        if self._index is not None:
+            await self.index_alarms()  # it is derived, and may come from a partial copy
 
     def statistics(self) -> Statistics:
         return self._connection.statistics()
@@ -51,22 +70,17 @@ class RedisStore:
 
     async def _find(self, name: ActorName) -> ActorRecord | None:
         """The living actor of any generation."""
-        return records.record_of(
-            await self._connection.do(
-                Command((b"HMGET", self._layout.actor(name), *records.RECORD))
-            )
-        )
+        command = Command((b"HMGET", self._layout.actor(name), *records.RECORD))
+        return records.record_of(await self._identity.read(name.shard, command))
 
     async def create(self, actor: NewActor) -> tuple[ActorRecord, bool]:
         name = _named(actor.namespace, actor.name, actor.key)
-        reply = await self._connection.do(
-            run(
-                scripts.create,
-                (self._layout.actor(name), self._layout.ids[name.shard]),
-                *records.creation(actor, name.id),
-            )
+        created, found = await self._identity.do(
+            scripts.create,
+            name.shard,
+            (self._layout.actor(name), self._layout.ids[name.shard]),
+            *records.creation(actor, name.id),
         )
-        created, found = records.as_list(reply)
         if created:
             return records.created_record(actor, records.as_number(found)), True
         record = records.record_of(found)
@@ -90,7 +104,8 @@ class RedisStore:
         shard = first_shard(after)
         found: list[ActorRecord] = []
         while len(found) < limit and shard < SHARDS:
-            reply = await self._connection.do(
+            reply = await self._identity.read(
+                shard,
                 run(
                     scripts.list_actors,
                     self._layout.ids[shard:],
@@ -99,7 +114,7 @@ class RedisStore:
                     LIST_BUDGET,
                     start,
                     key_start,
-                )
+                ),
             )
             rows, following, last = records.as_list(reply)
             found += filter(None, map(records.record_of, records.as_list(rows)))
@@ -113,14 +128,13 @@ class RedisStore:
         name = actor_name(actor_id)
         if name is None:
             return None
-        reply = await self._connection.do(
-            run(
-                scripts.claim,
-                (self._layout.actor(name), self._layout.alarms[name.shard]),
-                name.id,
-                name.generation,
-                pack(token),
-            )
+        reply = await self._identity.do(
+            scripts.claim,
+            name.shard,
+            (self._layout.actor(name), self._layout.alarms[name.shard]),
+            name.id,
+            name.generation,
+            pack(token),
         )
         return records.claim_of(reply, token)
 
@@ -134,27 +148,21 @@ class RedisStore:
                 shards.setdefault(name.shard, []).append((number, name, commit))
         if not shards:
             return results
-        replies = await self._change(
-            [
-                records.commits_of_shard(
-                    self._layout, [(name, commit) for _, name, commit in group], self._index
-                )
-                for group in shards.values()
-            ]
-        )
+        calls: list[tuple[int, list[bytes], list[Argument]]] = []
+        for shard, group in shards.items():
+            pairs = [(name, commit) for _, name, commit in group]
+            keys, arguments = records.commits_of_shard(self._layout, shard, pairs, self._index)
+            calls.append((shard, keys, arguments))
+        replies = await self._identity.answers(scripts.commit, calls)
         for group, reply in zip(shards.values(), replies, strict=True):
             found: Sequence[CommitResult | StoreError]
             if isinstance(reply, StoreError):
                 found = [reply] * len(group)
             else:
-                found = records.results_of(reply)
+                found = records.results_of(reply[0])
             for (number, _, _), result in zip(group, found, strict=True):
                 results[number] = result
         return results
-
-    async def _change(self, commands: Sequence[Command]) -> list[Reply]:
-        """The replies of the shards, or the errors of some; here the server gives all or none."""
-        return await self._connection.batch(commands)
 
     # --- Hosts ----------------------------------------------------------------
 
@@ -164,21 +172,22 @@ class RedisStore:
         )
 
     async def find_lease(self, incarnation: str) -> HostLease | None:
-        lease = self._layout.lease(incarnation)
-        reply = await self._connection.do(Command((b"HMGET", lease, *records.LEASE)))
+        shard, lease = self._layout.lease(incarnation)
+        reply = await self._identity.read(shard, Command((b"HMGET", lease, *records.LEASE)))
         return records.lease_of(incarnation, reply)
 
     async def mark_dead(self, incarnation: str, beat: int) -> bool:
         return await self._compare_and_set(scripts.mark_dead, incarnation, records.number(beat))
 
     async def end_lease(self, incarnation: str) -> None:
-        await self._connection.do(Command((b"DEL", self._layout.lease(incarnation))))
+        _, lease = self._layout.lease(incarnation)
+        await self._connection.do(Command((b"DEL", lease)))
 
     async def _compare_and_set(
         self, script: scripts.Script, incarnation: str, *arguments: bytes
     ) -> bool:
-        lease = self._layout.lease(incarnation)
-        return await self._connection.do(run(script, (lease,), *arguments)) == 1
+        shard, lease = self._layout.lease(incarnation)
+        return await self._identity.do(script, shard, (lease,), *arguments) == [1]
 
     # --- Alarms ---------------------------------------------------------------
 
@@ -201,11 +210,6 @@ class RedisStore:
         """Build the index of the shards' earliest alarms anew, from what they hold."""
         keys = [self._layout.earliest_alarms, *self._layout.alarms]
         return records.as_number(await self._connection.do(run(scripts.index, keys)))
-
-    async def open(self) -> None:
-        """Raises StoreError for a Redis that cannot be used, StoreUnavailable for a silent one."""
-        await self._connection.open()
-        await self.index_alarms()  # it is derived, and may come from a partial copy
 
     async def close(self) -> None:
         await self._connection.close()
