@@ -302,6 +302,8 @@ async def test_a_server_without_memory_is_unavailable_and_writes_nothing(
     changes = [
         commit_of(claim, 2, put={"a": b"2"}, delete=frozenset("b"), alarm=2.0),
         commit_of(claim, 2, delete=frozenset("a"), alarm=2.0),
+        commit_of(claim, 2, put={"a": b"2"}, alarm=None),
+        commit_of(claim, 2, delete=frozenset("a"), alarm=None),
         commit_of(claim, 2, destroy=True),
     ]
     await redis.config_set("maxmemory", 1)

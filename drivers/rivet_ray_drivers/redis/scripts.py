@@ -121,19 +121,17 @@ local earliest = KEYS[2 * commits + 4]
 local indexed = earliest and redis.call('ZSCORE', earliest, alarms)
 local alarms_changed = 0
 
-local function set_alarm(id, alarm)
-  local changed
-  if alarm == '' then
-    changed = redis.call('ZREM', alarms, id)
-  else
-    changed = redis.call('ZADD', alarms, 'CH', alarm, id)
+local function set_alarm(id, alarm, stored)
+  if alarm ~= '' then
+    alarms_changed = alarms_changed + redis.call('ZADD', alarms, 'CH', alarm, id)
+  elseif stored then
+    alarms_changed = alarms_changed + redis.call('ZREM', alarms, id)
   end
-  alarms_changed = alarms_changed + changed
 end
 
-local function destroy(actor, tombstones, id, generation, epoch, tombstone)
+local function destroy(actor, tombstones, id, generation, epoch, tombstone, stored_alarm)
   redis.call('HSET', tombstones, generation, tombstone)
-  set_alarm(id, '')
+  set_alarm(id, '', stored_alarm)
   redis.call('ZREM', ids, id)
   redis.call('UNLINK', actor)
   redis.call('HSET', actor, 'v', FORMAT, 'generation', generation, 'epoch', epoch)
@@ -163,12 +161,14 @@ local function commit(actor, tombstones, first)
   elseif ahead < 0 then
     return 'fenced'
   end
+  local stored_alarm = redis.call('ZSCORE', alarms, id)
   if destroyed == '1' then
-    destroy(actor, tombstones, id, generation, epoch, tombstone)
+    destroy(actor, tombstones, id, generation, epoch, tombstone, stored_alarm)
     return 'committed'
   end
-  set_alarm(id, alarm)
+  -- The first write: one that needs memory, since Redis refuses none behind another.
   redis.call('HSET', actor, 'sequence', sequence)
+  set_alarm(id, alarm, stored_alarm)
   call_with_arguments('HDEL', actor, deletes, puts - 1)
   call_with_arguments('HSET', actor, puts, puts + tonumber(ARGV[first + 8]) - 1)
   return 'committed'
