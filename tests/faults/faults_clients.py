@@ -14,6 +14,8 @@ ACTOR = "journal"
 TIMEOUT = 20.0
 LOST = frozenset({"connection_closed", "request_failed", "connect", "broken"})
 """Codes of our own: no server answered."""
+AGAIN = LOST | {"store_unavailable", "actor_stopped"}
+"""Codes at which a call with a key is sent again: what became of it may be unknown."""
 
 
 class Result(NamedTuple):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+import time
 from pathlib import Path
 
-from faults_clients import KINDS, LOST, Carrier, Handles, Result
+from faults_clients import AGAIN, KINDS, LOST, Carrier, Handles, Result
 from faults_history import Found, History, Operation
 from faults_server import Server
+from redis_server import RedisServer
 
 ACTORS = [f"a{number}" for number in range(8)]
 CLIENTS = 16
@@ -76,14 +78,18 @@ class ClientTask:
         actor = self._dice.choice(ACTORS)
         operation = self._history.begin(self._number, actor, kind, token, keyed)  # type: ignore[arg-type]
         result = await self._call(operation, action)
-        while keyed and result.code in LOST:
+        while keyed and result.code in AGAIN:
             await self._target.wait()
+            if result.code not in LOST:
+                await asyncio.sleep(0.05)
             operation.tries += 1
             result = await self._call(operation, action)
         self._history.end(operation, result.told, result.answer)  # type: ignore[arg-type]
         if keyed and result.told == "answer":
             self._answered.append((operation, action))
             del self._answered[:-50]
+        if result.code == "store_unavailable":
+            await asyncio.sleep(0.05)  # Calls that do not start are quick.
         if result.code in LOST and self._dice.random() < 0.5:
             # Sometimes not, so that calls to a server that is gone are told about too.
             await self._target.wait()
@@ -91,7 +97,7 @@ class ClientTask:
     async def _again(self, operation: Operation, action: str) -> None:
         """An old key, perhaps of a server before this one."""
         result = await self._call(operation, action)
-        if result.code not in LOST:
+        if result.code not in AGAIN:
             self._history.repeated(operation, result.answer)
 
     async def _call(self, operation: Operation, action: str) -> Result:
@@ -106,11 +112,26 @@ class ClientTask:
 class Killing:
     """`await Killing(store).run(rounds)`, then look at `broken`."""
 
-    def __init__(self, store: Path, *, seed: int = 1, planted: str = "", floor: int = 200) -> None:
-        """Each server is killed after `floor` calls that were answered, or later."""
+    def __init__(
+        self,
+        store: Path | str,
+        *,
+        redis: RedisServer | None = None,
+        seed: int = 1,
+        planted: str = "",
+        floor: int = 200,
+    ) -> None:
+        """Each server is killed after `floor` calls that were answered, or later.
+
+        With a Redis, that is killed too in each round, and once in a while both at once.
+        """
         self.history = History()
         self.broken: list[str] = []
         self.kills = 0
+        self.redis_kills = 0
+        self.longest_return = 0.0
+        """Seconds from a Redis that is there again to the next answer."""
+        self._redis = redis
         self._servers: list[Server] = []
         self._store = store
         self._planted = planted
@@ -130,9 +151,19 @@ class Killing:
                 for client in clients:
                     group.create_task(client.run())
                 for _ in range(rounds):
+                    if self._redis is not None:
+                        await self._load()
+                        await self._restart(self._redis)
+                        assert server.process.poll() is None, "it did not outlive its Redis"
                     await self._load()
                     self._target.lost()
+                    both = self._redis is not None and self._dice.random() < 0.2
+                    if self._redis is not None and both:
+                        await asyncio.to_thread(self._redis.kill)
+                        self.redis_kills += 1
                     await self._kill(server)
+                    if self._redis is not None and both:
+                        await asyncio.to_thread(self._redis.start)
                     server = await self._start()
                 # Who still has a key without an answer asks this last one.
                 for client in clients:
@@ -142,6 +173,9 @@ class Killing:
             self.broken = self.history.violations(found)
             server.end(signal.SIGINT)
             server.kill()
+            if self._redis is not None:
+                await asyncio.to_thread(self._redis.kill)
+                await asyncio.to_thread(self._redis.start)
             server = await self._start()
             if await look(server) != found:
                 self.broken.append("a restart in good order changed what is there")
@@ -149,6 +183,18 @@ class Killing:
             for server in self._servers:
                 server.kill()
             await self._target.aclose()
+
+    async def _restart(self, redis: RedisServer) -> None:
+        await asyncio.to_thread(redis.kill)
+        self.redis_kills += 1
+        await asyncio.sleep(self._dice.random() * 0.5)
+        answered = self.history.answered
+        await asyncio.to_thread(redis.start)
+        since = time.monotonic()
+        while self.history.answered == answered:
+            assert time.monotonic() - since < 10, "Redis is back and nothing is answered"
+            await asyncio.sleep(0.005)
+        self.longest_return = max(self.longest_return, time.monotonic() - since)
 
     async def _load(self) -> None:
         wanted = self.history.answered + self._floor

@@ -15,6 +15,7 @@ from rivet_ray.runtime.instance import Instance
 from rivet_ray.runtime.keys import Keys
 from rivet_ray.runtime.leaving import Leaving
 from rivet_ray.runtime.schedule import ActorSchedule
+from rivet_ray_drivers.redis import scripts
 
 Put = Callable[[Any, str, Any], None]
 
@@ -94,6 +95,18 @@ def destroy_forgotten(put: Put) -> None:
     put(Leaving, "destroy", destroy)
 
 
+def fence_off(put: Put) -> None:
+    """Redis takes every write to an actor that lives, whoever it is from."""
+    source = scripts.commit.source
+    for check, gone in (
+        (b"stored_epoch ~= epoch or stored_token ~= token", b"false"),
+        (b"tonumber(sequence) - tonumber(stored_sequence or 0)", b"1"),
+    ):
+        assert source.count(check) == 1
+        source = source.replace(check, gone)
+    put(scripts, "commit", scripts.Script(source))
+
+
 FAULTS: dict[str, Callable[[Put], None]] = {
     fault.__name__: fault
     for fault in (
@@ -105,6 +118,7 @@ FAULTS: dict[str, Callable[[Put], None]] = {
         schedule_kept,
         schedule_early,
         destroy_forgotten,
+        fence_off,
     )
 }
 

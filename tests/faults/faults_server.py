@@ -22,9 +22,10 @@ def environment(planted: str = "") -> dict[str, str]:
     return kept | {"FAULTS_PLANTED": planted}
 
 
-def dev(registry: str, store: Path) -> list[str]:
-    """The command line of a server."""
-    options = ["--store", f"file://{store}", "--port", "0"]
+def dev(registry: str, store: Path | str) -> list[str]:
+    """The command line of a server; the store is a directory or a URL."""
+    url = store if isinstance(store, str) else f"file://{store}"
+    options = ["--store", url, "--port", "0"]
     return [sys.executable, "-m", "rivet_ray", "dev", registry, *options]
 
 
@@ -32,7 +33,13 @@ class Server:
     """One process. `with Server("faults_actors:App", store) as server: server.url`."""
 
     def __init__(
-        self, registry: str, store: Path, *, planted: str = "", cwd: Path = HERE, wait: bool = True
+        self,
+        registry: str,
+        store: Path | str,
+        *,
+        planted: str = "",
+        cwd: Path = HERE,
+        wait: bool = True,
     ) -> None:
         """With `wait` it serves when this returns, or AssertionError is raised."""
         # A file, because a pipe that nobody reads would stop the server.
