@@ -17,9 +17,11 @@ from rivet_ray.store import (
     Commit,
     CommitResult,
     Fence,
+    Finding,
     HostLease,
     NewActor,
     Store,
+    Verdict,
 )
 from rivet_ray_drivers.leases import Leases
 
@@ -176,6 +178,11 @@ class MemoryStore:
             if stored.alarm is not None and (after is None or stored.alarm > after)
         ]
         return min(alarms, default=None)
+
+    async def examine(self) -> list[Finding]:
+        what = "none: state lives as long as its process"
+        cure = "For development and tests; use file:// or redis:// to keep anything."
+        return [Finding("durability", what, Verdict.WARNING, cure)]
 
     async def close(self) -> None:
         pass

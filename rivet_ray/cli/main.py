@@ -15,6 +15,7 @@ except ImportError as error:
 
 from rivet_ray.cli.checks import CommandError
 from rivet_ray.cli.dev import serve_dev
+from rivet_ray.cli.doctor import examine_store
 from rivet_ray.cli.host import serve_host
 from rivet_ray.cli.serve import serve_ray
 from rivet_ray.loading import NotLoadable
@@ -123,6 +124,19 @@ def serve(
         spare_workers=spare_workers,
         open=open,
     )
+
+
+@application.command()
+def doctor(
+    store: Annotated[str, typer.Option(metavar="URL", help="The store to look at.")],
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Say what a store keeps over which fault, and what of its settings is dangerous.
+
+    Exits with 0 if there is nothing to mend, with 1 otherwise.
+    """
+    if not examine_store(store, as_json=json):
+        raise typer.Exit(1)
 
 
 def main() -> NoReturn:

@@ -1,5 +1,6 @@
 """What storage must promise: the ports that drivers implement (floor 1)."""
 
+from rivet_ray.store.examination import Examinable, Finding, Verdict, examine
 from rivet_ray.store.ports import Store
 from rivet_ray.store.records import (
     ActorRecord,
@@ -17,11 +18,15 @@ __all__ = [
     "Claim",
     "Commit",
     "CommitResult",
+    "Examinable",
     "Fence",
+    "Finding",
     "HostLease",
     "NewActor",
     "Store",
+    "Verdict",
     "driver_schemes",
+    "examine",
     "load_driver",
     "open_store",
 ]

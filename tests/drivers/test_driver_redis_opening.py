@@ -11,7 +11,7 @@ from redis_server import RedisServer
 
 from rivet_ray.errors import StoreError, StoreUnavailable
 from rivet_ray_drivers.redis import connection, open_redis
-from rivet_ray_drivers.redis.location import Kind, Location, location_of
+from rivet_ray_drivers.redis.location import Durability, Kind, Location, location_of
 
 SECRET = "s3cr3t"
 
@@ -26,6 +26,7 @@ SECRET = "s3cr3t"
         ("redis://:p%40ss@cache", Location("cache", password="p@ss")),
         ("redis://me:p%2Fss@cache/1", Location("cache", 6379, 1, "me", "p/ss")),
         ("redis://cache?prefix=my%20app", Location("cache", prefix="my app")),
+        ("redis://cache?durability=always", Location("cache", durability=Durability.ALWAYS)),
         ("rediss://cache", Location("cache", tls=True)),
         (
             "rediss://cache?ssl_ca_certs=/ca.pem&prefix=x",
@@ -74,6 +75,7 @@ def test_a_url_names_a_server(url: str, location: Location) -> None:
         f"redis://me:{SECRET}@cache?retry=1",
         f"redis://me:{SECRET}@cache?prefix=a&prefix=b",
         f"redis://me:{SECRET}@cache?prefix=",
+        f"redis://me:{SECRET}@cache?durability=some",
         f"redis://me:{SECRET}@cache?prefix=a{{b}}",
         f"redis://me:{SECRET}@cache?ssl_ca_certs=/ca.pem",
         f"redis://me:{SECRET}@a,b",

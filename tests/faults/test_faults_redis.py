@@ -105,9 +105,7 @@ async def out_of_memory(world: World) -> None:
 async def loading(world: World) -> None:
     """It answers -LOADING for a second or two: slowly, key by key, from a rewritten file."""
     await world.control.bgrewriteaof()
-    async with asyncio.timeout(20):
-        while (await world.control.info("persistence"))["aof_rewrite_in_progress"]:
-            await asyncio.sleep(0.02)
+    await _persistence(world, "aof_rewrite_in_progress", 0)
     await asyncio.to_thread(world.redis.kill)
     await asyncio.to_thread(world.redis.start)
 
@@ -124,16 +122,16 @@ async def its_disk_fails(world: World) -> None:
     await asyncio.to_thread(in_the_way.mkdir)
     await world.control.config_set("save", "3600 1")
     await world.control.bgsave()
-    await _status(world, "err")
+    await _persistence(world, "rdb_last_bgsave_status", "err")
     await asyncio.sleep(1.5)
     await asyncio.to_thread(in_the_way.rmdir)
     await world.control.bgsave()
-    await _status(world, "ok")
+    await _persistence(world, "rdb_last_bgsave_status", "ok")
 
 
-async def _status(world: World, wanted: str) -> None:
+async def _persistence(world: World, field: str, wanted: object) -> None:
     async with asyncio.timeout(20):
-        while (await world.control.info("persistence"))["rdb_last_bgsave_status"] != wanted:  # noqa: ASYNC110
+        while (await world.control.info("persistence"))[field] != wanted:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 

@@ -10,7 +10,16 @@ from functools import partial
 from pathlib import Path
 
 from rivet_ray.errors import StoreError
-from rivet_ray.store import ActorRecord, Claim, Commit, CommitResult, HostLease, NewActor, Store
+from rivet_ray.store import (
+    ActorRecord,
+    Claim,
+    Commit,
+    CommitResult,
+    Finding,
+    HostLease,
+    NewActor,
+    Store,
+)
 from rivet_ray_drivers.file_system.database import make_directory, open_database
 from rivet_ray_drivers.file_system.ledger import Ledger
 from rivet_ray_drivers.file_system.location import directory_of
@@ -79,6 +88,13 @@ class FileSystemStore:
 
     async def next_alarm(self, after: float | None = None) -> float | None:
         return await self._writer.do(partial(self._ledger.next_alarm, after))
+
+    async def examine(self) -> list[Finding]:
+        kept = "every acknowledged change survives kill -9 and a loss of power"
+        return [
+            Finding("store", f"SQLite in the directory {self.directory}; one server at a time"),
+            Finding("durability", f"write-ahead log, synchronous=FULL: {kept}"),
+        ]
 
     async def close(self) -> None:
         """Finish what waits, fold the write-ahead log into the database, unlock."""

@@ -1,6 +1,6 @@
 """The store port on Redis, for many hosts: one server, one behind sentinels, or a cluster.
 
-    redis://user:password@host:6379/0?prefix=rivet
+    redis://user:password@host:6379/0?prefix=rivet&durability=always
     redis+sentinel://user:password@sentinel:26379,sentinel:26379/service/0?prefix=rivet
     redis+cluster://user:password@node:6379,node:6379?prefix=rivet
 
@@ -10,7 +10,8 @@ With `rediss` for `redis` each speaks TLS, to sentinels and nodes too; `ssl_ca_c
 
 A write is acknowledged when Redis has answered, so it is as durable as the
 server makes it: with `appendonly yes` and `appendfsync always` it survives a
-kill of the server, with `everysec` the last second can be lost. The server
+kill of the server, with `everysec` the last second can be lost. `durability`
+says what is demanded: a weaker server or node is named in the log. The server
 must never evict (`maxmemory-policy noeviction`, the default).
 
 A replica gets a write after its acknowledgement. A failover, by sentinels or in a

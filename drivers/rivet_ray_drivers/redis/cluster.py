@@ -86,6 +86,10 @@ class ClusterConnection(RedisConnection):
         """The reply to each, or what it failed with, whatever became of others."""
         return await self._settled(commands, SHORT_PATIENCE)
 
+    @property
+    def servers(self) -> list[Node]:
+        return [self._node_at(address) for address in self._slots.nodes()]
+
     def server_of(self, key: bytes) -> Address | None:
         return self._slots.owner(slot_of(key))
 

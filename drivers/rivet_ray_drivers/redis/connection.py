@@ -175,6 +175,20 @@ class RedisConnection:
             raise answers[0]
         return answers
 
+    @property
+    def servers(self) -> list[Node]:
+        """Those that keep our data, as far as is known."""
+        return [self._node]
+
+    async def answers_of(self, node: Node, commands: Sequence[Command]) -> list[Reply | StoreError]:
+        """The replies of one of `servers` to commands without a key. Raises StoreUnavailable."""
+        with self._admitted():
+            replies = await self._exchange(node, [command.packed() for command in commands])
+        return [
+            failure_of(reply, node.place) if isinstance(reply, Exception) else reply
+            for reply in replies
+        ]
+
     def server_of(self, key: bytes) -> Address | None:
         """The server that has this key, as far as is known."""
         return self.place.host, self.place.port

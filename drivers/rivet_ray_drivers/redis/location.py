@@ -22,7 +22,7 @@ class Kind(Enum):
 
 
 FORMS = {
-    Kind.SERVER: "redis://[user:password@]host[:port][/database][?prefix=rivet]",
+    Kind.SERVER: "redis://[user:password@]host[:port][/database][?prefix=rivet&durability=always]",
     Kind.SENTINELS: (
         "redis+sentinel://[user:password@]host[:26379],.../service[/database][?prefix=rivet]"
     ),
@@ -39,6 +39,18 @@ PORTS = {Kind.SERVER: 6379, Kind.SENTINELS: 26379, Kind.CLUSTER: 6379}
 Address = tuple[str, int]
 
 
+class Durability(str, Enum):
+    """How much of what a server acknowledged it keeps; named after `appendfsync`."""
+
+    NONE = "none"
+    EVERYSEC = "everysec"
+    ALWAYS = "always"
+
+    def weaker_than(self, other: Durability) -> bool:
+        order = list(Durability)
+        return order.index(self) < order.index(other)
+
+
 @dataclass(frozen=True, slots=True)
 class Location:
     """A Redis and the part of it that is ours. Its text holds no password."""
@@ -52,6 +64,8 @@ class Location:
     tls: bool = False
     tls_files: dict[str, str] = field(default_factory=dict[str, str])
     """Paths under the names of TLS_FILES: the authority, our certificate and its key."""
+    durability: Durability | None = None
+    """What the user demands of each server; None where nothing is said."""
     kind: Kind = Kind.SERVER
     others: tuple[Address, ...] = ()
     """Further sentinels, or nodes of the cluster; the first is `host` and `port`."""
@@ -113,6 +127,7 @@ def location_of(url: str) -> Location:
         prefix=options.get("prefix", PREFIX),
         tls=tls,
         tls_files={name: options[name] for name in TLS_FILES if name in options},
+        durability=_durability(options, kind),
         kind=kind,
         others=tuple(others),
         service=service,
@@ -174,9 +189,20 @@ def _path(parts: SplitResult, kind: Kind) -> tuple[str, int]:
     return unquote(service), int(text)
 
 
+def _durability(options: dict[str, str], kind: Kind) -> Durability | None:
+    if "durability" not in options:
+        return None
+    try:
+        return Durability(options["durability"])
+    except ValueError:
+        known = ", ".join(durability.value for durability in Durability)
+        raise _wrong(f"has a durability that is none of {known}", kind) from None
+
+
 def _options(parts: SplitResult, kind: Kind, tls: bool) -> dict[str, str]:
     allowed = [
         "prefix",
+        "durability",
         *(TLS_FILES if tls else ()),
         *(SENTINEL_LOGIN if kind is Kind.SENTINELS else ()),
     ]

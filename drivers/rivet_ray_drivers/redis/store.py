@@ -6,9 +6,17 @@ from collections.abc import Sequence
 
 from rivet_ray import ids
 from rivet_ray.errors import StoreError
-from rivet_ray.store import ActorRecord, Claim, Commit, CommitResult, HostLease, NewActor
+from rivet_ray.store import (
+    ActorRecord,
+    Claim,
+    Commit,
+    CommitResult,
+    Finding,
+    HostLease,
+    NewActor,
+)
 from rivet_ray_drivers.file_system.packing import pack
-from rivet_ray_drivers.redis import records, scripts
+from rivet_ray_drivers.redis import examination, records, scripts
 from rivet_ray_drivers.redis.connection import (
     Argument,
     Command,
@@ -48,6 +56,8 @@ class RedisStore:
         await self._identity.open()
         if self._index is not None:
             await self.index_alarms()  # it is derived, and may come from a partial copy
+        if self._connection.place.durability is not None:
+            await examination.warn_of_durability(self._connection)
 
     def statistics(self) -> Statistics:
         return self._connection.statistics()
@@ -210,6 +220,9 @@ class RedisStore:
         """Build the index of the shards' earliest alarms anew, from what they hold."""
         keys = [self._layout.earliest_alarms, *self._layout.alarms]
         return records.as_number(await self._connection.do(run(scripts.index, keys)))
+
+    async def examine(self) -> list[Finding]:
+        return await examination.examine(self._connection, self._identity)
 
     async def close(self) -> None:
         await self._connection.close()
