@@ -14,6 +14,7 @@ from rivet_ray.definition import ActorDefinition
 from rivet_ray.errors import ActorAlreadyExists, ActorNotFound, InvalidRequest, Outcome
 from rivet_ray.protocol import values
 from rivet_ray.protocol.queries import ActorQuery, Create, GetById, GetByKey, GetOrCreate, check_key
+from rivet_ray.runtime.patience import patiently
 from rivet_ray.store import ActorRecord, NewActor, Store
 
 T = TypeVar("T")
@@ -96,7 +97,7 @@ class Directory:
         return known
 
     async def _by_id(self, actor_id: str) -> ActorRecord:
-        record = await self._store.find_by_id(actor_id)
+        record = await patiently(self._clock, lambda: self._store.find_by_id(actor_id))
         if (
             record is None
             or record.namespace != self._namespace
@@ -109,23 +110,28 @@ class Directory:
         key = tuple(query.key)
         check_key(key)
         if isinstance(query, GetByKey):
-            found = await self._store.find(self._namespace, query.name, key)
+            found = await patiently(
+                self._clock, lambda: self._store.find(self._namespace, query.name, key)
+            )
             if found is not None:
                 return found
             raise ActorNotFound(
                 f"There is no {query.name} with the key {list(key)}.", outcome=Outcome.NOT_STARTED
             )
-        record, created = await self._store.create(
-            NewActor(
-                namespace=self._namespace,
-                name=query.name,
-                key=key,
-                input=self._input(query),
-                region=query.region,
-                created_at=self._clock.now(),
-            )
+        actor = NewActor(
+            namespace=self._namespace,
+            name=query.name,
+            key=key,
+            input=self._input(query),
+            region=query.region,
+            created_at=self._clock.now(),
         )
-        if not created and isinstance(query, Create):
+        if isinstance(query, GetOrCreate):
+            record, _ = await patiently(self._clock, lambda: self._store.create(actor))
+            return record
+        # Not tried again: a first try that came through would look like somebody else's actor.
+        record, created = await self._store.create(actor)
+        if not created:
             raise ActorAlreadyExists(
                 f"There is already a {query.name} with the key {list(key)}.",
                 outcome=Outcome.NOT_STARTED,

@@ -20,6 +20,7 @@ from rivet_ray.runtime.exchange import Handle
 from rivet_ray.runtime.instance import Instance
 from rivet_ray.runtime.lifecycle import State
 from rivet_ray.runtime.own_alarm import OwnAlarm
+from rivet_ray.runtime.patience import patiently
 from rivet_ray.runtime.session import Session
 from rivet_ray.store import Store
 
@@ -221,7 +222,8 @@ class Host:
         leaving = self._instances.get(actor)
         if leaving is not None:
             await leaving.wait_gone()
-        claim = await self.store.claim(actor, ids.owner_token())
+        # Another claim, another token: one that came through unnoticed owns nothing then.
+        claim = await patiently(self.clock, lambda: self.store.claim(actor, ids.owner_token()))
         definition = self._definitions.get(claim.record.name) if claim else None
         if claim is None or definition is None or claim.record.namespace != self.settings.namespace:
             raise ActorNotFound("The actor does not exist.")

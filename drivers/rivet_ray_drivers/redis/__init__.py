@@ -55,6 +55,17 @@ there are.
 Times are kept as the shortest text of their double, so they come back to the
 last bit. Nothing expires: a destroyed actor leaves `generation` and `epoch`,
 and one field of its tombstone.
+
+**Formats.** Records, leases and identities carry their format, `v`, now 1. A
+program refuses one that is later than it knows and touches nothing of it, in
+every script (`fields` in `scripts`) and every reader (`wrong_format`). There is
+one format, so there is nothing to migrate. The way to a format 2: a claim holds
+the whole record of one actor in one script, so it turns what it finds of format
+1 into 2 there, and everything else reads both; no pass over all actors, no stop.
+As old and new programs share a store during an upgrade, that takes two versions:
+the first reads both and writes 1, the second writes 2. What has no owner and no
+parts (leases, identities) is read in both formats and written anew when it is
+next written. `tests/drivers/test_driver_redis_format.py` holds the bytes of 1.
 """
 
 from rivet_ray_drivers.redis.opening import open_redis

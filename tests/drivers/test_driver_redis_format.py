@@ -1,0 +1,117 @@
+"""Format 1 of the records, as bytes: every later version of the driver reads them.
+
+A change that makes this test fail needs a new format, and the way from 1 to it
+(see "Formats" in the package's docstring). That a later format is refused and
+left alone is in `test_driver_redis_failures` and `test_driver_redis_lost`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from redis.asyncio import Redis
+from redis_server import RedisServer
+
+from rivet_ray.store import ActorRecord, Commit, CommitResult, Fence, HostLease, NewActor
+from rivet_ray_drivers.redis import open_redis
+
+HASHES: dict[str, dict[str, bytes]] = {
+    "rivet{rr:1016}:a:fe1ae08b8b82392c": {
+        "v": b"1",
+        "generation": b"2",
+        "epoch": b"2",
+        "created": b"1700000000.25",
+        "place": b"default\x00\x01counter\x00\x01a\x00\x01b/c\x00\x01",
+        "input": b"\x81\xa1x\x01",
+        "region": b"eu",
+        "token": b"token",
+        "sequence": b"1",
+        "p:state/count": b"\x07",
+        "p:created": b"",
+    },
+    "rivet{rr:1016}:t:fe1ae08b8b82392c": {"1": b"1 2 token"},
+    "rivet{rr:535}:l:host-1": {"v": b"1", "beat": b"7", "address": b"10.0.0.1:7000"},
+}
+SORTED: dict[str, dict[str, float]] = {
+    "rivet:w": {"rivet{rr:1016}:w": 1700000060.5},
+    "rivet{rr:1016}:n": {"fe1ae08b8b82392c-2": 0.0},
+    "rivet{rr:1016}:w": {"fe1ae08b8b82392c-2": 1700000060.5},
+}
+PLACE = ("default", "counter", ("a", "b/c"))
+RECORD = ActorRecord("fe1ae08b8b82392c-2", *PLACE, b"\x81\xa1x\x01", "eu", 1700000000.25)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis")).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def redis(server: RedisServer) -> AsyncIterator[Redis]:
+    async with Redis(port=server.port, protocol=2) as client:
+        await client.flushdb()
+        yield client
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["", "without identities"])
+async def test_format_1_is_read(server: RedisServer, redis: Redis, named: bool) -> None:
+    """Also from the days when shards had no identity: opening takes them in."""
+    for key, fields in HASHES.items():
+        await redis.hset(key, mapping=fields)
+    for key, members in SORTED.items():
+        await redis.zadd(key, members)
+    if named:
+        for shard in range(1024):
+            identity = {"v": "1", "store": "5b6773b520612a93", "changes": "4"}
+            await redis.hset(f"rivet{{rr:{shard}}}:s", mapping=identity)
+        await redis.hset("rivet{rr:0}:s", "complete", "1")
+    store = await open_redis(server.url())
+    assert await store.find(*PLACE) == RECORD
+    assert await store.create(NewActor(*PLACE)) == (RECORD, False)
+    assert await store.list_actors("default", "counter", ("a",)) == [RECORD]
+    assert await store.alarms_due(1.8e9) == [(1700000060.5, RECORD.id)]
+    assert await store.find_lease("host-1") == HostLease("host-1", 7, "10.0.0.1:7000")
+    destroyed = Commit("fe1ae08b8b82392c", Fence(1, "token"), 2, destroy=True)
+    assert await store.commit([destroyed]) == [CommitResult.ALREADY_DONE]
+    last = Commit(RECORD.id, Fence(2, "token"), 1)
+    assert await store.commit([last]) == [CommitResult.ALREADY_DONE]
+    claim = await store.claim(RECORD.id, "next")
+    assert claim is not None
+    assert (claim.record, claim.fence, claim.sequence) == (RECORD, Fence(3, "next"), 1)
+    assert (dict(claim.parts), claim.alarm) == (
+        {"state/count": b"\x07", "created": b""},
+        1700000060.5,
+    )
+    await store.close()
+
+
+async def test_format_1_is_written(server: RedisServer, redis: Redis) -> None:
+    store = await open_redis(server.url())
+    for generation in (1, 2):
+        record, _ = await store.create(NewActor(*PLACE, b"\x81\xa1x\x01", "eu", 1700000000.25))
+        claim = await store.claim(record.id, "token")
+        assert claim is not None
+        first = Commit(
+            record.id,
+            claim.fence,
+            1,
+            {"state/count": b"\x07", "created": b""},
+            alarm=1700000060.5,
+        )
+        assert await store.commit([first]) == [CommitResult.COMMITTED]
+        if generation == 1:
+            last = Commit(record.id, claim.fence, 2, destroy=True)
+            assert await store.commit([last]) == [CommitResult.COMMITTED]
+    await store.renew_lease("host-1", 7, "10.0.0.1:7000")
+    await store.close()
+    for key, fields in HASHES.items():
+        found = await redis.hgetall(key)
+        assert {name.decode(): value for name, value in found.items()} == fields
+    for key, members in SORTED.items():
+        found = await redis.zrange(key, 0, -1, withscores=True)
+        assert {name.decode(): score for name, score in found} == members
+    keys = {key.decode() for key in await redis.keys()}
+    assert {key for key in keys if not key.endswith(":s")} == {*HASHES, *SORTED}
