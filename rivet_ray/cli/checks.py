@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from rivet_ray.errors import StoreError
-from rivet_ray.store import driver_schemes, open_store
-from rivet_ray.store.urls import shown
+from rivet_ray.store import driver_schemes, open_store, shown
 
 
 class CommandError(Exception):

@@ -19,6 +19,7 @@ from rivet_ray.gateway.server import PortTaken, Server, bind, uvicorn_config
 from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.loading import load
 from rivet_ray.registry import Registry
+from rivet_ray.store import shown
 
 ENVIRONMENT = "RIVET_RAY_DEV"
 """How the settings reach the processes that `--reload` starts."""
@@ -100,10 +101,10 @@ def _cors(origins: list[str]) -> CORS | None:
 
 def _announcement(registry: type[Registry], host: str, port: int, store: str) -> Callable[[], None]:
     def announce() -> None:
-        shown = f"[{host}]" if ":" in host else host
-        url = f"http://{shown}:{port}"
-        definitions = registry.definitions()
-        lines = [f"rivet-ray serves {', '.join(definitions)} at {url} (store: {store})", ""]
+        name = f"[{host}]" if ":" in host else host
+        url = f"http://{name}:{port}"
+        served = ", ".join(registry.definitions())
+        lines = [f"rivet-ray serves {served} at {url} (store: {shown(store)})", ""]
         lines += ["Try:", f"  {_curl(url, registry)}", ""]
         print("\n".join(lines), flush=True)
         if warnings := _warnings(registry, host):

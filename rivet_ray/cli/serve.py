@@ -18,6 +18,7 @@ from rivet_ray.cli.checks import CommandError, check_store, try_store
 from rivet_ray.gateway.server import PortTaken, bind
 from rivet_ray.link.secret import VARIABLE
 from rivet_ray.loading import load
+from rivet_ray.store import shown
 
 ONE_PROCESS = ("memory", "file")
 
@@ -70,7 +71,7 @@ def serve_ray(
         said = json.loads(keeper.stdout.readline() or '{"error": "it ended at once"}')
         if "error" in said:
             raise CommandError(f"Ray Serve could not be started: {said['error']}")
-        print(f"rivet-ray serves at http://{host}:{port} (store: {store})", flush=True)
+        print(f"rivet-ray serves at http://{host}:{port} (store: {shown(store)})", flush=True)
         print("Stop with Ctrl-C.", flush=True)
         code = keeper.wait()
         raise CommandError(f"The Ray cluster ended by itself with code {code}.")

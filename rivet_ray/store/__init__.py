@@ -11,7 +11,7 @@ from rivet_ray.store.records import (
     HostLease,
     NewActor,
 )
-from rivet_ray.store.urls import driver_schemes, load_driver, open_store
+from rivet_ray.store.urls import driver_schemes, load_driver, open_store, shown
 
 __all__ = [
     "ActorRecord",
@@ -29,4 +29,5 @@ __all__ = [
     "examine",
     "load_driver",
     "open_store",
+    "shown",
 ]

@@ -6,6 +6,7 @@ scheme and pointing at `async def open(url: str) -> Store`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from importlib.metadata import EntryPoint, entry_points
 
@@ -15,6 +16,8 @@ from rivet_ray.store.ports import Store
 GROUP = "rivet_ray.drivers"
 
 OpenDriver = Callable[[str], Awaitable[Store]]
+
+PASSWORD = re.compile(r"([?&]\w*password=)[^&#]*")
 
 _loaded: dict[str, OpenDriver] = {}
 """By scheme: to look through all installed packages takes up to 0.1 s."""
@@ -30,9 +33,11 @@ def driver_schemes() -> list[str]:
 
 
 def shown(url: str) -> str:
-    """A URL as an error may show it: without what can be a password, well written or not."""
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme}://...@{rest.rpartition('@')[2]}" if separator and "@" in rest else url
+    """A URL as it may be printed: without what can be a password, well written or not."""
+    scheme, separator, rest = PASSWORD.sub(r"\1...", url).partition("://")
+    if not separator or "@" not in rest or scheme == "file":
+        return f"{scheme}{separator}{rest}"
+    return f"{scheme}://...@{rest.rpartition('@')[2]}"
 
 
 def load_driver(url: str) -> OpenDriver:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rivet_ray.errors import StoreError, StoreUnavailable
-from rivet_ray.store import Store, driver_schemes, load_driver, open_store, urls
+from rivet_ray.store import Store, driver_schemes, load_driver, open_store, shown, urls
 from rivet_ray_drivers.memory import MemoryStore
 
 ROOT = Path(__file__).parents[2]
@@ -118,3 +118,33 @@ async def test_the_error_lists_every_driver() -> None:
 async def test_an_unreachable_store_is_told_as_such() -> None:
     with pytest.raises(StoreUnavailable, match="nobody is there"):
         await open_store("unreachable://")
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("redis://me:s3cr3t@cache:1/0?prefix=x", "redis://...@cache:1/0?prefix=x"),
+        ("redis://:s3@cr3t@[::1]:1", "redis://...@[::1]:1"),
+        ("redis://:s3/cr@3t@[::1]:1", "redis://...@[::1]:1"),
+        ("redis+cluster://:s3cr3t@a:1,b:2", "redis+cluster://...@a:1,b:2"),
+        (
+            "redis+sentinel://a/service?sentinel_password=s3cr3t&prefix=x",
+            "redis+sentinel://a/service?sentinel_password=...&prefix=x",
+        ),
+        (
+            "redis+sentinel://a/s?sentinel_password=s3@cr3t",
+            "redis+sentinel://a/s?sentinel_password=...",
+        ),
+        ("redis://cache:6379/0", "redis://cache:6379/0"),
+        ("file:///data/a:b@c", "file:///data/a:b@c"),
+        ("memory://", "memory://"),
+    ],
+)
+def test_a_url_is_shown_without_its_passwords(url: str, text: str) -> None:
+    assert shown(url) == text
+
+
+async def test_a_scheme_that_is_mistyped_does_not_show_the_password() -> None:
+    with pytest.raises(StoreError) as caught:
+        await open_store("reds://me:s3cr3t@cache")
+    assert "s3cr3t" not in str(caught.value)
