@@ -140,7 +140,9 @@ async def test_two_hosts_that_fight_over_an_actor_lose_nothing(redis: RedisServe
     assert answered > 20
 
 
-@pytest.mark.parametrize("way", [paused_past_its_lease, fight])
+@pytest.mark.parametrize(
+    "way", [paused_past_its_lease, pytest.param(fight, marks=pytest.mark.slow)]
+)
 async def test_without_the_fence_it_is_seen(redis: RedisServer, way: object) -> None:
     """The same is red where the store takes every write."""
     assert callable(way)

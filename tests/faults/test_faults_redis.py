@@ -153,7 +153,16 @@ FAULTS: dict[Callable[[World], Awaitable[None]], str] = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+SLOW = (loading, a_replica, its_disk_fails)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(fault, id=fault.__name__, marks=[pytest.mark.slow] * (fault in SLOW))
+        for fault in FAULTS
+    ],
+)
 async def test_service_is_back_soon_after(
     server: RedisServer, fault: Callable[[World], Awaitable[None]]
 ) -> None:
