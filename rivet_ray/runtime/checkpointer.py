@@ -264,7 +264,7 @@ class Checkpointer:
         if result is CommitResult.BEHIND:
             instance.give_up(lost_data())
             return
-        why = "Another owner has taken the actor over; what this call changed is not saved."
+        why = "Another owner has taken the actor over; what this call changed may not be saved."
         instance.give_up(ActorStopped(why, outcome=Outcome.UNKNOWN))
 
     @staticmethod
@@ -307,6 +307,6 @@ def unconfirmed() -> StoreUnavailable:
 
 def lost_data() -> StoreLostData:
     return StoreLostData(
-        "The store has lost data of this actor; what this call changed is not saved.",
+        "The store has lost data of this actor; what this call changed may not be saved.",
         outcome=Outcome.UNKNOWN,
     )
