@@ -159,6 +159,23 @@ async def test_what_is_older_is_refused_for_good_on_its_node_alone(
     assert await store.find_by_id(near.record.id) == near.record
 
 
+async def test_who_accepts_the_loss_of_the_last_moments_goes_on(
+    cluster: RedisCluster, clients: list[Redis], caplog: Any
+) -> None:
+    store = await open_redis(f"{cluster.url()}&durability=everysec")
+    older, near = (
+        await owned(store, keys_on_node(1, 1)[0]),
+        await owned(store, keys_on_node(2, 1)[0]),
+    )
+    identity = LAYOUT.identities[shard_of(older.record.key[0])].decode()
+    await clients[1].hset(identity, "changes", 0)
+    batch = [commit_of(older), commit_of(near)]
+    assert await results(store, batch) == [StoreUnavailable, COMMITTED]
+    assert await results(store, batch) == [COMMITTED, ALREADY_DONE]
+    assert len(said(caplog)) == 1
+    await store.close()
+
+
 async def test_a_node_that_is_away_at_the_opening_is_looked_at_later(
     store: ClusterStore, cluster: RedisCluster, caplog: Any
 ) -> None:

@@ -192,6 +192,32 @@ async def test_an_older_copy_is_refused_for_good(
     await fresh.close()
 
 
+@pytest.mark.parametrize("durability", ["everysec", "none"])
+async def test_who_accepts_the_loss_of_the_last_moments_goes_on(
+    server: RedisServer, durability: str, caplog: Any
+) -> None:
+    """As a failover to a replica that was behind: told, and left to the fence of each actor."""
+    store = await open_redis(f"{server.url()}&durability={durability}")
+    assert isinstance(store, RedisStore)
+    claim, kept = await owned(store), await owned(store, "kept")
+    copy = await copied(server)
+    again = await store.claim(claim.record.id, "owner")
+    assert again is not None
+    lost = await store.create(counter("lost"))
+    await restored(server, copy)
+    with pytest.raises(StoreUnavailable, match="older data than it has confirmed; try again"):
+        await committed(store, commit_of(again, 2))
+    results = await store.commit([commit_of(again, 2), commit_of(kept, 2)])
+    assert results == [CommitResult.FENCED, COMMITTED]
+    assert await store.find_by_id(lost[0].id) is None
+    assert len(said(caplog)) == 1
+    assert f"as ?durability={durability} in its URL accepts" in said(caplog)[0]
+    async with Redis(port=server.port, protocol=2) as redis:
+        await redis.flushall()
+    await refused(store, kept, "not there")
+    await store.close()
+
+
 async def test_a_commit_that_was_lost_alone_is_behind(
     store: RedisStore, server: RedisServer
 ) -> None:

@@ -24,14 +24,17 @@ from typing import NamedTuple
 from rivet_ray.errors import StoreError, StoreLostData, StoreUnavailable
 from rivet_ray_drivers.redis import scripts
 from rivet_ray_drivers.redis.connection import Argument, Command, RedisConnection, Reply, run
-from rivet_ray_drivers.redis.failures import lost_data, wrong_format
+from rivet_ray_drivers.redis.failures import LOSSES, lost_data, wrong_format
 from rivet_ray_drivers.redis.layout import SHARDS, Layout
+from rivet_ray_drivers.redis.location import Durability
 from rivet_ray_drivers.redis.records import FORMAT, as_bytes, as_list, as_number
 
 log = logging.getLogger("rivet_ray.store")
 
 COMPLETE = b"complete"
 """A field of the first shard: its store had its name in all shards once."""
+ACCEPTS_OLDER = (Durability.EVERYSEC, Durability.NONE)
+"""Who demands no more than these has said that the last moments may be lost."""
 FIELDS = (b"v", b"store", b"changes", COMPLETE)
 
 Call = tuple[int, Sequence[bytes], Sequence[Argument]]
@@ -277,12 +280,26 @@ class Identity:
 
     def _noticed(self, shard: int, error: StoreLostData) -> StoreError:
         """What to raise; said in the log once."""
+        older = error.metadata == {"data": "older"}
+        if older and self._connection.place.durability in ACCEPTS_OLDER:
+            return self._accept_older(shard)
         if not self._lost:
             log.critical("%s", error)
         self._lost.add(shard)
-        if error.metadata == {"data": "older"}:
+        if older:
             self._older.update(dict.fromkeys(self._on_the_server_of(shard), error))
         return error
+
+    def _accept_older(self, shard: int) -> StoreUnavailable:
+        """Nothing was done, and may be tried again: each actor has its fence besides."""
+        place, shards = self._connection.place, self._on_the_server_of(shard)
+        what = f"Redis at {place} {LOSSES['older']}"
+        if any(self._seen[number] for number in shards):  # else another operation has said it
+            said = "" if place.durability is None else place.durability.value
+            log.critical("%s; goes on, as ?durability=%s in its URL accepts", what, said)
+        for number in shards:
+            self._seen[number] = 0
+        return StoreUnavailable(f"{what}; try again.")
 
     def _on_the_server_of(self, shard: int) -> list[int]:
         """The shards that share a server, and so what becomes of its data."""
