@@ -65,6 +65,8 @@ class Actions:
             if call.connection is not None:
                 turn.connection = self._connection(call.connection)
             if call.key is not None and self._answered_before(turn, call):
+                if turn.joined:
+                    self._limit_joined(turn, call)
                 return
         except RivetError as error:
             self._fail(turn, error, error.outcome or Outcome.NOT_STARTED)
@@ -74,13 +76,24 @@ class Actions:
         else:
             self._not_begun += 1
             task = instance.own(self._run(turn, action, arguments))
-            task.add_done_callback(lambda _: self._has_begun(turn))
+            task.add_done_callback(lambda _: self._has_ended(turn))
             session.track(call.call, task)
 
     def _has_begun(self, turn: Turn) -> None:
         if not turn.begun:
             turn.begun = True
             self._not_begun -= 1
+
+    def _has_ended(self, turn: Turn) -> None:
+        """One that was cancelled before its first step has run nothing, and is answered here."""
+        if not turn.begun:
+            self._has_begun(turn)
+            self._fail(turn, self._cancelled(), Outcome.NOT_STARTED)
+
+    def _cancelled(self) -> RivetError:
+        if self._instance.state is State.RUNNING:
+            return ActionCancelled("The action was cancelled.")
+        return ActorStopped("The actor stopped while the action ran.")
 
     def _connection(self, identity: str) -> Connection:
         connection = self._instance.connections.get(identity)
@@ -97,6 +110,19 @@ class Actions:
         if answer is not None:
             self._release(turn, readdressed(answer, call.call))
         return answer is not None or turn.joined
+
+    def _limit_joined(self, turn: Turn, call: Call) -> None:
+        """C9: who waits for another call with the same key has a deadline of its own."""
+        limit = call.timeout
+        if limit is None:
+            return  # that other one has the action's
+
+        def expire() -> None:
+            late = ActionTimedOut(f"The first call with this key took longer than {limit:g} s.")
+            self._fail(turn, late, Outcome.UNKNOWN)
+
+        turn.deadline = self._instance.clock.monotonic() + limit
+        self._instance.host.deadlines.add(turn, turn.deadline, expire)
 
     def _runs_at_once(self, turn: Turn, action: ActionDefinition) -> bool:
         definition = self._instance.definition
@@ -183,12 +209,7 @@ class Actions:
             reached = Outcome.TOOK_EFFECT
             output = await self._body(turn, action, function, arguments)
         except asyncio.CancelledError:
-            reason = (
-                ActionCancelled("The action was cancelled.")
-                if instance.state is State.RUNNING
-                else ActorStopped("The actor stopped while the action ran.")
-            )
-            self._fail(turn, reason, reached)
+            self._fail(turn, self._cancelled(), reached)
             raise
         except Exception as error:
             turn.error = error

@@ -295,6 +295,36 @@ async def test_call_joined_to_one_that_did_not_start_is_not_left_alone(world: Wo
     assert world.tap.answer(joined) is not None
 
 
+async def test_call_cancelled_before_its_first_step_leaves_the_key_free(world: World) -> None:
+    """C9: it has no task that could answer for it, and nobody may wait for it for ever."""
+    first, joined = world.call("wait_add"), world.call("wait_add")
+    world.tap.cancel(first)
+    await quiet(world.test)
+    for call in (first, joined):
+        assert world.tap.error(call).outcome is Outcome.NOT_STARTED
+    again = world.call("wait_add")
+    await settle()
+    await world.plain("open")
+    assert world.tap.output(again) == 10
+
+
+async def test_call_that_joins_has_its_own_deadline() -> None:
+    """C9: the first one may run for longer; what becomes of it is unknown to who leaves."""
+    async with setup_test(App, store=Probe()) as test:
+        world = World(test, await started(test, test.client.counter.get_or_create("k")))
+        first = world.call("wait_add")
+        await settle()
+        joined = world.tap.call(world.actor, "wait_add", key="k", timeout=2.0)
+        await test.clock.advance(1.9)
+        assert world.tap.answer(joined) is None
+        await test.clock.advance(0.4)
+        error = world.tap.error(joined)
+        assert (error.code, error.outcome) == ("action_timed_out", Outcome.UNKNOWN)
+        await world.plain("open")
+        assert world.tap.output(first) == 10
+        assert await world.output("wait_add") == 10
+
+
 # --- Relaxed actors -------------------------------------------------------------------------
 
 
