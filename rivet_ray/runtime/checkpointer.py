@@ -178,6 +178,7 @@ class Checkpointer:
         try:
             while batch.entries and await self._pause(batch):
                 await self._try(batch)
+                self._gather_soon()  # Those that it has answered for need not wait for the rest.
         finally:
             self._gather_soon()
 

@@ -275,6 +275,24 @@ async def test_part_of_a_store_that_does_not_answer_holds_up_its_own_actors_only
         assert part(test, away, "state/count") == 2
 
 
+async def test_part_of_a_store_that_is_back_is_used_while_another_is_away() -> None:
+    store = Probe()
+    async with setup_test(App, store=store) as test:
+        actors = [await started(test, test.client.counter.get_or_create(key)) for key in "ab"]
+        tap = Tap(test)
+        store.trouble = {actor: StoreUnavailable("its part is away") for actor in actors}
+        calls = [tap.call(actor, "add") for actor in actors]
+        await settle()
+        later = tap.call(actors[0], "add")
+        del store.trouble[actors[0]]
+        await test.clock.advance(0.1)
+        assert [tap.output(calls[0]), tap.output(later)] == [1, 2]
+        assert tap.answer(calls[1]) is None
+        store.trouble.clear()
+        await test.clock.advance(1)
+        assert tap.output(calls[1]) == 1
+
+
 async def test_part_of_a_store_that_stays_away_is_given_up_with_its_actors_only() -> None:
     store = Probe()
     async with setup_test(App, store=store) as test:
