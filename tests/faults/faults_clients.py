@@ -64,7 +64,8 @@ class Sockets:
             connection = self._connections[key] = self._client.actor(ACTOR, key).connect()
         actor = connection.actor.with_options(idempotency_key=once)
         result = await _result(actor.call(action, *args))
-        if result.code in LOST:
+        # A connection that could not be opened says so to each later call too.
+        if result.code in LOST or (result.code in AGAIN and result.told == "not_started"):
             if self._connections.get(key) is connection:
                 del self._connections[key]
             await connection.dispose()
