@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from redis_server import RedisServer
+from redis_server import RedisServer, free_port
 
 from rivet_ray.errors import StoreError, StoreUnavailable
 from rivet_ray_drivers.redis import connection, open_redis
@@ -147,7 +147,8 @@ async def test_a_server_without_tls_is_no_rediss(
 
 
 async def test_a_cluster_without_slots_is_unavailable(tmp_path: Path) -> None:
-    server = RedisServer(tmp_path, "--cluster-enabled", "yes").start()
+    bus = str(free_port())
+    server = RedisServer(tmp_path, "--cluster-enabled", "yes", "--cluster-port", bus).start()
     try:
         with pytest.raises(StoreUnavailable, match="knows no owner of any slot"):
             await open_redis(server.url())

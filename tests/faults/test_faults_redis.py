@@ -24,11 +24,13 @@ from redis_server import RedisServer
 BACK_WITHIN = 5.0
 
 
+LOADS_SLOWLY = ("--key-load-delay", "1500", "--loading-process-events-interval-bytes", "1024")
+
+
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(
-        tmp_path, "--key-load-delay", "1500", "--loading-process-events-interval-bytes", "1024"
-    ).start()
+def server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    options = LOADS_SLOWLY if loading.__name__ in request.node.name else ()
+    server = RedisServer(tmp_path, *options).start()
     yield server
     server.go_on()
     server.stop()
