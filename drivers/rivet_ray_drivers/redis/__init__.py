@@ -16,7 +16,9 @@ must never evict (`maxmemory-policy noeviction`, the default).
 
 A replica gets a write after its acknowledgement. A failover, by sentinels or in a
 cluster, loses what the promoted replica had not received; an actor whose commit is
-missing is told so by its next one. `min-replicas-to-write 1` has a primary refuse
+missing is told so by its next one, and a shard that is older than we have seen it is
+refused, with all others of its server (see `identity`; `durability=everysec` or `none`
+in the URL accepts that). `min-replicas-to-write 1` has a primary refuse
 writes once it has lost its replicas, as one that was deposed has. A cluster needs
 `cluster-require-full-coverage no`, so that one node's absence is its own.
 
