@@ -37,6 +37,8 @@ class _Call:
     request: ActionRequest
     answer: asyncio.Future[bytes | None]
     sent: bool = False
+    sent_before: bool = False
+    """On a socket that was lost: it may have had its effect, whatever comes now."""
 
 
 class Session:
@@ -83,6 +85,7 @@ class Session:
             if call.sent and not (again and call.request.key is not None):
                 call.answer.set_exception(_under_way(error, call))
             else:
+                call.sent_before = call.sent_before or call.sent
                 call.sent = False
                 self._unsent[number] = call
         assert unsent.keys() <= self._unsent.keys()
@@ -109,7 +112,7 @@ class Session:
             raise ActionTimedOut(
                 f"{action!r} on {self.label} was not answered within {timeout:g} s. "
                 "Give Client(timeout=…) more seconds if it needs them.",
-                outcome=Outcome.UNKNOWN if call.sent else Outcome.NOT_STARTED,
+                outcome=(Outcome.UNKNOWN if call.sent or call.sent_before else Outcome.NOT_STARTED),
             ) from error
         finally:
             self._calls.pop(number, None)
@@ -176,12 +179,18 @@ class Session:
         for call in list(self._calls.values()):
             if call.answer.done():
                 continue
-            failure = _under_way(error, call) if call.sent else again(error, Outcome.NOT_STARTED)
+            may_have_begun = call.sent or call.sent_before
+            failure = (
+                _under_way(error, call) if may_have_begun else again(error, Outcome.NOT_STARTED)
+            )
             call.answer.set_exception(failure)
 
     def _fail(self, number: int, error: Exception) -> None:
         call = self._calls.pop(number, None)
         if call is not None and not call.answer.done():
+            not_begun = isinstance(error, RivetError) and error.outcome is Outcome.NOT_STARTED
+            if isinstance(error, RivetError) and not_begun and call.sent_before:
+                error = again(error, Outcome.UNKNOWN)  # This time; nobody knows of the first.
             call.answer.set_exception(error)
 
     def _change(self) -> None:
