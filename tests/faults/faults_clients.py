@@ -55,7 +55,8 @@ class Sockets:
     """rivet_ray's client over WebSocket, one connection for each actor."""
 
     def __init__(self, url: str) -> None:
-        self._client = Client(url, timeout=TIMEOUT)
+        # The next server has another port, so there is nothing to come back to.
+        self._client = Client(url, timeout=TIMEOUT, reconnect=False)
         self._connections: dict[str, Any] = {}
 
     async def call(self, key: str, action: str, *args: Any, once: str | None = None) -> Result:
