@@ -10,8 +10,9 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from v0_golden import TO_CLIENT, TO_SERVER, TO_SERVER_OF_JAVASCRIPT
 
-from rivet_ray.errors import InvalidActionRequest, MalformedMessage, Outcome
+from rivet_ray.errors import InvalidActionRequest, MalformedMessage
 from rivet_ray.protocol import v0, values
 from rivet_ray.protocol.encodings import CBOR, JSON, DecodeFault, EncodeFault, Encoding
 from rivet_ray.protocol.v0 import (
@@ -25,66 +26,6 @@ from rivet_ray.protocol.v0 import (
 
 both = pytest.mark.parametrize("encoding", [JSON, CBOR], ids=["json", "cbor"])
 pack = values.encode
-
-TO_SERVER = [
-    (
-        ActionRequest(0, "add", pack([1, "x"])),
-        '{"b":{"ar":{"i":0,"n":"add","a":[1,"x"]}}}',
-        "a16162 a1626172 a3 616900 616e63616464 6161 82016178",
-    ),
-    (
-        ActionRequest(7, "now", pack([])),
-        '{"b":{"ar":{"i":7,"n":"now","a":[]}}}',
-        "a16162 a1626172 a3 616907 616e636e6f77 6161 80",
-    ),
-    (
-        SubscriptionRequest("new", True),
-        '{"b":{"sr":{"e":"new","s":true}}}',
-        "a16162 a1627372 a2 6165636e6577 6173f5",
-    ),
-    (
-        SubscriptionRequest("new", False),
-        '{"b":{"sr":{"e":"new","s":false}}}',
-        "a16162 a1627372 a2 6165636e6577 6173f4",
-    ),
-]
-TO_CLIENT = [
-    (
-        Init("a1", "c1", "t="),
-        '{"b":{"i":{"ai":"a1","ci":"c1","ct":"t="}}}',
-        "a16162 a16169 a3 626169626131 626369626331 62637462743d",
-    ),
-    (
-        ActionResponse(0, pack({"n": 5})),
-        '{"b":{"ar":{"i":0,"o":{"n":5}}}}',
-        "a16162 a1626172 a2 616900 616f a1616e05",
-    ),
-    (
-        ActionResponse(1, pack(None)),
-        '{"b":{"ar":{"i":1,"o":null}}}',
-        "a16162 a1626172 a2 616901 616ff6",
-    ),
-    (
-        ActionResponse(1, None),
-        '{"b":{"ar":{"i":1}}}',
-        "a16162 a1626172 a1 616901",
-    ),
-    (
-        EventMessage("new", pack([1, None])),
-        '{"b":{"ev":{"n":"new","a":[1,null]}}}',
-        "a16162 a1626576 a2 616e636e6577 6161 8201f6",
-    ),
-    (
-        ErrorMessage("c", "m"),
-        '{"b":{"e":{"c":"c","m":"m"}}}',
-        "a16162 a16165 a2 61636163 616d616d",
-    ),
-    (
-        ErrorMessage("c", "m", pack({"k": 1}), 0, Outcome.TOOK_EFFECT.value),
-        '{"b":{"e":{"c":"c","m":"m","md":{"k":1},"ai":0,"oc":"took_effect"}}}',
-        "a16162 a16165 a5 61636163 616d616d 626d64a1616b01 62616900 626f636b746f6f6b5f656666656374",
-    ),
-]
 
 
 def frame(encoding: Encoding, data: bytes) -> bytes | str:
@@ -107,6 +48,12 @@ def test_to_server_bytes(message: v0.ToServer, json: str, cbor: str) -> None:
     assert v0.encode_to_server(CBOR, message) == cbor_bytes
     assert v0.decode_to_server(JSON, json) == message
     assert v0.decode_to_server(CBOR, cbor_bytes) == message
+
+
+@pytest.mark.parametrize(("message", "expression", "cbor"), TO_SERVER_OF_JAVASCRIPT)
+def test_to_server_bytes_of_the_original(message: v0.ToServer, expression: str, cbor: str) -> None:
+    """A client's messages are read as cbor-x writes them."""
+    assert v0.decode_to_server(CBOR, bytes.fromhex(cbor)) == message
 
 
 @pytest.mark.parametrize(("message", "json", "cbor"), TO_CLIENT)
