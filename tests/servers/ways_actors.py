@@ -1,0 +1,180 @@
+"""The actors of the suite that runs over every way to them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from rivet_ray import Actor, Event, Forbidden, Registry, Unauthorized, UserError, action, use
+
+
+@dataclass
+class Point:
+    x: int
+    y: float = 0.5
+    label: str | None = None
+
+
+class Echo(Actor[None]):
+    """Values in and out, and errors."""
+
+    public = True
+
+    @action
+    def echo(self, value: Any) -> Any:
+        return value
+
+    @action
+    def add(self, first: int, second: int = 1) -> int:
+        return first + second
+
+    @action
+    def several(self, *values: Any) -> list[Any]:
+        return list(values)
+
+    @action(name="movedTo")
+    def moved(self, point: Point, by: float = 1.0) -> Point:
+        return Point(point.x, point.y + by, point.label)
+
+    @action
+    async def nothing(self) -> None:
+        return None
+
+    @action
+    def fail(self, metadata: Any) -> None:
+        raise UserError("As you wish.", code="wished", metadata=metadata)
+
+    @action
+    def boom(self) -> None:
+        raise ValueError("the password is hunter2")
+
+    @action(private=True)
+    def for_itself(self) -> int:
+        return 1
+
+    def helper(self) -> int:
+        return 1
+
+
+@dataclass
+class Count:
+    count: int = 0
+
+
+class Counter(Actor[Count, None, None, int | None]):
+    """State, keys, and what was given at creation."""
+
+    public = True
+
+    def create_state(self, input: int | None) -> Count:
+        return Count(input or 0)
+
+    @action
+    def increment(self, by: int = 1) -> int:
+        self.state.count += by
+        return self.state.count
+
+    @action(readonly=True)
+    def read(self) -> int:
+        return self.state.count
+
+    @action(readonly=True)
+    def where(self) -> tuple[str, list[str]]:
+        return self.id, list(self.key)
+
+    @action
+    def add_then_fail(self, by: int) -> None:
+        self.state.count += by
+        raise UserError("Too much.", code="too_much")
+
+    @action
+    async def increment_other(self, key: str) -> int:
+        return await self.client(App).counter.get_or_create(key).increment()
+
+
+@dataclass
+class Gone:
+    names: list[str] = field(default_factory=list[str])
+
+
+class Room(Actor[Gone, None, str | None]):
+    """Connections, and events to them."""
+
+    public = True
+    said = Event[str]()
+    moved = Event[str, Point]()
+    done = Event[()]()
+
+    def on_disconnect(self, conn: Any) -> None:
+        if conn.params is not None:  # not of a plain call
+            self.state.names.append(conn.params)
+
+    @action(readonly=True)
+    def gone(self) -> list[str]:
+        return list(self.state.names)
+
+    @action(readonly=True)
+    def present(self) -> list[str]:
+        return sorted(conn.params for conn in self.conns if conn.params is not None)
+
+    @action(readonly=True)
+    def me(self) -> tuple[str, str | None]:
+        return self.conn.id, self.conn.params
+
+    @action
+    def say(self, text: str) -> int:
+        self.broadcast(Room.said, text)
+        return len(text)
+
+    @action
+    def move(self, name: str, point: Point) -> None:
+        self.broadcast(Room.moved, name, point)
+
+    @action
+    def finish(self) -> None:
+        self.broadcast(Room.done)
+
+    @action
+    def whisper(self, name: str, text: str) -> None:
+        for conn in self.conns:
+            if conn.params == name:
+                conn.send(Room.said, text)
+
+    @action
+    async def turn_out(self, name: str) -> None:
+        for conn in self.conns:
+            if conn.params == name:
+                await conn.disconnect("turned out")
+
+    @action
+    def fail(self) -> None:
+        raise UserError("As you wish.", code="wished", metadata=[1])
+
+
+class Guarded(Actor[Count, None, Any, None, Any]):
+    """Who may come in, says `params`."""
+
+    @classmethod
+    async def on_auth(cls, request: Any, params: Any, intents: frozenset[str]) -> Any:
+        match params:
+            case None:
+                raise Unauthorized("Who are you?")
+            case {"user": "eve"}:
+                raise Forbidden("Not you.", metadata={"need": "admin"})
+            case {"user": "late"}:
+                raise UserError("No seats left.", code="sold_out")
+            case {"user": "broken"}:
+                raise ValueError("the password is hunter2")
+        return {"user": params["user"], "intents": sorted(intents), "gateway": os.getpid()}
+
+    @action
+    def whoami(self) -> Any:
+        return self.conn.auth
+
+
+class App(Registry):
+    echo = use(Echo)
+    counter = use(Counter)
+    room = use(Room)
+    guarded = use(Guarded)
