@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from ways import CALLING, Deployments, Way, World, opened
+from ways import CALLING, Deployments, Way, World, opened, over
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +17,7 @@ def deployments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment
         yield Deployments(tmp_path_factory.mktemp("ways"), stack)
 
 
-@pytest.fixture(params=CALLING, ids=str)
+@pytest.fixture(params=over(CALLING))
 def way(request: pytest.FixtureRequest) -> Way:
     found: Way = request.param
     return found

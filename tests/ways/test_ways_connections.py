@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from ways import CONNECTING, World, eventually
+from ways import CONNECTING, World, eventually, over
 from ways_actors import Point, Room
 
 from rivet_ray import UserError
@@ -14,7 +14,7 @@ from rivet_ray.errors import ActionNotFound, ActorNotFound, ConnectionClosed, Pu
 
 pytestmark = [
     pytest.mark.timeout(150),
-    pytest.mark.parametrize("way", CONNECTING, ids=str, indirect=True),
+    pytest.mark.parametrize("way", over(CONNECTING), indirect=True),
 ]
 
 

@@ -109,8 +109,7 @@ async def test_each_key_is_an_actor_of_its_own(world: World, key: str) -> None:
             assert await counter.increment(number) == number, parts
             assert await counter.where() == (id_of(*parts), parts)
     for number, parts in enumerate(keys, 1):
-        async with world.reach(world.app.counter.get(parts)) as counter:
-            assert await counter.read() == number, parts
+        assert await world.app.counter.get(parts).read() == number, parts
 
 
 async def test_no_key_is_a_key(world: World) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from redis_server import RedisServer
 from served_command import ServedCommand
 from ways_actors import App
@@ -48,6 +49,14 @@ OUTSIDE = [
 INLINE = [Way("memory", "inline"), Way("file", "inline")]
 CALLING = [*OUTSIDE, *INLINE]
 CONNECTING = [way for way in CALLING if way.transport != "http"]
+
+
+def over(ways: list[Way]) -> list[Any]:
+    """The ways as parameters of a test; those on Ray take long, and are marked so."""
+    return [
+        pytest.param(way, id=str(way), marks=[pytest.mark.slow] * (way.deployment == "ray"))
+        for way in ways
+    ]
 
 
 class Deployments:
