@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import itertools
 import json
 import os
 import re
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -37,6 +39,7 @@ async def chromium(*arguments: str) -> AsyncIterator[str]:
             *(f"--user-data-dir={profile}", "--remote-debugging-port=0", *arguments),
             stdout=asyncio.subprocess.DEVNULL,
             stderr=said,
+            start_new_session=True,
         )
         try:
             async with asyncio.timeout(PATIENCE):
@@ -45,8 +48,9 @@ async def chromium(*arguments: str) -> AsyncIterator[str]:
                     await asyncio.sleep(0.02)
             yield found[1].decode()
         finally:
-            if process.returncode is None:
-                process.terminate()
+            # What was started may be a script, which would leave the browser behind.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
 
 
