@@ -18,6 +18,8 @@ class Road:
         """Cut each connection after some bytes that this chooses."""
         self.open = True
         self.blocks_upgrades = False
+        self.loses_answers = False
+        """What comes back gets lost, while what goes there arrives."""
         self.cuts = 0
         self.opened = 0
         self.url = ""
@@ -58,6 +60,8 @@ class Road:
             while data := await reader.read(65_536):
                 if upward and self.blocks_upgrades and b"pgrade: websocket" in data:
                     pair[0].write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+                    continue
+                if not upward and self.loses_answers:
                     continue
                 writer.write(data[: left[0]])
                 left[0] -= len(data)
