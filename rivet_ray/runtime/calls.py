@@ -7,9 +7,7 @@ session into answers to calls, and hands events to whoever attached.
 from __future__ import annotations
 
 import asyncio
-import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from rivet_ray.errors import ActorStopped, ConnectionNotFound, IncorrectConnectionToken, Outcome
 from rivet_ray.protocol.caller import Caller
@@ -45,6 +43,7 @@ from rivet_ray.protocol.raw import (
 )
 from rivet_ray.runtime.failures import failure_of
 from rivet_ray.runtime.ports import Answer, Sink
+from rivet_ray.runtime.proofs import Proof, proves
 from rivet_ray.runtime.tunnel import Tunnel, Tunnels
 
 GRANT = INITIAL_CREDIT // 4
@@ -63,16 +62,6 @@ class _Answered:
     def __call__(self, message: Reply | Failed) -> None:
         if not self.future.done():
             self.future.set_result(message)
-
-
-@dataclass(slots=True)
-class Proof:
-    """What the client of a connection has to show."""
-
-    actor: str
-    token: str
-    previous: str | None = None
-    """The token before, which counts until the client has used the connection."""
 
 
 class HostClient:
@@ -395,8 +384,3 @@ class HostClient:
         self._proofs.clear()
         self._subscribers.clear()
         self._events.clear()
-
-
-def proves(token: str, proof: str) -> bool:
-    """Whether a token is the one that was given out; takes as long for any that is not."""
-    return hmac.compare_digest(token.encode(), proof.encode())

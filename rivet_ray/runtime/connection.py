@@ -21,8 +21,8 @@ from rivet_ray.errors import (
 )
 from rivet_ray.protocol.caller import Caller, RequestInfo
 from rivet_ray.protocol.port import Attached, Close, Deliver, ToGateway
-from rivet_ray.runtime.calls import proves
 from rivet_ray.runtime.context import encode_event
+from rivet_ray.runtime.proofs import proves
 
 if TYPE_CHECKING:
     from rivet_ray.runtime.instance import Instance

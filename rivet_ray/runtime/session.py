@@ -35,10 +35,10 @@ from rivet_ray.protocol.port import (
     ToHost,
 )
 from rivet_ray.protocol.raw import RawArrived, RawData, RawEnd, RawOpen, RawStart, RawTaken
-from rivet_ray.runtime.calls import proves
 from rivet_ray.runtime.failures import failure_of
 from rivet_ray.runtime.flow import Arrivals, Lane
 from rivet_ray.runtime.outbox import Outbox
+from rivet_ray.runtime.proofs import proves
 
 if TYPE_CHECKING:
     from rivet_ray.runtime.exchange import Exchange
