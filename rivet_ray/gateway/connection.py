@@ -35,6 +35,7 @@ class Connection(ABC):
     """One connected client; see `rivet_ray.runtime.Sink`."""
 
     __slots__ = (
+        "_draining",
         "_ending",
         "_in_flight",
         "_waiting",
@@ -72,6 +73,7 @@ class Connection(ABC):
         self._in_flight = 0
         self._waiting: deque[Ask] = deque()
         self._waiting_size = 0
+        self._draining = False
         self._ending = asyncio.Event()
         """Set when the connection is to be closed."""
 
@@ -174,6 +176,14 @@ class Connection(ABC):
         self._waiting_size += size
         self._waiting.append(asked)
 
+    def _drain(self) -> None:
+        """Start what waits, in order: it is in the queue until then, so nothing overtakes it."""
+        self._draining = False
+        while self._waiting and self._in_flight < self.settings.max_in_flight:
+            waiting = self._waiting.popleft()
+            self._waiting_size -= len(waiting.arguments)
+            self._start(waiting)
+
     def _start(self, asked: Ask) -> None:
         self._in_flight += 1
         self.backend.calls.start(
@@ -187,10 +197,9 @@ class Connection(ABC):
 
     def _answer(self, action_id: int, answer: Reply | Failed) -> None:
         self._in_flight -= 1
-        if self._waiting and self._in_flight < self.settings.max_in_flight:
-            waiting = self._waiting.popleft()
-            self._waiting_size -= len(waiting.arguments)
-            asyncio.get_running_loop().call_soon(self._start, waiting)
+        if self._waiting and not self._draining:
+            self._draining = True
+            asyncio.get_running_loop().call_soon(self._drain)
         if isinstance(answer, Reply):
             message: v0.ToClient = v0.ActionResponse(action_id, answer.output)
         else:
