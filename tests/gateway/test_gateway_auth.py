@@ -283,8 +283,12 @@ async def test_open_does_not_open_what_has_on_auth(
     assert (await site.call(get_or_create("private"), "act")).output == 1
 
 
+DAY = 86_400
+"""Seconds: tokens are made when tests are collected, and used much later."""
+
+
 def token(secret: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
-    body = {"sub": "ann", "aud": "tests", "exp": int(time.time()) + 300, **claims}
+    body = {"sub": "ann", "aud": "tests", "exp": int(time.time()) + DAY, **claims}
     return jwt.encode(body, secret, algorithm)
 
 
@@ -297,7 +301,7 @@ TOKENS_SENT: dict[str, tuple[Any, str | None]] = {
     "of another": ({"token": token("x" * 64)}, "invalid_token"),
     "of another algorithm": ({"token": token(algorithm="HS512")}, "invalid_token"),
     "expired": ({"token": token(exp=int(time.time()) - 1)}, "expired_token"),
-    "too early": ({"token": token(nbf=int(time.time()) + 300)}, "token_not_yet_valid"),
+    "too early": ({"token": token(nbf=int(time.time()) + DAY)}, "token_not_yet_valid"),
     "for another": ({"token": token(aud="mail")}, "wrong_audience"),
     "valid": ({"token": token()}, None),
 }
