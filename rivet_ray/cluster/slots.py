@@ -21,6 +21,7 @@ class Slots:
         self._number = number
         self._mine: int | None = None
         """The descriptor of this process's own slot."""
+        self._left = False
         self._changing = threading.Lock()
 
     @property
@@ -29,27 +30,33 @@ class Slots:
         return self._mine is not None
 
     def take(self) -> bool:
-        """Whether this process has one now; never of a release that is retired.
+        """Whether this process has one now; never again once it left.
 
-        Its hosts may still be started again, in processes that must not end as
-        its spares do.
+        Nor of a release that is retired: its hosts may still be started again, in
+        processes that must not end as its spares do. While another process looks
+        how many are free, none may seem to be: try again.
         """
         with self._changing:
-            if self.retired:
+            if self._left or self.retired:
                 return False
             for number in range(self._number):
-                self._mine = self._try(str(number))
-                if self._mine is not None:
-                    return True
-        return False
+                if self._mine is None:
+                    self._mine = self._try(str(number))
+            return self.taken
 
-    def release(self) -> bool:
-        """Whether this process had one."""
+    def leave(self) -> bool:
+        """Give up the slot, if there is one, for good. Whether it was this call that left."""
         with self._changing:
+            first, self._left = not self._left, True
             mine, self._mine = self._mine, None
             if mine is not None:
                 os.close(mine)
-            return mine is not None
+            return first
+
+    @property
+    def left(self) -> bool:
+        """Whether this process is nobody's spare any more."""
+        return self._left
 
     def free(self) -> int:
         """How many nobody holds."""

@@ -47,8 +47,10 @@ SETTLING = 2.0
 STARTING = 20.0
 """Seconds for spares to start, before they are asked for again."""
 TRIES = 3
-WATCH = 5.0
-"""Seconds within which spares of an earlier release end."""
+WATCH = 1.0
+"""Seconds within which a worker takes a slot that is free, or ends with its release."""
+SURPLUS = 60.0
+"""Seconds after which a worker ends that got no slot, and no host to run."""
 PYTHON = 0
 """As Ray numbers languages."""
 ANSWER = 5.0
@@ -112,10 +114,9 @@ def prepare() -> None:
         told = json.loads(os.environ[VARIABLE])
         _import(told["registries"], told["scheme"])
         _slots = Slots(_directory(told["deployment"], told["release"]), told["number"])
-        if _slots.take():
-            threading.Thread(
-                target=_watch, args=(_slots,), name="rivet-ray-spare", daemon=True
-            ).start()
+        _slots.take()
+        name = "rivet-ray-spare"
+        threading.Thread(target=_watch, args=(_slots,), name=name, daemon=True).start()
     except Exception:
         log.exception("no spare can be prepared")
 
@@ -149,9 +150,16 @@ def _file_name(text: str) -> str:
 
 
 def _watch(slots: Slots) -> None:
-    """End this process when its release is retired while it is a spare."""
-    while slots.taken:
-        if slots.retired and slots.release():
+    """End this process when its release is retired, or when one more is not needed.
+
+    More than there are slots come where an order was given again that Ray was
+    only slow to carry out. The next slot that is free is theirs.
+    """
+    until = time.monotonic() + SURPLUS
+    while not slots.left:
+        late = time.monotonic() > until
+        over = slots.retired if slots.taken else not slots.take() and late
+        if over and slots.leave():
             os._exit(0)
         time.sleep(WATCH)
 
@@ -159,7 +167,7 @@ def _watch(slots: Slots) -> None:
 def become_host() -> None:
     """This process is no spare any more."""
     if _slots is not None:
-        _slots.release()
+        _slots.leave()
 
 
 def refill() -> None:
@@ -172,7 +180,7 @@ def refill() -> None:
 def fill() -> None:
     """As a Ray task in the environment of hosts: fill the slots of its node."""
     if _slots is not None:
-        _slots.release()
+        _slots.leave()
         _slots.retire_others()
         _fill(_slots, 0.0)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from rivet_ray.cluster.slots import Slots
 
@@ -17,6 +21,7 @@ import sys
 from pathlib import Path
 from rivet_ray.cluster import spares
 spares.WATCH = 0.01
+spares.SURPLUS = float(sys.argv[2])
 slots = spares.Slots(Path(sys.argv[1]), 2)
 print(slots.take(), flush=True)
 spares._watch(slots)
@@ -25,14 +30,18 @@ print("left", flush=True)
 
 
 @contextmanager
-def holder(directory: Path) -> Generator[subprocess.Popen[str]]:
-    """A process that has taken a slot and does what a spare does."""
+def holder(
+    directory: Path, takes: bool = True, surplus: float = 60.0
+) -> Generator[subprocess.Popen[str]]:
+    """A process that does what a spare does, and whether it gets a slot at once."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(directory)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLDER, str(directory), str(surplus)],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     with process.stdout:
-        assert process.stdout.readline() == "True\n"
+        assert process.stdout.readline() == f"{takes}\n"
         try:
             yield process
         finally:
@@ -49,11 +58,59 @@ def test_there_are_as_many_as_said(tmp_path: Path) -> None:
     assert second.take()
     assert not third.take()
     assert third.free() == 0
-    assert first.release()
-    assert not first.release(), "it has none any more"
+    assert first.leave()
+    assert not first.leave(), "it has left already"
+    assert not first.take(), "for good"
     assert third.take()
-    assert second.release()
-    assert third.release()
+    assert third.take(), "the same"
+    assert second.free() == 0
+    assert second.leave()
+    assert third.leave()
+    assert second.free() == 2
+
+
+def free_within(slots: Slots, number: int, seconds: float = 10.0) -> bool:
+    until = time.monotonic() + seconds
+    while slots.free() != number and time.monotonic() < until:
+        time.sleep(0.01)
+    return slots.free() == number
+
+
+def test_one_that_came_too_many_takes_the_next_that_is_free(tmp_path: Path) -> None:
+    first, second = Slots(tmp_path, 2), Slots(tmp_path, 2)
+    assert first.take()
+    assert second.take()
+    with holder(tmp_path, takes=False) as process:
+        assert first.leave()
+        assert free_within(second, 0)
+        assert second.leave()
+        assert free_within(second, 1)
+        assert process.poll() is None
+
+
+def test_one_that_came_too_many_ends_where_none_gets_free(tmp_path: Path) -> None:
+    slots = [Slots(tmp_path, 2), Slots(tmp_path, 2)]
+    assert all(one.take() for one in slots)
+    with holder(tmp_path, takes=False, surplus=0.2) as process:
+        assert process.wait(20) == 0
+        assert process.stdout is not None
+        assert process.stdout.read() == "", "it ends at once"
+    with (
+        holder(tmp_path / "other", surplus=0.2) as process,
+        pytest.raises(subprocess.TimeoutExpired),
+    ):
+        process.wait(1.0)  # It has a slot.
+
+
+def test_who_looks_how_many_are_free_keeps_nobody_out(tmp_path: Path) -> None:
+    """A look holds each for a moment, in which a worker may come."""
+    looks = [os.open(tmp_path / str(number), os.O_RDWR | os.O_CREAT) for number in range(2)]
+    for look in looks:
+        fcntl.flock(look, fcntl.LOCK_EX)
+    with holder(tmp_path, takes=False):
+        for look in looks:
+            os.close(look)
+        assert free_within(Slots(tmp_path, 2), 1)
 
 
 def test_those_of_the_dead_are_free(tmp_path: Path) -> None:
