@@ -11,10 +11,12 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from chromium import PATIENCE, Browser, Page, browsing
 from dev_server import ROOT, DevServer
+from page_actors import App as PageApp
 from road import Road
 
 from examples.chat import App, ChatRoom, Message
@@ -165,3 +167,75 @@ async def test_two_pages_talk(blocked: str, tmp_path: Path) -> None:
             await late.shows(TEXTS, texts)
             assert [page.exceptions for page in (*pages, late)] == [[], [], []]
             (tmp_path / "bob.png").write_bytes(await bob.photograph())
+
+
+TALK = """
+const {Connection} = await import("./connection.js");
+const server = new URLSearchParams(location.search).get("server");
+const heard = [], statuses = [];
+const desk = new Connection(server, "desk", ["é (1)"]);
+desk.onstatus = (text) => statuses.push(text);
+desk.on("shouted", (text, number) => heard.push(`${text} ${number}`));
+await new Promise((opened) => { desk.onopen = opened; });
+const before = desk.call("shout", "früh", 1);
+// Whoever waits for the answer goes on before what comes after it.
+const seen = before.then((answer) => [answer, heard.length]);
+desk.call("shout", "late", 300);
+const told = ({code, message, metadata}) => [code, message, metadata];
+const refused = await desk.call("refuse").catch(told);
+await seen;
+"""
+
+CLOSES = """
+const waits = desk.call("present");
+desk.close();
+const ended = await waits.catch((error) => error.message);
+const after = await desk.call("present").catch((error) => error.message);
+return {seen: await seen, heard: heard.length, last: heard.at(-1), refused, statuses, ended, after};
+"""
+
+IS_DISMISSED = """
+await desk.call("dismiss").catch(() => {});
+for (let i = 0; i < 100 && statuses.length < 2; i++) await new Promise((go) => setTimeout(go, 50));
+return {statuses, after: await desk.call("present").catch((error) => error.message)};
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("blocked", [False, True])
+async def test_what_the_module_of_the_page_promises(blocked: bool) -> None:
+    way = "connected by " + ("event stream" if blocked else "WebSocket")
+    with page_server() as (url, arguments), ExitStack() as servers:
+        [origin] = [arguments[n + 1] for n, said in enumerate(arguments) if said == "--cors-origin"]
+        here = ("page_actors:App", "--cors-origin", origin)
+        server = servers.enter_context(DevServer(*here, cwd=Path(__file__).parent))
+        async with browsing() as browser:
+            page = await browser.open(f"{url}?server={server.url}&name=", BLOCKED * blocked)
+            await page.shows("document.readyState", "complete")
+
+            async def run(script: str) -> dict[str, Any]:
+                answer: dict[str, Any] = await page.evaluate(
+                    f"(async () => {{ {TALK}{script} }})()"
+                )
+                return answer
+
+            said = await run(CLOSES)
+            assert said["seen"] == ["FRÜH", 1]
+            assert (said["heard"], said["last"]) == (301, "late 299")
+            assert said["refused"] == ["closed", "Not today.", {"until": "noon"}]
+            assert said["statuses"] == [way, "closed"]
+            assert "closed" in said["ended"], "what waits is told"
+            assert said["after"] == "The connection is closed."
+            async with PageApp.client(server.url) as client:
+                desk = client.desk.get("é (1)")
+                # Not after the 30 s of one that was cut. One is this call's own.
+                for _ in range(100):
+                    if (present := await desk.present()) == 1:
+                        break
+                    await asyncio.sleep(0.05)
+                assert present == 1
+            said = await run(IS_DISMISSED)
+            assert said["statuses"] == [way, "closed go home"]
+            assert said["after"] == "The connection is closed."
+            await page.shows("window.WebSocket.name", "WebSocket" if not blocked else "")

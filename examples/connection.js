@@ -1,0 +1,159 @@
+// A connection to an actor from a page, without a library or a build step: copy it, and change it.
+//
+//   const room = new Connection("http://127.0.0.1:8080", "chat_room", ["lobby"], {name: "Ann"});
+//   room.on("new_message", (message) => …);
+//   room.onopen = () => …;           // a new connection is open: what came before is not told
+//   room.onstatus = (text) => …;     // for people: "connected by WebSocket", "connecting again"
+//   await room.call("send", "hello"); // one effect, also where it has to be sent again
+//   room.close();
+//
+// It comes by WebSocket or, where that does not get through, by an event stream; after a cut it
+// goes on where it was, with the events that it missed.
+
+export class Connection {
+  onopen = () => {};
+  onstatus = () => {};
+  #listeners = new Map(); // by name of the event: those that are told of it
+  #calls = new Map(); // by number: not answered yet
+  #nextId = 0;
+  #mine = null; // from Init: the id of the actor (ai), of our connection (ci), and its token (ct)
+  #seen = 0; // the number of the last event: after a cut we are sent those that follow it
+  #say = null; // sends a message to the server, while we are connected
+  #leave = () => {}; // ends the transport that is open or opening
+  #over = false;
+
+  constructor(server, name, key, params = null) {
+    this.url = `${server}/registry/actors/`;
+    this.query = json({getOrCreateForKey: {name, key}});
+    this.params = json(params);
+    this.#run();
+  }
+
+  on(event, listener) {
+    if (!this.#listeners.has(event)) this.#say?.({sr: {e: event, s: true}});
+    this.#listeners.set(event, [...this.#listeners.get(event) ?? [], listener]);
+  }
+
+  call(name, ...args) {
+    return new Promise((resolve, reject) => {
+      if (this.#over) return reject(new Error("The connection is closed."));
+      const request = {i: this.#nextId++, n: name, a: args, k: unique()};
+      this.#calls.set(request.i, {request, resolve, reject});
+      this.#say?.({ar: request});
+    });
+  }
+
+  close() {
+    this.#end("closed");
+    this.#leave();
+  }
+
+  #end(status) {
+    this.#over = true;
+    this.onstatus(status);
+    for (const {reject} of this.#calls.values()) reject(new Error(`The connection ended: ${status}`));
+    this.#calls.clear();
+  }
+
+  async #run() {
+    for (let pause = 250; !this.#over; pause = Math.min(2 * pause, 10_000)) {
+      let code, reason;
+      for (const way of [this.#webSocket, this.#eventStream]) {
+        ({code, reason} = await way.call(this).catch((error) => ({reason: String(error)})));
+        if (this.#say || this.#over) break;
+      }
+      if (this.#over) return;
+      if (code === 1000) return this.#end(`closed ${reason}`); // the actor wants no more of us
+      if (this.#say) pause = 250; // it was open
+      if (reason === "resync") this.#mine = null; // more is missing than the server has: anew
+      this.#say = null;
+      this.onstatus(`connecting again ${reason}`);
+      await new Promise((go) => setTimeout(go, pause * Math.random()));
+    }
+  }
+
+  // Each message has one of these members. `way` and `send`: what it came by, what answers there.
+  #hear({b: {i: init, ev: event, ar: answer, e: error}}, way, send) {
+    if (init) {
+      const goesOn = init.ci === this.#mine?.ci;
+      [this.#mine, this.#say] = [init, send];
+      for (const name of this.#listeners.keys()) send({sr: {e: name, s: true}});
+      for (const {request} of this.#calls.values()) send({ar: request});
+      this.onstatus(`connected by ${way}`);
+      if (goesOn) return; // what we missed comes by itself
+      this.#seen = init.s;
+      this.onopen();
+    } else if (event && event.s > this.#seen) {
+      this.#seen = event.s;
+      for (const listener of this.#listeners.get(event.n) ?? []) listener(...event.a);
+    } else if (answer) {
+      this.#calls.get(answer.i)?.resolve(answer.o);
+      this.#calls.delete(answer.i);
+    } else if (error) {
+      const failed = Object.assign(new Error(error.m), {code: error.c, metadata: error.md});
+      this.#calls.get(error.ai)?.reject(failed);
+      if (!this.#calls.delete(error.ai)) this.onstatus(error.m);
+    }
+  }
+
+  async #webSocket() {
+    const part = (text) => encodeURIComponent(text).replace(/[()]/g, escape);
+    const offer = [`query.${part(this.query)}`, "encoding.json", `conn_seen.${this.#seen}`];
+    if (this.params !== "null") offer.push(`conn_params.${part(this.params)}`);
+    if (this.#mine) offer.push(`conn.${part(this.#mine.ci)}`, `conn_token.${part(this.#mine.ct)}`);
+    const url = this.url.replace("http", "ws") + "connect/websocket";
+    const socket = new WebSocket(url, [...offer, "rivetkit"]);
+    const send = (body) => socket.send(JSON.stringify({b: body}));
+    this.#leave = () => socket.close(1000);
+    socket.onmessage = ({data}) => this.#hear(JSON.parse(data), "WebSocket", send);
+    const late = setTimeout(() => socket.close(), 5000);
+    socket.onopen = () => clearTimeout(late);
+    return new Promise((ended) => { socket.onclose = ended; });
+  }
+
+  async #eventStream() {
+    const encoding = {"X-RivetKit-Encoding": "json"};
+    const proof = () => ({"X-RivetKit-Conn": this.#mine.ci, "X-RivetKit-Conn-Token": this.#mine.ct});
+    const headers = {
+      ...encoding, ...this.#mine && proof(), "X-RivetKit-Query": this.query,
+      "X-RivetKit-Conn-Params": this.params, "X-RivetKit-Conn-Seen": this.#seen,
+    };
+    const cut = new AbortController();
+    this.#leave = () => cut.abort();
+    const stream = await fetch(this.url + "connect/sse", {headers, signal: cut.signal});
+    let posted = Promise.resolve(); // one after another, so that they arrive in order
+    const send = (body) => {
+      const headers = {...encoding, ...proof(), "X-RivetKit-Actor": this.#mine.ai};
+      const post = {method: "POST", headers, body: JSON.stringify({b: body})};
+      posted = posted.then(() => fetch(this.url + "message", post))
+        .then((taken) => taken.ok || cut.abort(), () => cut.abort());
+    };
+    this.#leave = () => { // the end of a stream does not say that it is no cut
+      if (this.#say) send({bye: true});
+      posted.finally(() => cut.abort());
+    };
+    const reader = stream.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (let text = "", read; !(read = await reader.read()).done;) {
+      const events = (text + read.value).split("\n\n");
+      text = events.pop();
+      for (const event of events) {
+        const data = event.match(/^data: (.*)/m)?.[1]; // a comment, to keep it alive, has none
+        if (event.startsWith("event: close")) return JSON.parse(data);
+        if (!data) continue;
+        const message = JSON.parse(data);
+        this.#hear(message, "event stream", send);
+        // Who waits for the answer goes on before the next message, as by WebSocket.
+        if (message.b.ar) await new Promise((go) => setTimeout(go));
+      }
+    }
+    return {reason: "cut"};
+  }
+}
+
+// JSON that may stand in a header: what is not ASCII is escaped.
+const json = (value) => JSON.stringify(value).replace(/[^ -~]/g, (unit) =>
+  "\\u" + unit.charCodeAt(0).toString(16).padStart(4, "0"));
+
+// Also on pages that are not served over TLS, which have no crypto.randomUUID.
+const unique = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
+  byte.toString(16).padStart(2, "0")).join("");
