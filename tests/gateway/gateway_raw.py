@@ -8,7 +8,6 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 from gateway_wire import PATIENCE, Site
@@ -128,14 +127,6 @@ async def raw_connection(site: Site, *, limit: int = 2**16) -> AsyncIterator[Raw
             await writer.wait_closed()
 
 
-def protocols(query: Any, params: Any = ..., own: tuple[str, ...] = ()) -> list[Subprotocol]:
-    text = query if isinstance(query, str) else json.dumps(query)
-    offered = [f"query.{quote(text, safe='')}", "encoding.json"]
-    if params is not ...:
-        offered.append(f"conn_params.{quote(json.dumps(params), safe='')}")
-    return [Subprotocol(item) for item in (*offered, "rivetkit", *own)]
-
-
 @asynccontextmanager
 async def raw_socket(
     site: Site,
@@ -148,7 +139,10 @@ async def raw_socket(
     **options: Any,
 ) -> AsyncIterator[ClientConnection]:
     url = f"ws://{site.address}{mount}/actors/raw/websocket{path}"
-    offered = None if query is None else protocols(query, params, own)
+    offered = None
+    if query is not None:
+        ours = site.protocols(query, params, encoding="json")
+        offered = [*ours, *(Subprotocol(name) for name in own)]
     async with open_socket(
         url,
         subprotocols=offered,

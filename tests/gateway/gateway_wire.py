@@ -304,7 +304,7 @@ class Site:
             "Content-Type": self.wire.content_type,
         }
         if params is not ...:
-            found["X-RivetKit-Conn-Params"] = json.dumps(params)
+            found["X-RivetKit-Conn-Params"] = _params(params)
         for name, value in more.items():
             header = "X-RivetKit-" + name.title().replace("_", "-")
             found.pop(header, None)
@@ -352,8 +352,7 @@ class Site:
         text = query if isinstance(query, str) else json.dumps(query)
         offered = [f"query.{quote(text, safe='')}", f"encoding.{encoding or self.wire.name}"]
         if params is not ...:
-            text = params if isinstance(params, RawText) else json.dumps(params)
-            offered.append(f"conn_params.{quote(text, safe='')}")
+            offered.append(f"conn_params.{quote(_params(params), safe='')}")
         return [Subprotocol(item) for item in (*offered, "rivetkit")]
 
     @asynccontextmanager
@@ -391,6 +390,10 @@ class Site:
 
 class RawText(str):
     """Parameters that are sent as they stand."""
+
+
+def _params(params: Any) -> str:
+    return params if isinstance(params, RawText) else json.dumps(params)
 
 
 Actors = Mapping[str, type[Actor[Any, Any, Any, Any, Any]]]

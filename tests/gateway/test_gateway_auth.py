@@ -5,24 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import jwt
 import pytest
-from gateway_streams import opening
+from gateway_raw import raw_socket, receive
+from gateway_surfaces import SECRET_TEXT, SURFACES, Knock, Reachable
 from gateway_wire import (
     HIDDEN,
     RawText,
     Serve,
     Site,
-    Wire,
     by_id,
     create,
     get,
     get_or_create,
 )
+from starlette.requests import HTTPConnection
+from starlette.websockets import WebSocket
 
 from rivet_ray import Actor, Forbidden, Unauthorized, UserError, action
 from rivet_ray.auth import JWT
@@ -47,7 +48,7 @@ async def asked(site: Site) -> list[tuple[Any, frozenset[str]]]:
     return found
 
 
-class Guarded(Actor[None]):
+class Guarded(Reachable, Actor[None]):
     @classmethod
     async def on_auth(cls, request: Any, params: Any, intents: frozenset[str]) -> Any:
         await asyncio.sleep(0)
@@ -61,7 +62,7 @@ class Guarded(Actor[None]):
             case "user":
                 raise UserError("No seats left.", code="sold_out")
             case "boom":
-                raise ValueError("the password is hunter2")
+                raise ValueError(f"the password is {SECRET_TEXT}")
         return params.get("auth", {"user": params["token"]})
 
     def create_state(self, input: Any) -> None:
@@ -76,8 +77,23 @@ class Guarded(Actor[None]):
         assert self.conn.request is not None
         return list(self.conn.request.headers)
 
+    async def on_fetch(self, request: HTTPConnection) -> Any:
+        return seen_of(request)
 
-class Public(Actor[None]):
+    async def on_websocket(self, websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.send_text(json.dumps(seen_of(websocket)))
+
+
+def seen_of(request: HTTPConnection) -> dict[str, Any]:
+    return {
+        "auth": request.state.auth,
+        "params": request.state.params,
+        "headers": [name for name in request.headers if name.startswith("x-rivetkit")],
+    }
+
+
+class Public(Reachable, Actor[None]):
     """Says `public`, and still has the last word."""
 
     public = True
@@ -97,7 +113,7 @@ class Ticket:
     holder: str = "nobody"
 
 
-class Typed(Actor[None, None, Ticket, None, Ticket]):
+class Typed(Reachable, Actor[None, None, Ticket, None, Ticket]):
     @classmethod
     def on_auth(cls, request: Any, params: Ticket, intents: frozenset[str]) -> Ticket:
         assert isinstance(params, Ticket)
@@ -110,7 +126,7 @@ class Typed(Actor[None, None, Ticket, None, Ticket]):
         return self.auth.holder
 
 
-class Private(Actor[None]):
+class Private(Reachable, Actor[None]):
     @action
     def act(self) -> int:
         return 1
@@ -120,7 +136,7 @@ SECRET = "the secret of these tests, of 64 characters, so of more than 512 bits"
 TOKENS = JWT(SECRET, algorithms=["HS256"], audience="tests")
 
 
-class Tokened(Actor[None]):
+class Tokened(Reachable, Actor[None]):
     """Guarded by real tokens."""
 
     @classmethod
@@ -143,74 +159,6 @@ ACTORS = {
     "tokened": Tokened,
 }
 A = get_or_create("guarded", "a")
-
-# --- The surfaces, as one: the code of the refusal, or None ----------------------------
-#
-# A further route gets one function, and one entry in SURFACES.
-
-Knock = Callable[[Site, Any, Any], Awaitable[str | None]]
-
-
-async def by_action(site: Site, query: Any, params: Any) -> str | None:
-    answer = await site.call(query, "whoami", params=params)
-    if answer.status == 200:
-        return None
-    assert answer.status == STATUS[answer.code]
-    assert answer.outcome == "not_started"
-    assert b"hunter2" not in answer.raw
-    return answer.code
-
-
-async def by_resolve(site: Site, query: Any, params: Any) -> str | None:
-    answer = await site.resolve(query, params=params)
-    if answer.status == 200:
-        return None
-    assert answer.status == STATUS[answer.code]
-    assert answer.outcome == "not_started"
-    assert b"hunter2" not in answer.raw
-    return answer.code
-
-
-async def by_websocket(site: Site, query: Any, params: Any) -> str | None:
-    async with site.connecting(query, params) as socket:
-        first = await socket.next()
-        if "i" in first:
-            return None
-        error = first["e"]
-        code: str = error["c"]
-        assert await socket.closed() == (1011, code, [])
-        assert error["oc"] == "not_started"
-        assert "hunter2" not in str(error)
-        return code
-
-
-async def by_stream(site: Site, query: Any, params: Any) -> str | None:
-    async with opening(site, site.headers(query, params)) as stream:
-        assert stream.status == 200
-        first = await stream.next()
-        if "i" in first:
-            return None
-        error = first["e"]
-        assert await stream.closed() == (None, [])
-        assert error["oc"] == "not_started"
-        assert "hunter2" not in str(error)
-        code: str = error["c"]
-        return code
-
-
-STATUS = {
-    "unauthorized": 401,
-    "forbidden": 403,
-    "sold_out": 400,
-    "internal_error": 500,
-    "actor_not_found": 400,
-}
-SURFACES = {
-    "action": (by_action, {"action"}),
-    "resolve": (by_resolve, set[str]()),
-    "websocket": (by_websocket, {"connect"}),
-    "stream": (by_stream, {"connect"}),
-}
 
 
 @pytest.fixture(params=SURFACES)
@@ -371,6 +319,18 @@ async def test_its_result_is_the_connections_auth(serve: Serve, auth: Any) -> No
     assert (await site.call(A, "whoami", params=params)).output == auth
     async with site.connect(A, params) as socket:
         assert await socket.ask(0, "whoami") == auth
+    seen = {"auth": auth, "params": params, "headers": []}
+    assert await seen_by_fetch(site, params) == seen
+    async with raw_socket(site, A, params=params) as socket:
+        assert json.loads(await receive(socket)) == seen
+
+
+async def seen_by_fetch(site: Site, params: Any, **more: str) -> Any:
+    """Auth, parameters and headers of ours, as `on_fetch` sees them."""
+    path = "/registry/actors/raw/http/seen"
+    answer = await site.post(path, site.headers(A, params, **more), method="GET")
+    assert answer.status == 200
+    return json.loads(answer.raw)
 
 
 async def test_nobody_brings_their_own_auth(serve: Serve) -> None:
@@ -390,6 +350,11 @@ async def test_nobody_brings_their_own_auth(serve: Serve) -> None:
     ]
     seen = (await site.call(A, "headers", params=params, **forged)).output
     assert not [name for name, _ in seen if "auth-data" in name or "expose-internal" in name]
+    assert await seen_by_fetch(site, params, **forged) == {
+        "auth": None,
+        "params": params,
+        "headers": [],
+    }
     answer = await site.call(A, "whoami", params={"token": "boom"}, **forged)
     assert answer.body == {"c": "internal_error", "m": HIDDEN, "md": {}}
 
@@ -400,33 +365,23 @@ async def test_typed_parameters_and_auth(serve: Serve) -> None:
     assert (await site.call(query, "holder", params={"number": 4})).output == "checked"
     async with site.connect(query, {"number": 4}) as socket:
         assert await socket.ask(0, "holder") == "checked"
-    fresh = get_or_create("typed", "fresh")
-    for wrong in ({}, {"number": "x"}, [], 7):
-        for answer in (
-            await site.call(fresh, "holder", params=wrong),
-            await site.resolve(fresh, params=wrong),
-        ):
-            assert (answer.status, answer.code) == (400, "invalid_params")
-            assert answer.outcome == "not_started"
-        async with site.connecting(fresh, wrong) as socket:
-            code, reason, before = await socket.closed()
-            assert (code, reason) == (1011, "invalid_params")
-            assert [body["e"]["c"] for body in before] == ["invalid_params"]
-    answer = await site.call(get("typed", "fresh"), "holder", params={"number": 4})
-    assert answer.code == "actor_not_found"
 
 
-async def test_typed_parameters_that_are_left_out(serve: Serve) -> None:
-    """`params: Ticket` is no promise if None can come in; refused, or never None."""
+@pytest.mark.parametrize("wrong", [..., {}, {"number": "x"}, [], 7], ids=repr)
+async def test_parameters_that_do_not_fit(
+    serve: Serve, surface: tuple[Knock, set[str]], wrong: Any
+) -> None:
+    """`params: Ticket` is no promise if None can come in: what is left out is refused too."""
     site = await serve(ACTORS)
-    answer = await site.call(get_or_create("typed", "a"), "holder")
-    assert (answer.status, answer.code, answer.outcome) == (400, "invalid_params", "not_started")
+    knock, _ = surface
+    assert await knock(site, get_or_create("typed", "a"), wrong) == "invalid_params"
+    assert await knock(site, get("typed", "a"), {"number": 4}) == "actor_not_found"
 
 
-async def test_unreadable_parameters_never_reach_it(serve: Serve, wire: Wire) -> None:
+async def test_unreadable_parameters_never_reach_it(
+    serve: Serve, surface: tuple[Knock, set[str]]
+) -> None:
     site = await serve(ACTORS)
-    await site.call(A, "whoami", conn_params="{")
-    await site.resolve(A, conn_params="{")
-    async with site.connecting(A, RawText("{")) as socket:
-        assert (await socket.closed())[:2] == (1011, "invalid_params")
+    knock, _ = surface
+    assert await knock(site, A, RawText("{")) == "invalid_params"
     assert await asked(site) == []

@@ -7,11 +7,11 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from gateway_streams import Stream, opening, streaming
-from gateway_wire import Serve, Site, Wire, get, get_or_create
+from gateway_wire import Serve, Site, Wire, eventually, get, get_or_create
 
 from rivet_ray import Actor, Unauthorized, action
 from rivet_ray.gateway import GatewaySettings
@@ -37,19 +37,35 @@ class Counter(Actor[State]):
 
 
 class Guarded(Actor[State, None, Any, None, Any]):
+    """Its tickets expire with their first use."""
+
+    SPENT: ClassVar[set[str]] = set()
+
     @classmethod
     def on_auth(cls, request: Any, params: Any, intents: frozenset[str]) -> Any:
-        if not params or params.get("key") != "good":
+        shown = (params or {}).get("ticket")
+        if shown is None or shown in cls.SPENT:
             raise Unauthorized("Who are you?")
-        return {"intents": sorted(intents), "path": request.url, "once": str(uuid.uuid4())}
+        cls.SPENT.add(shown)
+        return {"intents": sorted(intents), "path": request.url}
 
     @action
     def whoami(self) -> Any:
         return self.conn.auth
 
+    @action
+    def increment(self) -> int:
+        self.state.count += 1
+        return self.state.count
+
 
 ACTORS = {"counter": Counter, "guarded": Guarded}
 A = get_or_create("counter", "a")
+GUARDED = get_or_create("guarded", "a")
+
+
+def ticket() -> dict[str, str]:
+    return {"ticket": str(uuid.uuid4())}
 
 
 @asynccontextmanager
@@ -68,22 +84,64 @@ def increment(wire: Wire, number: int = 0) -> bytes:
 # --- Who may send -----------------------------------------------------------------
 
 
-async def test_an_unknown_connection(serve: Serve, wire: Wire) -> None:
-    async with at_home(serve) as (_, stream):
-        for identity in (str(uuid.uuid4()), "x", "é", ""):
-            headers = stream.headers_of_message()
-            sent = {**headers, "X-RivetKit-Conn": identity.encode("latin-1")}
-            answer = await stream.post(increment(wire), sent)  # type: ignore[arg-type]
-            assert (answer.status, answer.code) == (400, "conn_not_found"), identity
-            assert answer.outcome == "not_started"
+MISSING = "a header is missing"
+UNKNOWN, WRONG = "conn_not_found", "incorrect_conn_token"
+SHOWN: dict[str, tuple[dict[str, str | None], str]] = {
+    "no token": ({"conn_token": None}, MISSING),
+    "an empty token": ({"conn_token": ""}, WRONG),
+    "part of the token": ({"conn_token": "{own[ct]:.20}"}, WRONG),
+    "the token and more": ({"conn_token": "{own[ct]}="}, WRONG),
+    "a token that is not ASCII": ({"conn_token": "é"}, WRONG),
+    "the token of another connection": ({"conn_token": "{other[ct]}"}, WRONG),
+    "what on_auth lets in": ({"conn_token": "fresh"}, WRONG),
+    "no connection": ({"conn": None}, MISSING),
+    "an empty id": ({"conn": ""}, UNKNOWN),
+    "an id that is not ASCII": ({"conn": "é"}, UNKNOWN),
+    "the id of no connection": ({"conn": str(uuid.uuid4())}, UNKNOWN),
+    "the id of another connection": ({"conn": "{other[ci]}"}, WRONG),
+    "another actor": ({"actor": "{elsewhere[ai]}"}, UNKNOWN),
+    "a connection of another actor": ({"conn": "{elsewhere[ci]}"}, UNKNOWN),
+    "another actor's connection": (
+        {"actor": "{elsewhere[ai]}", "conn": "{elsewhere[ci]}"},
+        WRONG,
+    ),
+}
+"""What is shown instead of what is right, and the answer."""
 
 
-async def test_the_connection_of_another_actor(serve: Serve, wire: Wire) -> None:
-    async with at_home(serve) as (site, stream):
-        other = (await site.resolve(get_or_create("counter", "b"))).body["i"]
-        answer = await stream.post(increment(wire), stream.headers_of_message(actor=other))
-        assert (answer.status, answer.code) == (400, "conn_not_found")
-        assert (await site.call(get("counter", "b"), "increment")).output == 1
+@pytest.mark.parametrize("shown", SHOWN)
+async def test_who_may_send(serve: Serve, wire: Wire, shown: str) -> None:
+    """A.6: the token of the connection is all there is, and nothing stands in for it."""
+    site = await serve(ACTORS)
+    instead, expected = SHOWN[shown]
+    async with (
+        streaming(site, GUARDED, ticket()) as stream,
+        streaming(site, GUARDED, ticket()) as other,
+        streaming(site, get_or_create("guarded", "b"), ticket()) as elsewhere,
+    ):
+        tokens = {
+            "own": stream.init_message,
+            "other": other.init_message,
+            "elsewhere": elsewhere.init_message,
+        }
+        changed = {
+            name: None if text is None else text.format(**tokens) for name, text in instead.items()
+        }
+        headers = {
+            name: value.encode("latin-1")
+            for name, value in stream.headers_of_message(**changed).items()
+        }
+        answer = await stream.post(increment(wire), headers)  # type: ignore[arg-type]
+        assert answer.status == 400
+        if expected == MISSING:
+            assert json.loads(answer.raw)["error"]["name"] == "ZodError"
+        else:
+            assert (answer.code, answer.outcome) == (expected, "not_started")
+        for secret in (stream.init_message["ct"], other.init_message["ct"]):
+            assert secret.encode() not in answer.raw
+        assert await elsewhere.ask(0, "increment") == 1, "what was refused did nothing"
+        assert await other.ask(0, "increment") == 1
+        assert await stream.ask(1, "increment") == 2, "the right one is taken"
 
 
 async def test_an_unknown_actor(serve: Serve, wire: Wire) -> None:
@@ -98,37 +156,56 @@ async def test_an_unknown_actor(serve: Serve, wire: Wire) -> None:
         )
 
 
-async def test_a_wrong_token(serve: Serve, wire: Wire) -> None:
-    async with at_home(serve) as (site, stream):
-        right = stream.init_message["ct"]
-        async with streaming(site, A) as other:
-            for token in (right[:-1], right + "=", "", "é", other.init_message["ct"]):
-                headers = stream.headers_of_message()
-                sent = {**headers, "X-RivetKit-Conn-Token": token.encode("latin-1")}
-                answer = await stream.post(increment(wire), sent)  # type: ignore[arg-type]
-                assert (answer.status, answer.code) == (400, "incorrect_conn_token"), token
-                assert answer.outcome == "not_started"
-                assert right.encode() not in answer.raw
-
-
-async def test_on_auth_lets_the_connection_in_and_the_token_its_messages(serve: Serve) -> None:
-    """A.6: the intents of a connection; for a message the token is all there is."""
+async def test_a_connection_outlives_what_on_auth_was_shown(serve: Serve, wire: Wire) -> None:
+    """Messages go on after it has expired, until the connection ends; a new one needs more."""
     site = await serve(ACTORS)
-    guarded = get_or_create("guarded", "a")
-    async with opening(site, site.headers(guarded, {"key": "bad"})) as stream:
+    spent = ticket()
+    async with streaming(site, GUARDED, spent) as stream:
+        assert (await site.resolve(GUARDED, params=spent)).code == "unauthorized", "it has expired"
+        for number in range(3):
+            assert await stream.ask(number, "increment") == number + 1
+        async with opening(site, site.headers(GUARDED, spent)) as again:
+            assert (await again.refusal())["c"] == "unauthorized"
+    headers = stream.headers_of_message()
+
+    async def ended() -> bool:
+        answer = await stream.post(increment(wire), headers)
+        return answer.status == 400 and answer.code == "conn_not_found"
+
+    await eventually(ended)
+
+
+async def test_who_comes_back_is_asked_again(serve: Serve) -> None:
+    """The token of the connection does not stand in for what `on_auth` wants."""
+    site = await serve(ACTORS)
+    spent = ticket()
+    async with opening(site, site.headers(GUARDED, spent, conn_seen="0")) as stream:
+        first = await stream.init()
+        stream.abort()
+    back = {"conn_seen": str(first["s"]), "conn": first["ci"], "conn_token": first["ct"]}
+    async with opening(site, site.headers(GUARDED, spent, **back)) as refused:
+        assert (await refused.refusal())["c"] == "unauthorized"
+    async with opening(site, site.headers(GUARDED, ticket(), **back)) as stream:
+        assert (await stream.init())["ci"] == first["ci"]
+
+
+async def test_on_auth_lets_the_connection_in(serve: Serve) -> None:
+    """A.6: it is asked once, with the intents of a connection, and never for a message."""
+    site = await serve(ACTORS)
+    async with opening(site, site.headers(GUARDED)) as stream:
         assert (await stream.refusal())["c"] == "unauthorized"
-    assert (await site.resolve(get("guarded", "a"), params={"key": "good"})).code == (
-        "actor_not_found"
-    ), "who is refused creates nothing"
+    assert (await site.resolve(get("guarded", "a"), params=ticket())).code == ("actor_not_found"), (
+        "who is refused creates nothing"
+    )
     for query, intents in (
-        (guarded, ["connect", "create", "get"]),
+        (GUARDED, ["connect", "create", "get"]),
         (get("guarded", "a"), ["connect", "get"]),
     ):
-        async with streaming(site, query, {"key": "good"}) as stream:
-            first = await stream.ask(0, "whoami")
-            assert first["intents"] == intents
-            assert first["path"].endswith("/registry/actors/connect/sse")
-            assert await stream.ask(1, "whoami") == first
+        async with streaming(site, query, ticket()) as stream:
+            for number in range(3):
+                seen = await stream.ask(number, "whoami")
+                assert seen["intents"] == intents
+                assert seen["path"].endswith("/registry/actors/connect/sse")
 
 
 async def test_a_message_for_a_websocket(serve: Serve, wire: Wire) -> None:

@@ -15,7 +15,7 @@ from gateway_wire import HIDDEN, JSON, NOT_FOUND, Serve, Wire, get, get_or_creat
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
-from rivet_ray import Actor, Forbidden, NoConnection, UserError, action
+from rivet_ray import Actor, NoConnection, UserError, action
 
 
 @pytest.fixture
@@ -150,24 +150,7 @@ class Plain(Actor[None]):
     public = True
 
 
-class Guarded(Actor[State]):
-    created: ClassVar[list[str]] = []
-    RECORD: ClassVar[list[Any]] = []
-
-    @classmethod
-    def on_auth(cls, request: Any, params: Any, intents: frozenset[str]) -> dict[str, Any]:
-        if not isinstance(params, dict) or params.get("token") != "t":
-            raise Forbidden("no")
-        return {"intents": sorted(intents), "url": request.url.partition("/registry")[2]}
-
-    def on_create(self, input: Any) -> None:
-        Guarded.created.append(self.key[0])
-
-    async def on_fetch(self, request: Request) -> dict[str, Any]:
-        return {"auth": request.state.auth, "params": request.state.params}
-
-
-ACTORS: dict[str, Any] = {"site": Site, "plain": Plain, "guarded": Guarded}
+ACTORS: dict[str, Any] = {"site": Site, "plain": Plain}
 A = get_or_create("site", "a")
 
 
@@ -357,28 +340,6 @@ async def test_other_methods_are_not_served(serve: Serve) -> None:
     site = await serve(ACTORS)
     answer = await fetch(site, A, "/seen", method="TRACE")
     assert (answer.status_code, answer.text) in ((404, NOT_FOUND), (405, answer.text))
-
-
-async def test_auth_comes_first(serve: Serve) -> None:
-    """C10, A.6: refused before the actor exists; intents, params and auth as said."""
-    Guarded.created.clear()
-    site = await serve(ACTORS)
-    query = get_or_create("guarded", "g")
-    for headers in ({}, {"X-RivetKit-Conn-Params": '{"token": "wrong"}'}):
-        answer = await fetch(site, query, "/x", headers=headers)
-        assert (answer.status_code, answer.json()["c"]) == (403, "forbidden")
-    assert not Guarded.created
-    answer = await fetch(
-        site,
-        query,
-        "/x?y=1",
-        headers={"X-RivetKit-Conn-Params": '{"token": "t"}', "X-RivetKit-Auth-Data": '"forged"'},
-    )
-    assert answer.json() == {
-        "auth": {"intents": ["action", "create", "get"], "url": "/actors/raw/http/x?y=1"},
-        "params": {"token": "t"},
-    }
-    assert Guarded.created == ["g"]
 
 
 async def test_a_client_that_leaves_ends_the_handler(serve: Serve) -> None:

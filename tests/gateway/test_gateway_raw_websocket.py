@@ -12,7 +12,7 @@ from gateway_raw import closed, raw_socket, receive
 from gateway_wire import JSON, Serve, Wire, get, get_or_create
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from rivet_ray import Actor, Forbidden, NoConnection, UserError, action
+from rivet_ray import Actor, NoConnection, UserError, action
 
 
 @pytest.fixture
@@ -114,19 +114,7 @@ class Plain(Actor[None]):
     public = True
 
 
-class Guarded(Actor[None]):
-    @classmethod
-    def on_auth(cls, request: Any, params: Any, intents: frozenset[str]) -> list[str]:
-        if params != {"token": "t"}:
-            raise Forbidden("no")
-        return sorted(intents)
-
-    async def on_websocket(self, websocket: WebSocket) -> None:
-        await websocket.accept()
-        await websocket.send_json([websocket.state.auth, websocket.state.params])
-
-
-ACTORS: dict[str, Any] = {"sockets": Sockets, "plain": Plain, "guarded": Guarded}
+ACTORS: dict[str, Any] = {"sockets": Sockets, "plain": Plain}
 A = get_or_create("sockets", "a")
 
 
@@ -217,7 +205,6 @@ async def test_how_the_client_ends_it(serve: Serve) -> None:
         (get("sockets", "missing"), 1011, "actor_not_found"),
         (get_or_create("nobody", "a"), 1011, "actor_not_found"),
         (get_or_create("plain", "a"), 1011, "websocket_handler_not_defined"),
-        (get_or_create("guarded", "a"), 1011, "forbidden"),
     ],
 )
 async def test_refusals_are_closes_with_a_reason(
@@ -226,14 +213,6 @@ async def test_refusals_are_closes_with_a_reason(
     site = await serve(ACTORS)
     async with raw_socket(site, query) as socket:
         assert await closed(socket) == (code, reason, [])
-
-
-async def test_auth(serve: Serve) -> None:
-    """A.6."""
-    site = await serve(ACTORS)
-    query = get_or_create("guarded", "a")
-    async with raw_socket(site, query, params={"token": "t"}) as socket:
-        assert await receive(socket) == '[["action","create","get"],{"token":"t"}]'
 
 
 async def test_many_at_once_and_what_they_change_is_kept(serve: Serve) -> None:
