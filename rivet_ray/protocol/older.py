@@ -3,8 +3,6 @@
 Headers have other names. A WebSocket says in its address what it wants, and its
 parameters in a first message of its own; all other messages are those of
 `rivet_ray.protocol.v0`. Nothing here does I/O.
-
-Browsers never spoke it, so pages of other origins need not be allowed its headers.
 """
 
 from __future__ import annotations
@@ -19,16 +17,9 @@ from rivet_ray.protocol import v0
 from rivet_ray.protocol.encodings import DecodeFault, Encoding, Schema
 from rivet_ray.protocol.subprotocols import Connect
 
-_OURS, _THEIRS = "X-RivetKit-", "X-AC-"
-
-
-def _older(name: str) -> str:
-    return name.replace(_OURS, _THEIRS)
-
-
-HEADERS = {_older(name): name for name in v0.PUBLIC_HEADERS}
+HEADERS = v0.OLDER_HEADERS
 """Every older name of a public header, with the name that it stands for."""
-INTERNAL_HEADERS = tuple(map(_older, v0.INTERNAL_HEADERS))
+INTERNAL_HEADERS = tuple(name.replace("X-RivetKit-", "X-AC-") for name in v0.INTERNAL_HEADERS)
 """Never believed of a client, as the newer ones."""
 
 MOST_FIELDS = 32

@@ -30,7 +30,16 @@ SEEN_HEADER = "X-RivetKit-Conn-Seen"
 """Ours: the number of the last event that reached a client that counts them."""
 KEY_HEADER = "Idempotency-Key"
 """A request header of ours: at most one effect for all calls that carry the same."""
-ALLOWED_PUBLIC_HEADERS = ("Content-Type", "User-Agent", *PUBLIC_HEADERS, SEEN_HEADER, KEY_HEADER)
+OLDER_HEADERS = {name.replace("X-RivetKit-", "X-AC-"): name for name in PUBLIC_HEADERS}
+"""The older names of the public headers; see `rivet_ray.protocol.older`."""
+ALLOWED_PUBLIC_HEADERS = (
+    "Content-Type",
+    "User-Agent",
+    *PUBLIC_HEADERS,
+    SEEN_HEADER,
+    KEY_HEADER,
+    *OLDER_HEADERS,
+)
 """What pages of other origins must be allowed to send, for a CORS middleware of your own."""
 
 OUTCOME_HEADER = "X-RivetKit-Outcome"

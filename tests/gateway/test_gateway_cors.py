@@ -7,7 +7,10 @@ import json
 from typing import Any
 
 import pytest
+from gateway_streams import streaming
 from gateway_wire import Answer, Serve, Site, get_or_create
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 
 from rivet_ray import ALLOWED_PUBLIC_HEADERS, CORS, Actor, Unauthorized, action
 from rivet_ray.gateway import GatewaySettings
@@ -17,6 +20,8 @@ ADMIN = "https://admin.example.com"
 EVIL = "https://evil.example.com"
 CALLS: list[str] = []
 RECORDS = (CALLS,)
+FETCHED: list[str] = []
+"""Methods that the actor was asked with; it lives in this process, wherever the gateway is."""
 
 
 class Counter(Actor[None]):
@@ -25,6 +30,10 @@ class Counter(Actor[None]):
     @action
     def act(self) -> int:
         return 7
+
+    async def on_fetch(self, request: Request) -> Response:
+        FETCHED.append(request.method)
+        return PlainTextResponse("mine", 418)
 
 
 class Guarded(Counter):
@@ -40,7 +49,14 @@ ROUTES = {
     "action": ("POST", "/registry/actors/actions/act"),
     "unprefixed action": ("POST", "/actors/actions/act/"),
     "resolve": ("POST", "/registry/actors/resolve"),
+    "stream": ("GET", "/registry/actors/connect/sse"),
+    "message": ("POST", "/registry/actors/message"),
+    "raw http": ("GET", "/registry/actors/raw/http/x"),
     "banner": ("GET", "/registry/"),
+    "health": ("GET", "/registry/health"),
+    "metadata": ("GET", "/registry/metadata"),
+    "document": ("GET", "/registry/openapi.json"),
+    "documentation": ("GET", "/registry/docs"),
     "nothing": ("GET", "/no/such/path"),
 }
 """Every route that a page may ask for; a further one gets a line here."""
@@ -56,6 +72,11 @@ async def ask(site: Site, route: str, origin: str | None, **more: str) -> Answer
     headers = site.headers(COUNTER)
     if origin is not None:
         headers["Origin"] = origin
+    if route == "stream":
+        # It ends when its client leaves.
+        url = f"http://{site.address}{path}"
+        async with site.http.stream(method, url, headers={**headers, **more}) as response:
+            return Answer(response.status_code, response.headers, b"", None)
     body = site.wire.dumps({"a": []}) if method == "POST" else b""
     return await site.post(path, {**headers, **more}, body, method)
 
@@ -95,7 +116,10 @@ async def test_without_it_nothing_is_said(serve: Serve, route: str) -> None:
     answer = await ask(site, route, APP)
     assert said(answer) == {}
     assert "vary" not in answer.headers
-    assert (await preflight(site, ROUTES[route][1], APP)).status == 404
+    asked = await preflight(site, ROUTES[route][1], APP)
+    # The actor may answer it; but then it has to be known which.
+    assert asked.status == (400 if route == "raw http" else 404)
+    assert said(asked) == {}
 
 
 # --- Preflight ------------------------------------------------------------------------
@@ -183,6 +207,38 @@ async def test_answers(serve: Serve, route: str) -> None:
         "expose-headers": "X-RivetKit-Outcome",
     }
     assert answer.headers["vary"] == "Origin"
+
+
+STATUS = {"message": 400, "raw http": 418, "nothing": 404}
+
+
+@pytest.mark.parametrize("route", ROUTES)
+async def test_they_are_the_same_for_a_page(serve: Serve, route: str) -> None:
+    site = await serve(ACTORS, settings=only())
+    page, other = await ask(site, route, APP), await ask(site, route, None)
+    assert page.status == other.status == STATUS.get(route, 200)
+    assert page.raw == other.raw
+
+
+@pytest.mark.parametrize("on", [True, False])
+async def test_options_never_reach_an_actor(serve: Serve, on: bool) -> None:
+    """A.1.5: with CORS they are the gateway's, whatever they ask; without, the actor's."""
+    FETCHED.clear()
+    site = await serve(ACTORS, settings=only() if on else None)
+    path = ROUTES["raw http"][1]
+    for origin in ({}, {"Origin": APP}):
+        answer = await site.post(path, {**site.headers(COUNTER), **origin}, method="OPTIONS")
+        assert answer.status == (204 if on else 418)
+    assert ([] if on else ["OPTIONS", "OPTIONS"]) == FETCHED
+
+
+async def test_a_page_with_an_event_stream(serve: Serve) -> None:
+    site = await serve(ACTORS, settings=only())
+    async with streaming(site, COUNTER) as stream:
+        asked = site.wire.dumps({"b": {"ar": {"i": 0, "n": "act", "a": []}}})
+        answer = await stream.post(asked, {**stream.headers_of_message(), "Origin": APP})
+        assert (answer.status, said(answer)["allow-origin"]) == (200, APP)
+        assert await stream.answer(0) == 7
 
 
 async def test_a_page_can_read_errors(serve: Serve) -> None:

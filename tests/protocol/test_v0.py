@@ -288,8 +288,9 @@ def test_constants() -> None:
     ours = ("Query", "Encoding", "Conn-Params", "Actor", "Conn", "Conn-Token")
     expected = ("Content-Type", "User-Agent", *(f"X-RivetKit-{name}" for name in ours))
     added = ("X-RivetKit-Conn-Seen", "Idempotency-Key")
-    assert (*expected, *added) == v0.ALLOWED_PUBLIC_HEADERS
-    assert v0.ALLOWED_PUBLIC_HEADERS[2:-2] == v0.PUBLIC_HEADERS
+    older = tuple(f"X-AC-{name}" for name in ours)
+    assert (*expected, *added, *older) == v0.ALLOWED_PUBLIC_HEADERS
+    assert expected[2:] == v0.PUBLIC_HEADERS
     assert v0.INTERNAL_HEADERS == ("X-RivetKit-Auth-Data", "X-RivetKit-Expose-Internal-Error")
     assert v0.OUTCOME_HEADER == "X-RivetKit-Outcome"
     assert v0.BANNER.startswith("This is a RivetKit registry")
