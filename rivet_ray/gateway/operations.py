@@ -43,6 +43,10 @@ _OUTCOME: Schema = {
     }
 }
 
+_CHALLENGE: Schema = {
+    "WWW-Authenticate": {"required": True, "schema": {"type": "string", "const": "Bearer"}}
+}
+
 BASE_COMPONENTS: dict[str, Schema] = {
     "rivet.Error": {
         "type": "object",
@@ -98,10 +102,13 @@ def _error(status: int, codes: list[str]) -> Schema:
             "schema": {"$ref": "#/components/schemas/rivet.MissingHeaders"}
         }
     named = ", ".join(f"`{code}`" for code in sorted(codes))
+    headers = _OUTCOME
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers = {**_OUTCOME, **_CHALLENGE}
     own = ", or a code of the application" if status == 400 else ""
     return {
         "description": f"{HTTPStatus(status).phrase}: {named}{own}.",
-        "headers": _OUTCOME,
+        "headers": headers,
         "content": content,
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from http import HTTPStatus
 
 from starlette.types import Send
 
@@ -15,6 +16,8 @@ log = logging.getLogger("rivet_ray.gateway")
 TEXT = b"text/plain;charset=UTF-8"
 JSON = b"application/json"
 _OUTCOME = v0.OUTCOME_HEADER.lower().encode()
+CHALLENGE = (b"www-authenticate", b"Bearer")
+"""Of every 401, as RFC 9110 wants it; this scheme makes no browser ask for a password."""
 
 
 async def respond(
@@ -61,5 +64,7 @@ async def respond_error(send: Send, error: BaseException, encoding: Encoding) ->
     message = error_message(error)
     status = error.status if isinstance(error, RivetError) and error.public else 500
     content_type = TEXT if not encoding.binary else encoding.content_type.encode()
-    extra = [(_OUTCOME, message.outcome.encode())] if message.outcome else None
+    extra = [(_OUTCOME, message.outcome.encode())] if message.outcome else []
+    if status == HTTPStatus.UNAUTHORIZED:
+        extra.append(CHALLENGE)
     await respond(send, status, v0.encode_error(encoding, message), content_type, extra)

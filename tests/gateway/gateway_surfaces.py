@@ -45,6 +45,8 @@ def told(answer: Answer) -> str | None:
         return None
     assert answer.status == STATUS[answer.code]
     assert answer.outcome == "not_started"
+    challenge = "Bearer" if answer.status == 401 else None
+    assert answer.headers.get("www-authenticate") == challenge
     assert SECRET_TEXT.encode() not in answer.raw
     return answer.code
 

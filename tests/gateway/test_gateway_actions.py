@@ -430,6 +430,8 @@ async def test_errors_with_their_own_status(
     site = await serve(ACTORS)
     answer = await site.call(A, name)
     assert (answer.status, answer.code, answer.outcome) == (status, code, "took_effect")
+    challenge = {401: "Bearer"}.get(status)
+    assert answer.headers.get("www-authenticate") == challenge, "RFC 9110, 15.5.2"
 
 
 @pytest.mark.parametrize("name", ["boom", "boom_later", "unsendable"])

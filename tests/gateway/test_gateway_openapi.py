@@ -156,6 +156,8 @@ def test_headers_errors_and_events(document: dict[str, Any]) -> None:
         "503": "store_unavailable",
     }.items():
         assert f"`{code}`" in responses[status]["description"]
+    challenged = [one for one in responses if "WWW-Authenticate" in responses[one]["headers"]]
+    assert challenged == ["401"]
     events = document["x-rivet-events"]["shelf"]
     assert events["put"]["prefixItems"] == [reference("Box"), {"type": "integer"}]
     assert events["cleared"] == {"type": "array", "maxItems": 0}
