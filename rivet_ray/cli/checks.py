@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from rivet_ray.errors import StoreError
+from collections.abc import Sequence
+
+from rivet_ray.definition import CORS
+from rivet_ray.errors import DefinitionError, StoreError
 from rivet_ray.store import driver_schemes, open_store, shown
 
 
@@ -27,3 +30,13 @@ async def try_store(url: str) -> None:
     except StoreError as error:
         raise CommandError(str(error)) from error
     await opened.close()
+
+
+def cors_of(origins: Sequence[str]) -> CORS | None:
+    """What `--cors-origin` says; None leaves it to the registry. Raises CommandError."""
+    if not origins:
+        return None
+    try:
+        return CORS(origin=origins[0] if list(origins) == ["*"] else origins)
+    except DefinitionError as error:
+        raise CommandError(f"--cors-origin: {'; '.join(error.faults)}") from error

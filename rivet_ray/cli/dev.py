@@ -12,9 +12,7 @@ from socket import socket
 
 from fastapi import FastAPI
 
-from rivet_ray.cli.checks import CommandError, check_store, try_store
-from rivet_ray.definition import CORS
-from rivet_ray.errors import DefinitionError
+from rivet_ray.cli.checks import CommandError, check_store, cors_of, try_store
 from rivet_ray.gateway.server import PortTaken, Server, bind, uvicorn_config
 from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.loading import load
@@ -38,7 +36,7 @@ def serve_dev(
     check_store(store)
     registry = load(registries)
     origins = list(cors_origins)
-    _cors(origins)
+    cors_of(origins)
     try:
         listener = bind(host, port)
     except PortTaken as error:
@@ -86,17 +84,7 @@ def app_from_environment() -> FastAPI:
 
 def _app(registry: type[Registry], store: str, origins: list[str]) -> FastAPI:
     settings = GatewaySettings(open=True)
-    return registry.create_server(store=store, settings=settings, cors=_cors(origins)).handler
-
-
-def _cors(origins: list[str]) -> CORS | None:
-    """What the options say; None leaves it to the registry. Raises CommandError."""
-    if not origins:
-        return None
-    try:
-        return CORS(origin=origins[0] if origins == ["*"] else origins)
-    except DefinitionError as error:
-        raise CommandError(f"--cors-origin: {'; '.join(error.faults)}") from error
+    return registry.create_server(store=store, settings=settings, cors=cors_of(origins)).handler
 
 
 def _announcement(registry: type[Registry], host: str, port: int, store: str) -> Callable[[], None]:

@@ -29,6 +29,15 @@ class Topology(str, Enum):
     PARTITION = "partition"
 
 
+CorsOrigin = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ORIGIN",
+        help="Let pages of this origin call, like http://localhost:5173, whatever the registries "
+        "say of CORS; may be repeated.",
+    ),
+]
+
 application = typer.Typer(
     name="rivet-ray",
     help="Stateful actors: serve them, look at them, look after them.",
@@ -48,13 +57,7 @@ def dev(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 chooses a free one.")] = 8080,
     store: Annotated[str, typer.Option(metavar="URL", help="Where state is kept.")] = DEFAULT_STORE,
     reload: Annotated[bool, typer.Option(help="Start again when a source file changes.")] = False,
-    cors_origin: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ORIGIN",
-            help="Let pages of this origin call, like http://localhost:5173; may be repeated.",
-        ),
-    ] = None,
+    cors_origin: CorsOrigin = None,
 ) -> None:
     """Serve actors in this process, for development.
 
@@ -110,6 +113,7 @@ def serve(
     open: Annotated[
         bool, typer.Option("--open", help="Let everybody use actor types without on_auth.")
     ] = False,
+    cors_origin: CorsOrigin = None,
 ) -> None:
     """Serve actors on Ray: hosts that Ray supervises, and Ray Serve in front of them."""
     if not ray:
@@ -123,6 +127,7 @@ def serve(
         replicas=replicas,
         spare_workers=spare_workers,
         open=open,
+        cors_origins=cors_origin or (),
     )
 
 

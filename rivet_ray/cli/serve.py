@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rivet_ray.cli.checks import CommandError, check_store, try_store
+from rivet_ray.cli.checks import CommandError, check_store, cors_of, try_store
 from rivet_ray.gateway.server import PortTaken, bind
 from rivet_ray.link.secret import VARIABLE
 from rivet_ray.loading import load
@@ -33,6 +33,7 @@ def serve_ray(
     replicas: int,
     spare_workers: int,
     open: bool,
+    cors_origins: Sequence[str] = (),
 ) -> None:
     """Serve until Ctrl-C or SIGTERM. Raises CommandError before anything is started."""
     check_store(store)
@@ -43,6 +44,7 @@ def serve_ray(
         )
     if importlib.util.find_spec("ray") is None:
         raise CommandError("Ray is missing; pip install 'rivet-ray[ray]'")
+    cors = cors_of(cors_origins)
     load(registries)
     asyncio.run(try_store(store))
     port = _port(host, port)
@@ -55,6 +57,7 @@ def serve_ray(
         "replicas": replicas,
         "spare_workers": spare_workers,
         "open": open,
+        "cors_origin": None if cors is None else cors.origin,
         "stats_port": _port("127.0.0.1", 0),
     }
     print(f"rivet-ray starts Ray, {', '.join(registries)} as {topology} ...", flush=True)

@@ -58,6 +58,7 @@ def _serve(settings: dict[str, Any], directory: Path) -> None:
         from ray import serve
 
         from rivet_ray.cluster import ClusterSpec
+        from rivet_ray.definition import CORS
         from rivet_ray.gateway import GatewaySettings
         from rivet_ray_serve.application import application
 
@@ -69,7 +70,9 @@ def _serve(settings: dict[str, Any], directory: Path) -> None:
         )
         start_ray(directory)
         serve.start(http_options={"host": settings["host"], "port": settings["port"]})
-        gateway = GatewaySettings(open=settings["open"])
+        origin = settings["cors_origin"]
+        cors = None if origin is None else CORS(origin=origin)
+        gateway = GatewaySettings(open=settings["open"], cors=cors)
         serve.run(application(spec, replicas=settings["replicas"], settings=gateway))
     except Exception as error:
         traceback.print_exc()

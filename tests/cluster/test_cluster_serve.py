@@ -114,13 +114,7 @@ async def test_the_gateway_is_not_open_says_its_cors_and_does_not_deflate(store:
         async with App.client(served.url, timeout=PATIENCE) as client:
             with pytest.raises(Forbidden, match="neither defines on_auth nor says public"):
                 await client.unguarded.get_or_create("a").act()
-        async with httpx.AsyncClient(timeout=PATIENCE) as http:
-            for origin, allowed in (("https://app.example.com",) * 2, ("https://b", None)):
-                answer = await http.options(
-                    f"{served.url}/registry/actors/resolve", headers={"Origin": origin}
-                )
-                assert answer.status_code == 204
-                assert answer.headers.get("access-control-allow-origin") == allowed
+        assert await pages(served, "https://app.example.com", "https://b") == [True, False]
         address = served.url.removeprefix("http://")
         reader, writer = await asyncio.open_connection(*address.split(":"))
         writer.write(
@@ -134,6 +128,32 @@ async def test_the_gateway_is_not_open_says_its_cors_and_does_not_deflate(store:
         assert b" 101 " in head
         assert b"permessage-deflate" not in head
         writer.close()
+    finally:
+        await served.end()
+
+
+async def pages(served: ServeProcess, *origins: str) -> list[bool]:
+    """Whether pages of these origins may call."""
+    found: list[bool] = []
+    async with httpx.AsyncClient(timeout=PATIENCE) as http:
+        for origin in origins:
+            url = f"{served.url}/registry/actors/resolve"
+            answer = await http.options(url, headers={"Origin": origin})
+            assert answer.status_code == 204
+            allowed = answer.headers.get("access-control-allow-origin")
+            assert allowed in (None, origin)
+            found.append(allowed is not None)
+    return found
+
+
+async def test_cors_of_the_command(store: str) -> None:
+    """It stands in the place of the registry's."""
+    own = ["http://localhost:5173", "http://localhost:3000"]
+    options = [word for origin in own for word in ("--cors-origin", origin)]
+    served = ServeProcess(store, "coordinate", *options)
+    await served.start()
+    try:
+        assert await pages(served, *own, "https://app.example.com") == [True, True, False]
     finally:
         await served.end()
 
@@ -165,3 +185,5 @@ async def test_what_the_user_can_mend_is_one_line(store: str) -> None:
         nobody = f"redis://127.0.0.1:{free.getsockname()[1]}/0"
         assert "redis" in (await refused("--ray", "--store", nobody)).lower()
     assert "one process" in await refused("--ray", "--store", "memory://")
+    path = await refused("--ray", "--store", store, "--cors-origin", "https://a.example.com/x")
+    assert "an origin ends with its host or port" in path
