@@ -11,6 +11,8 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from rivet_ray.gateway.websocket_protocol import WebSocketProtocol
+
 DEFAULT_PORT = 8080
 
 
@@ -38,7 +40,7 @@ def uvicorn_config(app: FastAPI | str, host: str, port: int, **options: Any) -> 
         port=port,
         http="httptools",
         loop="asyncio" if sys.platform == "win32" else "uvloop",
-        ws="websockets-sansio",
+        ws=WebSocketProtocol,
         ws_per_message_deflate=False,
         **HEARTBEAT,
         access_log=False,

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp
 from rivet_ray.cluster import ClusterSpec, backend_of, start_spares
 from rivet_ray.gateway import GatewaySettings, create_app
 from rivet_ray.gateway.server import HEARTBEAT
+from rivet_ray.gateway.websocket_protocol import WebSocketProtocol
 from rivet_ray.loading import load
 from rivet_ray.registry import settings_of
 
@@ -58,7 +59,7 @@ def deployed(build: Callable[[], ASGIApp], *, replicas: int = 1) -> Any:
     """
 
     def build_in_replica() -> ASGIApp:
-        _without_deflate()
+        _with_our_websockets()
         _without_reading_ahead()
         return build()
 
@@ -74,17 +75,18 @@ def deployed(build: Callable[[], ASGIApp], *, replicas: int = 1) -> Any:
 
 
 class _Config(uvicorn.Config):
-    """permessage-deflate costs five sixths of a socket's throughput, so it is off.
+    """WebSockets as everywhere else; see `rivet_ray.gateway.server.uvicorn_config`.
 
     Serve makes its configuration itself and has no option for it, and uvicorn
-    negotiates the extension before the application sees the request.
+    opens a socket before the application sees the request.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **{**options, **HEARTBEAT, "ws_per_message_deflate": False})
+        ours = {**HEARTBEAT, "ws": WebSocketProtocol, "ws_per_message_deflate": False}
+        super().__init__(*args, **{**options, **ours})
 
 
-def _without_deflate() -> None:
+def _with_our_websockets() -> None:
     """In this process, for servers that are made from now on."""
     uvicorn.Config = _Config  # type: ignore[misc]
 

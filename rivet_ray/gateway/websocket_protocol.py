@@ -1,0 +1,66 @@
+"""The server's end of a WebSocket: uvicorn's, where each fault of a client has an answer."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, final
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from rivet_ray.errors import MalformedMessage
+
+INVALID_TEXT = 1007
+
+
+@final
+class WebSocketProtocol(WebSocketsSansIOProtocol):
+    """Refuses what is no opening, and closes for text that is not UTF-8.
+
+    uvicorn never answers an opening with a body, with more than 128 headers or with
+    a line of more than 8,192 bytes, and keeps its socket for ever. For text that is
+    not UTF-8, and for bad frames that come before the answer to the opening, it logs
+    a traceback, so that any client could fill the log.
+    """
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        fault = self.conn.handshake_exc
+        if fault is not None and not self.handshake_initiated and not self.close_sent:
+            # The library has an answer to what is too long, and none to all else.
+            self._refuse(fault.__cause__ or fault, b"".join(self.conn.data_to_send()))
+
+    def handle_parser_exception(self) -> None:
+        if self.conn.close_sent is None:
+            if not self.close_sent:
+                self._refuse(self.conn.parser_exc or MalformedMessage("Frames came too early."))
+            return
+        super().handle_parser_exception()
+
+    def _refuse(self, fault: BaseException, answer: bytes = b"") -> None:
+        if not answer:
+            text = f"Failed to open a WebSocket connection: {fault}.\n"
+            answer = self.conn.reject(HTTPStatus.BAD_REQUEST, text).serialize()
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": 1006})
+        self.handshake_complete = self.close_sent = self.disconnected = True
+        self.transport.write(answer)
+        self.transport.close()
+
+    def send_receive_event_to_app(self) -> None:
+        data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
+        self.frames = []
+        if self.close_sent:
+            return  # The application has closed; what its client says is not read any more.
+        message: Any = {"type": "websocket.receive"}
+        if self.curr_msg_data_type == "text":
+            try:
+                message["text"] = data.decode()
+            except UnicodeDecodeError:
+                self.conn.fail(INVALID_TEXT, MalformedMessage.code)
+                self.handle_parser_exception()
+                return
+        else:
+            message["bytes"] = data
+        self.queue.put_nowait(message)
+        if not self.read_paused:
+            self.read_paused = True
+            self.transport.pause_reading()
