@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from client_servers import Peer, socket_server
 
-from rivet_ray import Outcome
+from rivet_ray import Client, Outcome
+from rivet_ray.client import reconnecting
 from rivet_ray.client.session import Session
 from rivet_ray.errors import ConnectionClosed, RivetError
+from rivet_ray.protocol import v0
 from rivet_ray.testing.clock import settle
 
 
@@ -27,3 +30,34 @@ async def test_a_call_that_was_sent_before_a_cut_may_have_begun(ends: str) -> No
     with pytest.raises(RivetError) as caught:
         await call
     assert caught.value.outcome is Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize("sent_before", [False, True])
+async def test_what_did_not_start_this_time_may_have_begun_before(
+    sent_before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C8: the server speaks of the call that it refused, not of the one that the cut hid."""
+    monkeypatch.setattr(reconnecting, "FIRST_PAUSE", 0.01)
+    asked: list[tuple[str, str | None]] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.init()
+        request = await peer.action()
+        asked.append((request.name, request.key))
+        if sent_before and len(asked) == 1:
+            peer.socket.transport.abort()
+            return
+        refusal = v0.ErrorMessage("overloaded", "Not now.", None, request.id, Outcome.NOT_STARTED)
+        await peer.send(refusal)
+        await peer.socket.wait_closed()
+
+    async with (
+        socket_server(script) as server,
+        Client(server.url) as client,
+        client.actor("counter", "k").connect() as connection,
+    ):
+        with pytest.raises(RivetError) as caught:
+            await connection.actor.with_options(idempotency_key="once").call("add")
+    assert caught.value.code == "overloaded"
+    assert asked == [("add", "once")] * (2 if sent_before else 1)
+    assert caught.value.outcome is (Outcome.UNKNOWN if sent_before else Outcome.NOT_STARTED)
