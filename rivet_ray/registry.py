@@ -66,6 +66,7 @@ class Registry(ActorRegistry):
         timeout: float = 65.0,
         transport: Literal["auto", "websocket", "sse"] = "auto",
         reconnect: bool = True,
+        heartbeat: float | None = 10.0,
     ) -> Self:
         """A client of a server at `url`; a path in the URL is kept.
 
@@ -73,10 +74,16 @@ class Registry(ActorRegistry):
         waits for its answer. `transport` is what carries connections: `websocket`
         or `sse`, by default the latter where something on the way lets no WebSocket
         through. A connection that is cut comes back by itself; with
-        `reconnect=False` it ends. Use it as `async with`, or call `aclose`.
+        `reconnect=False` it ends. Every `heartbeat` seconds it is asked whether its
+        server is still there: see `Client`. Use it as `async with`, or call `aclose`.
         """
         client = Client(
-            url, encoding=encoding, timeout=timeout, transport=transport, reconnect=reconnect
+            url,
+            encoding=encoding,
+            timeout=timeout,
+            transport=transport,
+            reconnect=reconnect,
+            heartbeat=heartbeat,
         )
         return cls(client)
 
@@ -89,6 +96,7 @@ class Registry(ActorRegistry):
         timeout: float = 65.0,
         transport: Literal["auto", "websocket", "sse"] = "auto",
         reconnect: bool = True,
+        heartbeat: float | None = 10.0,
     ) -> SyncClient:
         """A client for code that blocks, by reference:
 
@@ -104,6 +112,7 @@ class Registry(ActorRegistry):
             timeout=timeout,
             transport=transport,
             reconnect=reconnect,
+            heartbeat=heartbeat,
         )
 
     @classmethod

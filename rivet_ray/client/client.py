@@ -49,7 +49,10 @@ class Client:
     carries connections, `websocket` or `sse`: by default a WebSocket, or an event
     stream where something on the way lets no WebSocket through. A connection that
     is cut comes back by itself, and gets the events that it missed; with
-    `reconnect=False` it ends. Raises ValueError for what cannot be used.
+    `reconnect=False` it ends. Every `heartbeat` seconds it asks whether the server
+    is still there; one that does not answer for as long, or does not give the sign
+    of life that its event stream announced, counts as a cut. None for never.
+    Raises ValueError for what cannot be used.
     """
 
     def __init__(
@@ -60,12 +63,15 @@ class Client:
         timeout: float = 65.0,
         transport: Literal["auto", "websocket", "sse"] = "auto",
         reconnect: bool = True,
+        heartbeat: float | None = 10.0,
     ) -> None:
         # Imported here so that a server's own client loads no HTTP client.
         from rivet_ray.client.http import HttpTransport
 
         self._setup(
-            HttpTransport(url, encoding=encoding, timeout=timeout, transport=transport),
+            HttpTransport(
+                url, encoding=encoding, timeout=timeout, transport=transport, heartbeat=heartbeat
+            ),
             timeout,
             reconnect,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
@@ -16,6 +17,7 @@ from rivet_ray.protocol.event_stream import (
     CLOSE,
     CONTENT_TYPE,
     ERROR,
+    KEEP_ALIVE_HEADER,
     MESSAGE,
     EventStreamReader,
     ServerSentEvent,
@@ -37,6 +39,8 @@ ABNORMAL = 1006
 PROTOCOL_ERROR = 1002
 GOODBYE_TIMEOUT = 2.0
 
+_SECONDS = re.compile(r"\d+(\.\d+)?")
+
 Post = Callable[[str, bytes, Mapping[str, str]], Awaitable[bytes]]
 """Sends a body to a path of the server. Raises the error that it answered, or RequestFailed."""
 
@@ -57,14 +61,22 @@ class EventStreamConnection:
         encoding: Encoding,
         post: Post,
         failure: Callable[[httpx.Response], RivetError],
+        heartbeat: float | None,
     ) -> None:
-        """`failure` reads the error in an answer that is no stream."""
+        """`failure` reads the error in an answer that is no stream.
+
+        `heartbeat` is how many seconds late a server may be that says how often it
+        gives a sign of life.
+        """
         self._http = http
         self._url = url
         self._headers = {**headers, "Accept": CONTENT_TYPE, "Cache-Control": "no-store"}
         self._encoding = encoding
         self._post = post
         self._failure = failure
+        self._heartbeat = heartbeat
+        self._silence: float | None = None
+        """Seconds without a byte after which the server counts as gone."""
         self._proof: dict[str, str] = {}
         self._reader = EventStreamReader()
         self._events: deque[ServerSentEvent] = deque()
@@ -149,7 +161,13 @@ class EventStreamConnection:
             if self._chunks is None or self._closed:
                 return None
             try:
-                self._events.extend(self._reader.feed(await anext(self._chunks)))
+                async with asyncio.timeout(self._silence):
+                    chunk = await anext(self._chunks)
+                self._events.extend(self._reader.feed(chunk))
+            except TimeoutError:
+                self._closing = Closing(ABNORMAL, f"nothing came for {self._silence:g} s")
+                self._over = True
+                return None
             except (StopAsyncIteration, httpx.HTTPError, httpx.StreamError):
                 self._over = True
                 return None
@@ -181,7 +199,16 @@ class EventStreamConnection:
             "X-RivetKit-Conn": message.connection_id,
             "X-RivetKit-Conn-Token": message.token,
         }
+        # Opening has a deadline of its own.
+        self._silence = self._longest_silence(response)
         return message
+
+    def _longest_silence(self, response: httpx.Response) -> float | None:
+        """None where the server does not say how often it gives a sign of life."""
+        every = response.headers.get(KEEP_ALIVE_HEADER, "")
+        if self._heartbeat is None or _SECONDS.fullmatch(every) is None:
+            return None
+        return float(every) + self._heartbeat
 
     def _unreachable(self, why: str) -> RequestFailed:
         return RequestFailed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import math
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -62,13 +63,17 @@ class HttpTransport:
         encoding: str = "cbor",
         timeout: float = 65.0,
         transport: Way = "auto",
+        heartbeat: float | None = 10.0,
     ) -> None:
         """Raises ValueError for a URL, an encoding or a transport that cannot be used."""
         if encoding not in ENCODINGS:
             raise ValueError(f"encoding must be one of {', '.join(ENCODINGS)}, not {encoding!r}")
         if transport not in get_args(Way):
             raise ValueError(f"transport must be one of {', '.join(get_args(Way))}")
+        if heartbeat is not None and not 0 < heartbeat < math.inf:
+            raise ValueError(f"heartbeat is a number of seconds, or None, not {heartbeat!r}")
         self._way = transport
+        self._heartbeat = heartbeat
         self._encoding = ENCODINGS[encoding]
         self._base = registry_url(url)
         self._url = url
@@ -128,6 +133,7 @@ class HttpTransport:
             self._encoding,
             self._say,
             self._failure,
+            self._heartbeat,
         )
 
     def _websocket(self, query: ActorQuery, params: Any, resume: Resume) -> WebSocketConnection:
@@ -142,6 +148,7 @@ class HttpTransport:
             ),
             self._encoding,
             USER_AGENT,
+            self._heartbeat,
         )
 
     async def fetch(

@@ -43,9 +43,15 @@ class SyncClient:
         timeout: float = 65.0,
         transport: Literal["auto", "websocket", "sse"] = "auto",
         reconnect: bool = True,
+        heartbeat: float | None = 10.0,
     ) -> None:
         self._client = Client(
-            url, encoding=encoding, timeout=timeout, transport=transport, reconnect=reconnect
+            url,
+            encoding=encoding,
+            timeout=timeout,
+            transport=transport,
+            reconnect=reconnect,
+            heartbeat=heartbeat,
         )
         self._thread = LoopThread(f"rivet_ray client of {url}", self._client.aclose)
         self._names: dict[type[Any], list[str]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -36,11 +37,21 @@ _CODE = re.compile(r"[A-Za-z][\w.-]*")
 class WebSocketConnection:
     """Implements ConnectionTransport."""
 
-    def __init__(self, url: str, protocols: list[str], encoding: Encoding, user_agent: str) -> None:
+    def __init__(
+        self,
+        url: str,
+        protocols: list[str],
+        encoding: Encoding,
+        user_agent: str,
+        heartbeat: float | None,
+    ) -> None:
+        """`heartbeat`: seconds between an answered ping and the next, and for each answer."""
         self._url = url
         self._protocols = _tokens(protocols)
         self._encoding = encoding
         self._user_agent = user_agent
+        self._heartbeat = heartbeat
+        self._beating: asyncio.Task[None] | None = None
         self._socket: ClientConnection | None = None
         self._closing: Closing | None = None
 
@@ -58,6 +69,8 @@ class WebSocketConnection:
                 max_size=None,
                 open_timeout=None,  # the connection's own deadline covers it
                 close_timeout=CLOSE_TIMEOUT,
+                # Its own pings wait without end for room where much waits to be sent.
+                ping_interval=None,
                 user_agent_header=self._user_agent,
             )
         except InvalidStatus as error:
@@ -66,10 +79,14 @@ class WebSocketConnection:
         except (OSError, WebSocketException) as error:
             raise _unreachable(self._url, str(error) or type(error).__name__) from error
         try:
-            return await self._first()
+            init = await self._first()
         except BaseException:
             await self._socket.close()
             raise
+        if self._heartbeat is not None:
+            beating = self._beat(self._socket, self._heartbeat)
+            self._beating = asyncio.create_task(beating, name=f"rivet_ray pings {self._url}")
+        return init
 
     async def send(self, message: ToServer) -> None:
         socket = self._socket
@@ -100,8 +117,31 @@ class WebSocketConnection:
         """The code of the close tells it."""
 
     async def close(self) -> None:
-        if self._socket is not None:
-            await self._socket.close()
+        if self._beating is not None:
+            self._beating.cancel()
+            await asyncio.wait([self._beating])
+        if self._socket is None:
+            return
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self._socket.close()
+        except TimeoutError:
+            # What waits to be sent goes nowhere, and the closing waits behind it.
+            self._socket.transport.abort()
+            await self._socket.wait_closed()
+
+    async def _beat(self, socket: ClientConnection, seconds: float) -> None:
+        """Notice a server that is gone, and of which TCP still believes that it is there."""
+        try:
+            while True:
+                await asyncio.sleep(seconds)
+                async with asyncio.timeout(seconds):
+                    await (await socket.ping())
+        except TimeoutError:
+            self._closing = Closing(ABNORMAL, f"no answer to a ping within {seconds:g} s")
+            socket.transport.abort()
+        except SocketClosed:
+            return
 
     async def _first(self) -> Init:
         assert self._socket is not None

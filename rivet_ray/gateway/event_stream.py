@@ -36,7 +36,7 @@ from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.protocol import v0
 from rivet_ray.protocol.caller import Caller
 from rivet_ray.protocol.encodings import Encoding
-from rivet_ray.protocol.event_stream import error_event, message_event
+from rivet_ray.protocol.event_stream import KEEP_ALIVE_HEADER, error_event, message_event
 from rivet_ray.protocol.port import Deliver
 from rivet_ray.protocol.subprotocols import Resume
 from rivet_ray.store import ActorRecord
@@ -120,10 +120,12 @@ class ConnectEventStream:
     def _response(
         self, chunks: AsyncIterator[bytes], stopping: anyio.Event | None = None
     ) -> EventSourceResponse:
+        keep_alive = self._settings.keep_alive
         return EventSourceResponse(
             chunks,
+            headers={KEEP_ALIVE_HEADER: f"{keep_alive:g}"} if keep_alive else None,
             sep="\n",
-            ping=self._settings.keep_alive,
+            ping=keep_alive,
             ping_message_factory=_keep_alive,
             shutdown_event=stopping,
             shutdown_grace_period=FAREWELL,

@@ -24,6 +24,8 @@ MESSAGE = "message"
 ERROR = "error"
 """The event that carries the bare code of an error where the encoding is unknown."""
 CLOSE = "close"
+KEEP_ALIVE_HEADER = "X-RivetKit-Keep-Alive"
+"""Ours, on the answer: at least every so many seconds something comes, if only a comment."""
 
 
 class Ended(msgspec.Struct, frozen=True):

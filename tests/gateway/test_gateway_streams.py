@@ -218,6 +218,7 @@ async def test_keep_alive(serve: Serve) -> None:
     site = await serve(ACTORS, settings=GatewaySettings(keep_alive=0.05))
     async with opening(site, site.headers(A)) as stream:
         await stream.init()
+        assert stream.headers["x-rivetkit-keep-alive"] == "0.05"
         assert [await stream.block() for _ in range(2)] == [": keep-alive"] * 2
         assert b"\n\n: keep-alive\n\n: keep-alive\n\n" in stream.raw
         await stream.call(0, "echo", 1)
@@ -335,6 +336,7 @@ async def test_a_client_that_left_is_no_connection(serve: Serve, politely: bool)
     site = await serve(ACTORS, settings=GatewaySettings(keep_alive=0))
     async with streaming(site, A) as leaver:
         identity = leaver.init_message["ci"]
+        assert "x-rivetkit-keep-alive" not in leaver.headers
         assert identity in await members(site)
         if politely:
             leaver.writer.close()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,19 +12,21 @@ from rivet_ray.gateway.server import Server, bind, uvicorn_config
 
 
 @asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[str]:
+async def serving(
+    app: Any, listen: Callable[[], socket.socket] = lambda: bind("127.0.0.1", 0)
+) -> AsyncIterator[str]:
     """Its URL, for the length of the block."""
     ready = asyncio.Event()
-    with bind("127.0.0.1", 0) as listener:
-        port: int = listener.getsockname()[1]
-        config = uvicorn_config(app, "127.0.0.1", port, log_config=None)
+    with listen() as listener:
+        host, port = listener.getsockname()[:2]
+        config = uvicorn_config(app, host, port, log_config=None)
         server = Server(config, ready.set)
         running = asyncio.ensure_future(server.serve(sockets=[listener]))
         started = asyncio.ensure_future(ready.wait())
         await asyncio.wait((running, started), return_when=asyncio.FIRST_COMPLETED)
         try:
             assert started.done(), "the server ended before it was ready"
-            yield f"http://127.0.0.1:{port}"
+            yield f"http://{host}:{port}"
         finally:
             started.cancel()
             server.should_exit = True
