@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any, final
+from typing import Any, Final, final
 
+import websockets.http11
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from rivet_ray.errors import MalformedMessage
 
 INVALID_TEXT = 1007
+MAX_LINE: Final = 65_536
+"""The longest header of an opening, in bytes. A subprotocol holds a whole query, with
+its input, or the connection parameters, and each byte of theirs may take three."""
+
+# The library's own way to say so is a variable of the environment, read at import.
+websockets.http11.MAX_LINE_LENGTH = MAX_LINE
 
 
 @final
@@ -17,7 +24,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     """Refuses what is no opening, and closes for text that is not UTF-8.
 
     uvicorn never answers an opening with a body, with more than 128 headers or with
-    a line of more than 8,192 bytes, and keeps its socket for ever. For text that is
+    a line that is too long, and keeps its socket for ever. For text that is
     not UTF-8, and for bad frames that come before the answer to the opening, it logs
     a traceback, so that any client could fill the log.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.frames import Close
 
 from rivet_ray import Actor, action
+from rivet_ray.client.client import Client
+from rivet_ray.gateway.websocket_protocol import MAX_LINE
 
 PATH = "/registry/actors/connect/websocket"
 SLOW: list[asyncio.Event] = []
@@ -23,6 +26,28 @@ class Echo(Actor[None]):
     @action
     def echo(self, value: Any) -> Any:
         return value
+
+
+@dataclass
+class Length:
+    value: int
+
+
+class Given(Actor[Length, None, Any, str | None]):
+    """What it was given when it was created, and by whom it is called."""
+
+    public = True
+
+    def create_state(self, input: str | None) -> Length:
+        return Length(len(input or ""))
+
+    @action
+    def length(self) -> int:
+        return self.state.value
+
+    @action
+    def params(self) -> Any:
+        return self.conn.params
 
 
 class Slow(Actor[None]):
@@ -67,8 +92,8 @@ async def answered(site: Site, *parts: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
-        (opening(path=f"{PATH}?query={'q' * 9_000}"), 414),
-        (opening(f"Sec-WebSocket-Protocol: query.{'q' * 9_000}"), 431),
+        (opening(path=f"{PATH}?query={'q' * MAX_LINE}"), 414),
+        (opening(f"Sec-WebSocket-Protocol: query.{'q' * MAX_LINE}"), 431),
         (opening(*(f"X-{number}: 1" for number in range(128))), 431),
         (opening("Content-Length: 5") + b"hello", 400),
         (opening("Transfer-Encoding: chunked") + b"5\r\nhello\r\n0\r\n\r\n", 400),
@@ -84,6 +109,19 @@ async def test_no_opening(serve: Serve, sent: bytes, status: int, port: str) -> 
     found = int(head.split()[1])
     # HAProxy has an answer of its own to some of them.
     assert found == status or (port == "served" and 400 <= found < 500), head
+
+
+@pytest.mark.parametrize("port", ["direct"])
+async def test_what_an_opening_has_room_for(serve: Serve) -> None:
+    """As much as the same takes over HTTP: the longest parameters, and a large input."""
+    site = await serve({"given": Given})
+    longest = "é" * 2047
+    async with Client(f"http://{site.address}", transport="websocket") as client:
+        async with client.actor("given", "a").connect(params=longest) as given:
+            assert await given.actor.call("params") == longest
+        large = client.actor("given", "b", input="x" * 60_000)
+        async with large.connect() as connection:
+            assert await connection.actor.call("length") == 60_000
 
 
 @pytest.mark.parametrize("port", ["direct"])
