@@ -38,7 +38,10 @@ class Failure(Message, frozen=True):
         """The error as the class it was raised as."""
         metadata = None if self.metadata is None else values.decode(self.metadata)
         outcome = None if self.outcome is None else Outcome(self.outcome)
-        return from_code(self.code, self.message, metadata, outcome)
+        error = from_code(self.code, self.message, metadata, outcome)
+        if error.status != self.status:
+            error.status = self.status  # That of a class of the application.
+        return error
 
 
 # --- Raw requests and sockets, in both directions ------------------------------

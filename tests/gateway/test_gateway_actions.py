@@ -35,6 +35,10 @@ class Bag:
     thing: Any = None
 
 
+class TooMany(UserError):
+    status = 429
+
+
 class Counter(Actor[Bag]):
     public = True
 
@@ -106,6 +110,10 @@ class Counter(Actor[Bag]):
     @action
     def unauthorized(self) -> None:
         raise Unauthorized
+
+    @action
+    def too_many(self) -> None:
+        raise TooMany("Later.", code="slow_down")
 
     @action
     async def forbidden(self) -> None:
@@ -422,7 +430,11 @@ async def test_user_error_without_metadata_has_no_member(serve: Serve) -> None:
 
 @pytest.mark.parametrize(
     ("name", "status", "code"),
-    [("unauthorized", 401, "unauthorized"), ("forbidden", 403, "forbidden")],
+    [
+        ("unauthorized", 401, "unauthorized"),
+        ("forbidden", 403, "forbidden"),
+        ("too_many", 429, "slow_down"),
+    ],
 )
 async def test_errors_with_their_own_status(
     serve: Serve, name: str, status: int, code: str
