@@ -7,6 +7,7 @@ from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 from rivet_ray.errors import InvalidFetchResponse
+from rivet_ray.protocol.raw import is_control
 from rivet_ray.runtime.exchange import Exchange
 
 Headers = list[tuple[bytes, bytes]]
@@ -91,7 +92,8 @@ def checked(given: Iterable[tuple[bytes, bytes]]) -> Headers:
         name, value = bytes(name).lower(), bytes(value)
         if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
             raise InvalidFetchResponse(f"The header {name.decode('latin-1')!r} cannot be sent.")
-        if name not in HOP_BY_HOP:
+        # Those of the wire would speak for the server.
+        if name not in HOP_BY_HOP and not is_control(name):
             headers.append((name, value))
     return headers
 

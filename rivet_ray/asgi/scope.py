@@ -11,6 +11,21 @@ SPECIFICATION = "2.4"
 """From this version on a `send` to a client that has left raises OSError."""
 
 
+def mounted(scope: dict[str, Any], exchange: Exchange) -> dict[str, Any]:
+    """The same for an application that serves it in the actor's place, with its full path.
+
+    So that URLs which the application makes, such as that of a redirect, lead back to it.
+    """
+    request = exchange.request
+    root = unquote_to_bytes(request.root).decode(errors="replace")
+    return {
+        **scope,
+        "root_path": root,
+        "path": root + scope["path"],
+        "raw_path": request.root + request.path,
+    }
+
+
 def scope_of(actor: Any, exchange: Exchange) -> dict[str, Any]:
     """The scope of an exchange.
 

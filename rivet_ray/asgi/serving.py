@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from rivet_ray.asgi.http import Http
-from rivet_ray.asgi.scope import scope_of
+from rivet_ray.asgi.scope import mounted, scope_of
 from rivet_ray.asgi.websocket import Socket
 from rivet_ray.errors import InvalidFetchResponse
 from rivet_ray.protocol import values
@@ -40,13 +40,13 @@ async def _fetch(actor: Any, exchange: Exchange) -> None:
         result = await _settled(
             actor.on_fetch(Request(scope, http.receive, http.send))  # as ASGI has them
         )
-        await _respond(result, scope, http)
+        await _respond(result, mounted(scope, exchange), http)
     except ClientDisconnect as error:
         raise ClientLeft("the client has left") from error
 
 
 async def _respond(result: Any, scope: dict[str, Any], http: Http) -> None:
-    """Send what `on_fetch` has returned."""
+    """Send what `on_fetch` has returned; the scope is for an application."""
     if isinstance(result, str):
         await http.whole(TEXT, result.encode())
     elif isinstance(result, bytes):
@@ -72,9 +72,13 @@ async def _websocket(actor: Any, exchange: Exchange) -> None:
     from starlette.websockets import WebSocket, WebSocketDisconnect
 
     socket = Socket(exchange)
-    websocket = WebSocket(scope_of(actor, exchange), socket.receive, socket.send)
+    scope = scope_of(actor, exchange)
+    websocket = WebSocket(scope, socket.receive, socket.send)
     try:
-        await _settled(actor.on_websocket(websocket))
+        result = await _settled(actor.on_websocket(websocket))
+        if callable(result):
+            application = cast("ASGIApp", result)
+            await application(mounted(scope, exchange), socket.receive, socket.send)
     except WebSocketDisconnect as error:
         raise ClientLeft("the client has left") from error
 

@@ -297,7 +297,8 @@ class Actor(Generic[State, ConnState, Params, Input, Auth]):
         `request` is Starlette's; its URL has the path behind `/raw/http`, and
         `request.state` has `auth`, `params` and `actor`. Return text, bytes, JSON (a
         dict or list), a Starlette `Response` of any kind, or an ASGI application that
-        is to answer in this one's place, such as a FastAPI app with `async` routes.
+        is to answer in this one's place, such as a FastAPI app with `async` routes; it
+        is mounted at `/registry/actors/raw/http`.
 
         What leaves (head, each piece of a stream) waits for its save. There is no
         connection and no hook of one runs. The answer has to begin within the
@@ -305,13 +306,14 @@ class Actor(Generic[State, ConnState, Params, Input, Auth]):
         """
         raise InternalError("on_fetch is not defined")
 
-    def on_websocket(self, websocket: WebSocket) -> Awaitable[None] | None:
+    def on_websocket(self, websocket: WebSocket) -> Awaitable[ASGIApp | None] | ASGIApp | None:
         """Serve a WebSocket of any protocol: `/registry/actors/raw/websocket/{path}`.
 
         `websocket` is Starlette's, and not accepted yet; its subprotocols are the
         user's own, its `state` has `auth`, `params` and `actor`. What is sent waits
-        for its save. When the method returns the socket is closed with 1000. After
-        the client has left, it may run on for the host's `hook_timeout`.
+        for its save. When the method returns the socket is closed with 1000, unless it
+        returns an ASGI application that is to serve it. After the client has left, it
+        may run on for the host's `hook_timeout`.
         """
         raise InternalError("on_websocket is not defined")
 

@@ -84,6 +84,8 @@ def _routes(backend: Backend, settings: GatewaySettings) -> list[BaseRoute]:
             routes += [
                 Route(f"{prefix}/actors/raw/http{rest}", raw_http),
                 WebSocketRoute(f"{prefix}/actors/raw/websocket{rest}", raw_websocket),
+                # As the original: whatever stands in front.
+                WebSocketRoute(f"{prefix}/{{_:path}}/raw/websocket{rest}", raw_websocket),
             ]
         routes += [Route(path, banner) for path in {prefix or "/", f"{prefix}/"}]
     return routes

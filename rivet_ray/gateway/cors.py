@@ -117,4 +117,4 @@ class CrossOrigin:
 
 def _of_a_websocket(path: str) -> bool:
     trimmed = path.rstrip("/")
-    return trimmed.endswith("/actors/connect/websocket") or "/actors/raw/websocket/" in path
+    return trimmed.endswith("/actors/connect/websocket") or "/raw/websocket/" in path

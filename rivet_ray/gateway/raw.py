@@ -8,17 +8,12 @@ from urllib.parse import quote
 import msgspec
 from starlette.types import Scope
 
-from rivet_ray.protocol import v0
 from rivet_ray.protocol.caller import Caller
 from rivet_ray.protocol.queries import Intent
-from rivet_ray.protocol.raw import RawRequest
+from rivet_ray.protocol.raw import RawRequest, is_control
 
 ACTION = frozenset[Intent]({"action"})
 
-CONTROL = frozenset(
-    name.lower().encode() for name in (*v0.PUBLIC_HEADERS, *v0.INTERNAL_HEADERS, v0.OUTCOME_HEADER)
-)
-"""The wire's own headers: for the gateway, and never for the actor's code."""
 HOP_BY_HOP = frozenset(
     {
         b"connection",
@@ -42,21 +37,25 @@ def raw_request(scope: Scope, marker: bytes, protocols: list[str] | None = None)
         if name == b"connection"
         for token in value.split(b",")
     }
-    hidden = CONTROL | HOP_BY_HOP | named
+    hidden = HOP_BY_HOP | named
     kept = [
         (name, value)
         for name, value in headers
-        if name not in hidden and not (protocols is not None and name.startswith(WEBSOCKET))
+        if name not in hidden
+        and not is_control(name)
+        and not (protocols is not None and name.startswith(WEBSOCKET))
     ]
+    root, path = _split(scope, marker)
     client: tuple[str, int] | None = scope.get("client")
     return RawRequest(
         method=scope.get("method", "GET"),
-        path=_path(scope, marker),
+        path=path,
         query=scope["query_string"],
         headers=kept,
         scheme=scope["scheme"],
         client=None if client is None else (str(client[0]), int(client[1])),
         protocols=protocols,
+        root=root,
     )
 
 
@@ -64,15 +63,16 @@ WEBSOCKET = b"sec-websocket-"
 """Headers of the handshake, which the gateway has made."""
 
 
-def _path(scope: Scope, marker: bytes) -> bytes:
-    """What stands behind the marker, as the client wrote it."""
+def _split(scope: Scope, marker: bytes) -> tuple[bytes, bytes]:
+    """The path up to the marker and with it, and what stands behind, as the client wrote it."""
     raw: bytes | None = scope.get("raw_path")
     if raw is not None and marker in raw:
-        rest = raw.split(b"?", 1)[0].partition(marker)[2]
+        before, _, rest = raw.split(b"?", 1)[0].partition(marker)
     else:
         # The client has escaped what needs no escape, or the server keeps no raw path.
         rest = quote("/" + scope["path_params"].get("path", "")).encode()
-    return rest or b"/"
+        before = quote(scope["path"]).encode().partition(marker)[0]
+    return before + marker, rest or b"/"
 
 
 def slim(caller: Caller) -> Caller:

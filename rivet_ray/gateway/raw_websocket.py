@@ -31,7 +31,7 @@ from rivet_ray.store import ActorRecord
 
 log = logging.getLogger("rivet_ray.gateway")
 
-MARKER = b"/actors/raw/websocket"
+MARKER = b"/raw/websocket"
 SERVICE_RESTART = 1012
 TRY_AGAIN_LATER = 1013
 UNAVAILABLE = 503

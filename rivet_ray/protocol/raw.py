@@ -5,6 +5,7 @@ See `rivet_ray.protocol.port` for the rest, and for how messages travel.
 
 from __future__ import annotations
 
+from rivet_ray.protocol import older, v0
 from rivet_ray.protocol.caller import Caller, Message
 
 RAW_WINDOW = 262_144
@@ -13,6 +14,26 @@ RAW_PIECE = 65_536
 """The longest `RawData`, in bytes."""
 RAW_OVERHEAD = 128
 """Bytes that every `RawData` counts for beside its own, so that empty ones cost too."""
+
+_CONTROL = frozenset(
+    name.lower().encode()
+    for name in (
+        *v0.PUBLIC_HEADERS,
+        *v0.INTERNAL_HEADERS,
+        *older.HEADERS,
+        *older.INTERNAL_HEADERS,
+        v0.SEEN_HEADER,
+        v0.OUTCOME_HEADER,
+    )
+)
+
+
+def is_control(name: bytes) -> bool:
+    """Whether a header, in lower case, is the wire's own, and never the actor's.
+
+    With underscores too: what runs inside an actor may read them as dashes.
+    """
+    return name in _CONTROL or (b"_" in name and name.replace(b"_", b"-") in _CONTROL)
 
 
 class RawRequest(Message, frozen=True):
@@ -27,6 +48,8 @@ class RawRequest(Message, frozen=True):
     client: tuple[str, int] | None = None
     protocols: list[str] | None = None
     """Of a WebSocket, the user's own subprotocols; None for an HTTP request."""
+    root: bytes = b""
+    """What stood in front of `path`, percent-encoded: the gateway's own part."""
 
 
 class RawData(Message, frozen=True, tag="raw_data"):

@@ -135,10 +135,10 @@ async def raw_socket(
     *,
     params: Any = ...,
     own: tuple[str, ...] = (),
-    mount: str = MOUNT,
+    below: str = f"{MOUNT}/actors",
     **options: Any,
 ) -> AsyncIterator[ClientConnection]:
-    url = f"ws://{site.address}{mount}/actors/raw/websocket{path}"
+    url = f"ws://{site.address}{below}/raw/websocket{path}"
     offered = None
     if query is not None:
         ours = site.protocols(query, params, encoding="json")

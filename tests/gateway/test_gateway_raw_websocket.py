@@ -118,10 +118,10 @@ ACTORS: dict[str, Any] = {"sockets": Sockets, "plain": Plain}
 A = get_or_create("sockets", "a")
 
 
-@pytest.mark.parametrize("mount", ["/registry", ""])
-async def test_text_and_bytes_come_as_they_went(serve: Serve, mount: str) -> None:
+@pytest.mark.parametrize("below", ["/registry/actors", "/actors", "/registry/other/part"])
+async def test_text_and_bytes_come_as_they_went(serve: Serve, below: str) -> None:
     site = await serve(ACTORS)
-    async with raw_socket(site, A, "/echo", mount=mount) as socket:
+    async with raw_socket(site, A, "/echo", below=below) as socket:
         assert socket.subprotocol == "rivetkit"
         for message in (
             "",
