@@ -85,10 +85,12 @@ class CallAction(Endpoint):
         encoding = encoding_of(headers)
         query = query_of(headers)
         params = params_of(headers.get(PARAMS), self.settings.max_params_size)
-        body = await read_body(receive, headers, self.settings.max_body_size)
-        arguments = v0.decode_action_request(encoding, body)
         key = key_of(headers)
+        # Who is refused has nothing of theirs gathered.
         caller = await self.admission.admit(query, ACTION, params, request_info(scope))
+        settings = self.settings
+        body = await read_body(receive, headers, settings.max_body_size, settings.body_timeout)
+        arguments = v0.decode_action_request(encoding, body)
         action: str = scope["path_params"]["action"]
         calls = self.backend.calls
 

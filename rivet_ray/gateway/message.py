@@ -35,8 +35,8 @@ class SendMessage(Endpoint):
     ) -> None:
         require(headers, ACTOR, CONNECTION, ENCODING, TOKEN)
         encoding = encoding_of(headers)
-        limit = self.settings.max_incoming_message_size
-        body = await read_body(receive, headers, limit, status=400)
+        limit, timeout = self.settings.max_incoming_message_size, self.settings.body_timeout
+        body = await read_body(receive, headers, limit, timeout, status=400)
         said = said_of(v0.decode_posted(encoding, body))
         actor, connection, token = (
             headers[name].decode("latin-1") for name in (ACTOR, CONNECTION, TOKEN)

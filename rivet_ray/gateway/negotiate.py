@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,9 +10,11 @@ import msgspec
 from starlette.types import Scope
 
 from rivet_ray.errors import (
+    ActionTimedOut,
     InvalidParams,
     InvalidRequest,
     MessageTooLong,
+    Outcome,
     RivetError,
 )
 from rivet_ray.protocol import older, v0, values
@@ -116,14 +119,24 @@ def query_of(headers: dict[bytes, bytes]) -> ActorQuery:
     """The actor that the client means."""
     if QUERY not in headers:
         raise InvalidRequest("The header X-RivetKit-Query is missing.")
-    return decode_query(headers[QUERY])
+    return decode_query(_as_utf_8(headers[QUERY]))
+
+
+def _as_utf_8(header: bytes) -> bytes:
+    """JSON in a header, which `fetch` of a browser or of Node sends as Latin-1."""
+    if not header.isascii():
+        try:
+            header.decode()
+        except UnicodeDecodeError:
+            return header.decode("latin-1").encode()
+    return header
 
 
 def params_of(text: str | bytes | None, limit: int) -> bytes | None:
     """Connection parameters from JSON to msgpack. Raises InvalidParams."""
     if text is None:
         return None
-    data = text.encode() if isinstance(text, str) else text
+    data = text.encode() if isinstance(text, str) else _as_utf_8(text)
     if len(data) > limit:
         raise _params_too_long(limit)
     try:
@@ -171,12 +184,24 @@ def request_info(scope: Scope) -> RequestInfo:
 
 
 async def read_body(
-    receive: Any, headers: dict[bytes, bytes], limit: int, *, status: int = 413
+    receive: Any, headers: dict[bytes, bytes], limit: int, timeout: float, *, status: int = 413
 ) -> bytes:
-    """A request's whole body. Raises MessageTooLong without reading on."""
+    """A request's whole body.
+
+    Raises MessageTooLong without reading on, and ActionTimedOut after `timeout` seconds.
+    """
     declared = headers.get(b"content-length", b"")
     if declared.isdigit() and int(declared) > limit:
         raise _body_too_long(limit, status)
+    try:
+        async with asyncio.timeout(timeout):
+            return await _gathered(receive, limit, status)
+    except TimeoutError as error:
+        late = f"The request's body did not come within {timeout:g} s."
+        raise ActionTimedOut(late, outcome=Outcome.NOT_STARTED) from error
+
+
+async def _gathered(receive: Any, limit: int, status: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
     while True:

@@ -17,7 +17,6 @@ import logging
 
 from starlette.types import Message, Receive, Scope, Send
 
-from rivet_ray.errors import ActionTimedOut, Outcome
 from rivet_ray.gateway.actions import not_found
 from rivet_ray.gateway.admission import Admission
 from rivet_ray.gateway.backend import Backend
@@ -123,12 +122,8 @@ class Relay:
         """The body, where it is a short one, and whether it is still to come."""
         length = headers.get(b"content-length", b"")
         if length.isdigit() and int(length) <= RAW_PIECE:
-            try:
-                async with asyncio.timeout(self._settings.raw_start_timeout):
-                    return await read_body(self._receive, headers, RAW_PIECE), False
-            except TimeoutError as error:
-                late = "The request's body did not come in time."
-                raise ActionTimedOut(late, outcome=Outcome.NOT_STARTED) from error
+            timeout = self._settings.body_timeout
+            return await read_body(self._receive, headers, RAW_PIECE, timeout), False
         has_none = not length and b"transfer-encoding" not in headers
         return b"", not (has_none and self._scope["http_version"].startswith("1"))
 

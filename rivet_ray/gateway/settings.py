@@ -21,7 +21,9 @@ class GatewaySettings:
     max_incoming_message_size: int = 65_536
     """The longest message on a connection a client may send; posted ones in bytes."""
     max_body_size: int = 20 * 1024 * 1024
-    """The longest HTTP body a client may send."""
+    """The longest body of an action a client may send; raw bodies stream, without a limit."""
+    body_timeout: float = 60.0
+    """Seconds for a client to send a body that is read whole before anything begins."""
     max_params_size: int = 4_096
     """The longest connection parameters, in bytes of JSON."""
     params_timeout: float = 5.0

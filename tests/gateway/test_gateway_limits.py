@@ -5,12 +5,13 @@ Those of messages on connections are in test_gateway_websocket and test_gateway_
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 from gateway_streams import opening
-from gateway_wire import RawText, Serve, Site, get, get_or_create
+from gateway_wire import PATIENCE, RawText, Serve, Site, get, get_or_create
 
 from rivet_ray import Actor, action
 from rivet_ray.client.client import Client
@@ -33,6 +34,11 @@ class Sizes(Actor[None]):
         return len(text)
 
 
+class Closed(Actor[None]):
+    """Neither `public` nor with `on_auth`."""
+
+
+TIMED_OUT = b"action_timed_out"
 ACTORS = {"sizes": Sizes}
 A = get_or_create("sizes", "a")
 
@@ -142,3 +148,26 @@ async def test_the_client_says_it_before_it_asks() -> None:
     async with Client("http://127.0.0.1:9") as client:
         with pytest.raises(InvalidRequest, match="128"):
             client.actor("sizes", "x" * 129)
+
+
+# --- A body that does not come --------------------------------------------------------
+
+
+@pytest.mark.parametrize("port", ["direct"])
+async def test_a_body_that_does_not_come(serve: Serve) -> None:
+    """Who may call is told after a while; nobody waits for the body of who may not."""
+    site = await serve({**ACTORS, "closed": Closed}, settings=GatewaySettings(body_timeout=0.3))
+    for query, code, least in ((get_or_create("closed"), b"forbidden", 0.0), (A, TIMED_OUT, 0.3)):
+        host, _, port = site.address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        headers = {**site.headers(query), "Host": host, "Content-Length": "100"}
+        lines = [f"{name}: {value}" for name, value in headers.items()]
+        head = ["POST /registry/actors/actions/params HTTP/1.1", *lines, "", ""]
+        started = asyncio.get_running_loop().time()
+        writer.write("\r\n".join(head).encode() + b"\x00")
+        async with asyncio.timeout(PATIENCE):
+            answer = await reader.readuntil(code)
+        took = asyncio.get_running_loop().time() - started
+        assert b"x-rivetkit-outcome: not_started" in answer
+        assert least <= took < least + PATIENCE / 2
+        writer.close()

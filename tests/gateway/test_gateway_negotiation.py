@@ -197,6 +197,26 @@ async def test_parameters_reach_the_actor_parsed(serve: Serve) -> None:
     assert (await site.call(A, "params")).output is None
 
 
+@pytest.mark.parametrize("charset", ["latin-1", "utf-8"])
+async def test_headers_that_are_not_ascii(serve: Serve, wire: Wire, charset: str) -> None:
+    """`fetch` writes headers as Latin-1, other clients write UTF-8: the actor is the same."""
+    site = await serve(ACTORS)
+    query, params = get_or_create("counter", "café"), {"name": "José"}
+    assert (await site.call(query, "add", 3)).output == 3
+    for name, expected in (("add", 3), ("params", params)):
+        headers = {
+            **site.headers(query),
+            "X-RivetKit-Query": json.dumps(query, ensure_ascii=False),
+            "X-RivetKit-Conn-Params": json.dumps(params, ensure_ascii=False),
+        }
+        answer = await site.http.post(
+            f"http://{site.address}/registry/actors/actions/{name}",
+            headers=[(key.encode(), value.encode(charset)) for key, value in headers.items()],
+            content=wire.dumps({"a": [0] if name == "add" else []}),
+        )
+        assert wire.loads(answer.content) == {"o": expected}
+
+
 @pytest.mark.parametrize("text", ["", "{", "undefined", "{'a': 1}", "1e999", "9" * 400, "[" * 4000])
 async def test_parameters_that_are_not_json(serve: Serve, text: str) -> None:
     site = await serve(ACTORS)
