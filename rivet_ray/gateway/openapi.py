@@ -16,8 +16,14 @@ from urllib.parse import quote
 
 from rivet_ray.definition import ActorDefinition
 from rivet_ray.definition.compiled import ActionDefinition
+from rivet_ray.gateway.connection_operations import (
+    CONNECTION_COMPONENTS,
+    connection_paths,
+    raw_paths,
+)
 from rivet_ray.gateway.operations import (
     BASE_COMPONENTS,
+    ERROR_REFERENCES,
     ERRORS,
     PARAMETERS,
     fixed_paths,
@@ -60,7 +66,15 @@ def openapi_document(definitions: Mapping[str, ActorDefinition], version: str) -
                 by_action.setdefault(name, []).append(described)
     events = _events(schemas, definitions)
     components = schemas.describe()
-    paths: dict[str, Any] = fixed_paths(inputs)
+    fetched, socketed = (
+        {name: inputs[name] for name, one in _all(definitions) if hook in one.hooks}
+        for hook in ("on_fetch", "on_websocket")
+    )
+    paths: dict[str, Any] = {
+        **fixed_paths(inputs),
+        **connection_paths(inputs),
+        **raw_paths(fetched, socketed),
+    }
     for name, found in sorted(by_action.items()):
         paths[f"/actors/actions/{quote(name, safe='')}"] = {"post": _operation(name, found)}
     return {
@@ -77,7 +91,7 @@ def openapi_document(definitions: Mapping[str, ActorDefinition], version: str) -
         ],
         "paths": paths,
         "components": {
-            "schemas": {**components, **BASE_COMPONENTS},
+            "schemas": {**components, **BASE_COMPONENTS, **CONNECTION_COMPONENTS},
             "parameters": PARAMETERS,
             "responses": ERRORS,
         },
@@ -89,8 +103,8 @@ _INTRODUCTION = """\
 The actions of this server's actors. `X-RivetKit-Query` says which actor is meant; the
 actions of one name share a path. Every error has the body `{c, m, md}`, a code, a message
 and what the application adds, and `X-RivetKit-Outcome` says what is known of its effect:
-`not_started`, `took_effect` or `unknown`. Events travel on connections, which OpenAPI
-cannot describe; `x-rivet-events` holds, for each actor type, the arguments of its events."""
+`not_started`, `took_effect` or `unknown`. Events travel on connections;
+`x-rivet-events` holds, for each actor type, the arguments of its events."""
 
 
 def _all(definitions: Mapping[str, ActorDefinition]) -> Iterable[tuple[str, ActorDefinition]]:
@@ -175,7 +189,7 @@ def _operation(name: str, found: list[Described]) -> Schema:
                     "application/json": {"schema": _any_of([item.result for item in found])},
                 },
             },
-            **{status: {"$ref": f"#/components/responses/{status}"} for status in ERRORS},
+            **ERROR_REFERENCES,
         },
     }
 

@@ -118,6 +118,13 @@ ERRORS: dict[str, Schema] = {
 }
 """By HTTP status. An application's error may have another status, if its class says so."""
 
+ERROR_REFERENCES: dict[str, Schema] = {
+    status: {"$ref": f"#/components/responses/{status}"} for status in ERRORS
+}
+ENCODED_WITH_PARAMS: list[Schema] = [
+    {"$ref": f"#/components/parameters/{name}"} for name in ("Encoding", "ConnParams")
+]
+
 
 def query_parameter(inputs: Mapping[str, Schema]) -> Schema:
     """`X-RivetKit-Query`: one of the forms, with the actor types that it may name."""
@@ -175,11 +182,7 @@ def query_parameter(inputs: Mapping[str, Schema]) -> Schema:
 
 
 def fixed_paths(inputs: Mapping[str, Schema]) -> dict[str, Any]:
-    """The routes that do not depend on actions."""
-    errors = {status: {"$ref": f"#/components/responses/{status}"} for status in ERRORS}
-    parameters = [
-        {"$ref": f"#/components/parameters/{name}"} for name in ("Encoding", "ConnParams")
-    ]
+    """The routes that serve every actor type alike, beside those of connections."""
     resolved: Schema = {
         "type": "object",
         "properties": {"i": {"type": "string", "description": "The actor's id."}},
@@ -192,7 +195,7 @@ def fixed_paths(inputs: Mapping[str, Schema]) -> dict[str, Any]:
             "post": {
                 "operationId": "resolve",
                 "summary": "The id of the actor that a query means, created where it says so",
-                "parameters": [query_parameter(inputs), *parameters],
+                "parameters": [query_parameter(inputs), *ENCODED_WITH_PARAMS],
                 "responses": {
                     "200": {
                         "description": "The id.",
@@ -200,11 +203,10 @@ def fixed_paths(inputs: Mapping[str, Schema]) -> dict[str, Any]:
                             "text/plain": {"schema": resolved},
                         },
                     },
-                    **errors,
+                    **ERROR_REFERENCES,
                 },
             }
         },
-        "/actors/connect/websocket": {"get": _connect()},
     }
 
 
@@ -245,26 +247,5 @@ def _metadata() -> Schema:
         "summary": "What runs here, and the names of the actor types",
         "responses": {
             "200": {"description": "It.", "content": {"application/json": {"schema": body}}}
-        },
-    }
-
-
-def _connect() -> Schema:
-    return {
-        "operationId": "connect",
-        "summary": "Open a connection: calls and events over one WebSocket",
-        "description": "Subprotocols, in this order: `query.` and the query as JSON, "
-        "`encoding.json` or `encoding.cbor`, `conn_params.` and the parameters as JSON where "
-        "there are some, each after encodeURIComponent; then `rivetkit`.\n\n"
-        "Every message is `{b: …}`. The server begins with `{i: {ai, ci, ct}}`: the ids of actor "
-        "and connection, and its token. The client calls with `{ar: {i, n, a}}` and subscribes "
-        "with `{sr: {e, s}}`; the server answers `{ar: {i, o}}` or `{e: {c, m, md, ai}}`, and "
-        "sends events as `{ev: {n, a}}`. Frames are text for json, binary for cbor.",
-        "responses": {
-            "101": {"description": "The WebSocket is open."},
-            "404": {
-                "description": "The request does not ask for a WebSocket.",
-                "content": {"text/plain": {"schema": {"type": "string"}}},
-            },
         },
     }

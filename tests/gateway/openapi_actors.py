@@ -10,6 +10,9 @@ from uuid import UUID
 
 import msgspec
 import pydantic
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.websockets import WebSocket
 
 from rivet_ray import Actor, Event, Registry, UserError, action, use
 
@@ -134,6 +137,13 @@ class Heap(Actor[Things]):
 
     @action
     def clear(self) -> None: ...
+
+    async def on_fetch(self, request: Request) -> Response:
+        body = await request.body()
+        return Response(body, headers={"X-Seen": request.method}, media_type="image/x-heap")
+
+    async def on_websocket(self, websocket: WebSocket) -> None:
+        await websocket.accept()
 
 
 class Locked(Actor):
