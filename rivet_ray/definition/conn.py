@@ -26,6 +26,12 @@ class Request(Protocol):
         """Names in lower case, in the order received, repeated ones kept."""
         ...
 
+    @property
+    def client(self) -> str | None:
+        """The address of whoever connected to the server: of a proxy, where one stands before
+        it, unless the server trusts that proxy's `X-Forwarded-For` (FORWARDED_ALLOW_IPS)."""
+        ...
+
 
 class Conn(Protocol, Generic[ConnState, Params_co, Auth_co]):
     """One client of an actor.

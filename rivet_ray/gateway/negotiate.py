@@ -180,7 +180,9 @@ def request_info(scope: Scope) -> RequestInfo:
     query = scope["query_string"]
     target = path.decode("latin-1") + (f"?{query.decode('latin-1')}" if query else "")
     url = f"{scope['scheme']}://{host}{target}"
-    return RequestInfo(scope.get("method", "GET"), url, decoded)
+    peer: tuple[str, int] | None = scope.get("client")
+    client = None if peer is None else peer[0] or None
+    return RequestInfo(scope.get("method", "GET"), url, decoded, client)
 
 
 async def read_body(

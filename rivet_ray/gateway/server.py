@@ -24,6 +24,19 @@ HEARTBEAT: dict[str, Any] = {"ws_ping_interval": 10.0, "ws_ping_timeout": 10.0}
 """Seconds: a peer that is gone without a word is found well within the resume window."""
 
 
+TRUSTED = "FORWARDED_ALLOW_IPS"
+"""uvicorn's variable: addresses and networks of proxies that are believed."""
+
+
+def proxy_options() -> dict[str, Any]:
+    """Options of uvicorn: whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+
+    Nobody's, unless TRUSTED says whose. Left alone uvicorn believes whoever
+    connects from this machine, also a proxy that passes on what its clients make up.
+    """
+    return {"proxy_headers": bool(os.environ.get(TRUSTED))}
+
+
 def port_from_environment() -> int:
     """PORT, or PORT_HTTP, or 8080."""
     return int(os.environ.get("PORT") or os.environ.get("PORT_HTTP") or DEFAULT_PORT)
@@ -43,6 +56,7 @@ def uvicorn_config(app: FastAPI | str, host: str, port: int, **options: Any) -> 
         ws=WebSocketProtocol,
         ws_per_message_deflate=False,
         **HEARTBEAT,
+        **proxy_options(),
         access_log=False,
         log_level="warning",
         server_header=False,

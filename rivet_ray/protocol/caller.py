@@ -15,6 +15,8 @@ class RequestInfo(Message, frozen=True):
     method: str
     url: str
     headers: list[tuple[str, str]]
+    client: str | None = None
+    """The address that it came from, without a port; None where the server knows none."""
 
 
 class Caller(Message, frozen=True):

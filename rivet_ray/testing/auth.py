@@ -17,6 +17,7 @@ def unit_request(
     *,
     method: str = "POST",
     url: str = "http://localhost/registry/actors/actions/test",
+    client: str | None = "127.0.0.1",
 ) -> RequestInfo:
     """A request for a unit test of a hook.
 
@@ -25,7 +26,7 @@ def unit_request(
     if isinstance(headers, Mapping):
         headers = cast("Mapping[str, str]", headers).items()
     given = cast("Iterable[tuple[str, str]]", headers)
-    return RequestInfo(method, url, [(name.lower(), value) for name, value in given])
+    return RequestInfo(method, url, [(name.lower(), value) for name, value in given], client)
 
 
 @contextmanager

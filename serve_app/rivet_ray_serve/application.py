@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 
 from rivet_ray.cluster import ClusterSpec, backend_of, start_spares
 from rivet_ray.gateway import GatewaySettings, create_app
-from rivet_ray.gateway.server import HEARTBEAT
+from rivet_ray.gateway.server import HEARTBEAT, proxy_options
 from rivet_ray.gateway.websocket_protocol import WebSocketProtocol
 from rivet_ray.loading import load
 from rivet_ray.registry import settings_of
@@ -59,7 +59,7 @@ def deployed(build: Callable[[], ASGIApp], *, replicas: int = 1) -> Any:
     """
 
     def build_in_replica() -> ASGIApp:
-        _with_our_websockets()
+        _configured()
         _without_reading_ahead()
         return build()
 
@@ -75,18 +75,19 @@ def deployed(build: Callable[[], ASGIApp], *, replicas: int = 1) -> Any:
 
 
 class _Config(uvicorn.Config):
-    """WebSockets as everywhere else; see `rivet_ray.gateway.server.uvicorn_config`.
+    """As everywhere else; see `rivet_ray.gateway.server.uvicorn_config`.
 
-    Serve makes its configuration itself and has no option for it, and uvicorn
-    opens a socket before the application sees the request.
+    Serve makes its configuration itself and has no option for sockets, and uvicorn
+    opens one before the application sees the request. HAProxy passes an
+    `X-Forwarded-For` on as it comes, so nobody's is believed that is not named.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        ours = {**HEARTBEAT, "ws": WebSocketProtocol, "ws_per_message_deflate": False}
-        super().__init__(*args, **{**options, **ours})
+        sockets = {**HEARTBEAT, "ws": WebSocketProtocol, "ws_per_message_deflate": False}
+        super().__init__(*args, **{**options, **sockets, **proxy_options()})
 
 
-def _with_our_websockets() -> None:
+def _configured() -> None:
     """In this process, for servers that are made from now on."""
     uvicorn.Config = _Config  # type: ignore[misc]
 

@@ -214,7 +214,8 @@ async def test_a_token_that_ran_out(docs: Docs) -> None:
 
 
 async def test_rate_limits(docs: Docs) -> None:
-    client = await docs.serve(docs.load("limited.py").App)
+    module = docs.load("limited.py")
+    client = await docs.serve(module.App)
 
     def limited(name: str) -> Any:
         return client.limited.get_or_create(params=params(aud="limited", sub=name))
@@ -226,6 +227,14 @@ async def test_rate_limits(docs: Docs) -> None:
         assert caught.value.code == "too_many_requests"
         assert 0 < caught.value.metadata["seconds"] <= 100
     assert await limited("bob").act() == "done"
+    module.each_address.rate = 0.001
+    assert list(module.each_address.buckets) == ["127.0.0.1"]
+    module.each_address.buckets["127.0.0.1"] = (1.5, time.monotonic())
+    nobody = client.limited.get_or_create(params={"token": "guessed"})
+    with pytest.raises(Unauthorized):
+        await nobody.act()
+    with pytest.raises(UserError, match="Slow down"):
+        await nobody.act()
 
 
 async def test_the_test(docs: Docs, rivet: Any) -> None:

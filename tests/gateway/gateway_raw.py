@@ -150,6 +150,7 @@ async def raw_socket(
         close_timeout=1,
         compression=None,
         proxy=None,
+        additional_headers=site.forged,
         **{"max_size": None, **options},
     ) as connection:
         yield connection

@@ -273,6 +273,8 @@ class Site:
         self.wire = wire
         self.http = http
         self._stack = stack
+        self.forged: dict[str, str] = {}
+        """Headers beside those of the wire, with each request and each WebSocket."""
 
     @property
     def proxied(self) -> bool:
@@ -310,7 +312,7 @@ class Site:
             found.pop(header, None)
             if value is not None:
                 found[header] = value
-        return found
+        return found | self.forged
 
     async def post(
         self, path: str, headers: Mapping[str, str], body: Any = b"", method: str = "POST"
@@ -368,6 +370,7 @@ class Site:
             close_timeout=1,
             max_size=None,
             proxy=None,
+            additional_headers=self.forged,
             **options,
         ) as connection:
             yield Socket(connection, self.wire)

@@ -77,6 +77,11 @@ class Guarded(Reachable, Actor[None]):
         assert self.conn.request is not None
         return list(self.conn.request.headers)
 
+    @action
+    def address(self) -> str | None:
+        assert self.conn.request is not None
+        return self.conn.request.client
+
     async def on_fetch(self, request: HTTPConnection) -> Any:
         return seen_of(request)
 
@@ -299,6 +304,40 @@ async def test_no_parameters_are_none(serve: Serve, surface: tuple[Knock, set[st
     await knock(site, A, ...)
     await knock(site, A, None)
     assert [params for params, _ in await asked(site)] == [None, None]
+
+
+async def test_the_request(serve: Serve, surface: tuple[Knock, set[str]]) -> None:
+    """What the client says of its own address is not believed, behind HAProxy neither."""
+    site = await serve(ACTORS)
+    knock, _ = surface
+    for forged in ({}, FORGED):
+        site.forged = forged
+        await knock(site, A, ALLOWED)
+        [request] = await site.take(__name__, "REQUESTS")
+        assert request.client == "127.0.0.1"
+        scheme, _, rest = request.url.partition("://")
+        assert scheme == ("ws" if "websocket" in rest else "http")
+        host, slash, path = rest.partition("/")
+        assert host == site.address
+        assert (slash + path).startswith("/registry/actors/")
+        assert request.method == ("POST" if path.endswith(("whoami", "resolve")) else "GET")
+        assert set(forged) <= {name for name, _ in request.headers}
+
+
+FORGED = {
+    "x-forwarded-for": "6.6.6.6",
+    "x-forwarded-proto": "https",
+    "forwarded": "for=6.6.6.6;proto=https",
+    "x-real-ip": "6.6.6.6",
+}
+
+
+async def test_the_address_is_known_to_the_actor(serve: Serve) -> None:
+    site = await serve(ACTORS)
+    site.forged = FORGED
+    assert (await site.call(A, "address", params=ALLOWED)).output == "127.0.0.1"
+    async with site.connect(A, ALLOWED) as socket:
+        assert await socket.ask(0, "address") == "127.0.0.1"
 
 
 async def test_once_for_a_connection(serve: Serve) -> None:

@@ -8,12 +8,43 @@ from typing import Any
 
 import httpx
 import pytest
-from gateway_wire import JSON, Site, get_or_create
+from gateway_wire import JSON, Site, get_or_create, serving
 
 from examples.counter import App
-from rivet_ray.gateway.server import PortTaken, Server, bind, uvicorn_config
+from rivet_ray import Actor, action
+from rivet_ray.gateway.server import TRUSTED, PortTaken, Server, bind, uvicorn_config
 
 A = get_or_create("counter", "a")
+
+
+@pytest.mark.parametrize(
+    ("trusted", "seen"),
+    [
+        (None, "127.0.0.1"),
+        ("10.0.0.0/8", "127.0.0.1"),
+        ("127.0.0.1", "10.1.1.1"),
+        ("127.0.0.1,10.0.0.0/8", "6.6.6.6"),
+    ],
+)
+async def test_a_proxy_is_believed_where_it_is_named(
+    trusted: str | None, seen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last address that no trusted proxy has, and so no further than they vouch for it."""
+    monkeypatch.delenv(TRUSTED, raising=False)
+    if trusted is not None:
+        monkeypatch.setenv(TRUSTED, trusted)
+    async with serving("direct", JSON, {"known": Known}) as site:
+        site.forged = {"X-Forwarded-For": "6.6.6.6, 10.1.1.1"}
+        assert (await site.call(get_or_create("known"), "address")).output == seen
+
+
+class Known(Actor[None]):
+    public = True
+
+    @action
+    def address(self) -> str | None:
+        assert self.conn.request is not None
+        return self.conn.request.client
 
 
 async def test_serving_and_stopping() -> None:

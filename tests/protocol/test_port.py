@@ -10,6 +10,7 @@ from rivet_ray.protocol import caller, port, raw, values
 
 NULL = values.encode(None)
 REQUEST = caller.RequestInfo("POST", "http://actor/action/a", [("x", "1"), ("x", "2")])
+ADDRESSED = msgspec.structs.replace(REQUEST, client="::1")
 CALLER = caller.Caller(params=NULL, auth=values.encode({"id": 1}), request=REQUEST)
 FAILURE = port.Failure("c", "m", 400, values.encode({"k": 1}), Outcome.UNKNOWN.value)
 
@@ -31,6 +32,7 @@ TO_HOST: list[port.ToHost] = [
     port.Cancel(1),
     port.Attach(4, "actor", "connection", "token", CALLER),
     port.Attach(4, "actor", "connection", "token", caller.Caller()),
+    port.Attach(4, "actor", "connection", "token", caller.Caller(request=ADDRESSED)),
     port.Detach("connection"),
     port.Subscribe("connection", "event", True),
     port.Subscribe("connection", "event", False),
@@ -83,6 +85,20 @@ def test_to_gateway(message: port.ToGateway) -> None:
     if message not in BOTH:
         with pytest.raises(msgspec.ValidationError):
             port.decode_to_host(data)
+
+
+def test_a_request_of_a_release_before_addresses() -> None:
+    """The address stands last and may be left out, so either release reads the other's."""
+
+    class Older(caller.Message, frozen=True):
+        method: str
+        url: str
+        headers: list[tuple[str, str]]
+
+    older = Older(REQUEST.method, REQUEST.url, REQUEST.headers)
+    written = msgspec.msgpack.encode(older)
+    assert msgspec.msgpack.decode(written, type=caller.RequestInfo) == REQUEST
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(ADDRESSED), type=Older) == older
 
 
 def test_every_message_is_tested() -> None:
