@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from gateway_serve import Stack, running_stack
+from gateway_surfaces import SURFACES, Knock
 from gateway_wire import WIRES, Actors, Serve, Site, Wire, serving
 
 
@@ -42,6 +43,12 @@ async def serve(wire: Wire, port: str, request: pytest.FixtureRequest) -> AsyncI
             )
 
         yield start
+
+
+@pytest.fixture(params=SURFACES)
+def surface(request: pytest.FixtureRequest) -> tuple[Knock, set[str]]:
+    """A route that `on_auth` guards: how to knock there, and the intents that it adds."""
+    return SURFACES[request.param]
 
 
 @pytest.fixture(autouse=True)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from dataclasses import dataclass
 from typing import Any
 
-import jwt
 import pytest
 from gateway_raw import raw_socket, receive
-from gateway_surfaces import SECRET_TEXT, SURFACES, Knock, Reachable
+from gateway_surfaces import SECRET_TEXT, Knock, Reachable
 from gateway_wire import (
     HIDDEN,
     RawText,
@@ -26,7 +24,6 @@ from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket
 
 from rivet_ray import Actor, Forbidden, Unauthorized, UserError, action
-from rivet_ray.auth import JWT
 from rivet_ray.gateway import GatewaySettings
 
 ASKED: list[tuple[Any, frozenset[str]]] = []
@@ -137,38 +134,13 @@ class Private(Reachable, Actor[None]):
         return 1
 
 
-SECRET = "the secret of these tests, of 64 characters, so of more than 512 bits"
-TOKENS = JWT(SECRET, algorithms=["HS256"], audience="tests")
-
-
-class Tokened(Reachable, Actor[None]):
-    """Guarded by real tokens."""
-
-    @classmethod
-    async def on_auth(cls, request: Any, params: Any, intents: frozenset[str]) -> Any:
-        return await TOKENS.authenticate(request, params)
-
-    def create_state(self, input: Any) -> None:
-        STARTED.append(self.key)
-
-    @action
-    def whoami(self) -> Any:
-        return self.conn.auth
-
-
 ACTORS = {
     "guarded": Guarded,
     "public": Public,
     "typed": Typed,
     "private": Private,
-    "tokened": Tokened,
 }
 A = get_or_create("guarded", "a")
-
-
-@pytest.fixture(params=SURFACES)
-def surface(request: pytest.FixtureRequest) -> tuple[Knock, set[str]]:
-    return SURFACES[request.param]
 
 
 # --- Refusals ----------------------------------------------------------------------
@@ -234,48 +206,6 @@ async def test_open_does_not_open_what_has_on_auth(
     assert await knock(site, A, ...) == "unauthorized"
     assert await knock(site, get_or_create("public"), ALLOWED) == "forbidden"
     assert (await site.call(get_or_create("private"), "act")).output == 1
-
-
-DAY = 86_400
-"""Seconds: tokens are made when tests are collected, and used much later."""
-
-
-def token(secret: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
-    body = {"sub": "ann", "aud": "tests", "exp": int(time.time()) + DAY, **claims}
-    return jwt.encode(body, secret, algorithm)
-
-
-UNSIGNED = jwt.encode({"sub": "ann", "aud": "tests", "exp": 2**40}, None, "none")
-TOKENS_SENT: dict[str, tuple[Any, str | None]] = {
-    "missing": (..., "missing_token"),
-    "null": ({"token": None}, "missing_token"),
-    "garbled": ({"token": "a.b.c"}, "invalid_token"),
-    "unsigned": ({"token": UNSIGNED}, "invalid_token"),
-    "of another": ({"token": token("x" * 64)}, "invalid_token"),
-    "of another algorithm": ({"token": token(algorithm="HS512")}, "invalid_token"),
-    "expired": ({"token": token(exp=int(time.time()) - 1)}, "expired_token"),
-    "too early": ({"token": token(nbf=int(time.time()) + DAY)}, "token_not_yet_valid"),
-    "for another": ({"token": token(aud="mail")}, "wrong_audience"),
-    "valid": ({"token": token()}, None),
-}
-
-
-@pytest.mark.parametrize("sent", TOKENS_SENT)
-async def test_tokens(serve: Serve, surface: tuple[Knock, set[str]], sent: str) -> None:
-    """Every route, with every kind of token: in with a good one, and no actor otherwise."""
-    site = await serve(ACTORS)
-    knock, _ = surface
-    params, reason = TOKENS_SENT[sent]
-    query = get_or_create("tokened", "a")
-    if reason is None:
-        assert await knock(site, query, params) is None
-        assert (await site.call(query, "whoami", params=params)).output["sub"] == "ann"
-        return
-    assert await knock(site, query, params) == "unauthorized"
-    assert STARTED == []
-    told = await site.resolve(query, params=params)
-    assert told.body["md"] == {"reason": reason}
-    assert await knock(site, get("tokened", "a"), TOKENS_SENT["valid"][0]) == "actor_not_found"
 
 
 # --- What it is given ----------------------------------------------------------------
