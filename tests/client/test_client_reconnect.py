@@ -5,22 +5,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from road import Road
+from client_worlds import PATIENCE, WAYS, eventually, world
 
 from rivet_ray import Actor, Event, Registry, action, use
 from rivet_ray.client import reconnecting
 from rivet_ray.errors import ActorNotFound, ConnectionClosed, Outcome, RivetError
-from rivet_ray.gateway import create_app
-from rivet_ray.gateway.server import Server, bind, uvicorn_config
-from rivet_ray.runtime import HostSettings, Standalone
-
-PATIENCE = 10.0
+from rivet_ray.runtime import HostSettings
 
 
 @dataclass
@@ -84,39 +78,6 @@ class App(Registry):
     counter = use(Counter)
 
 
-@asynccontextmanager
-async def world(settings: HostSettings | None = None) -> AsyncIterator[tuple[Road, App]]:
-    """A server behind a road, and a client that does not take the road."""
-    with bind("127.0.0.1", 0) as listener:
-        port = listener.getsockname()[1]
-        app = create_app(Standalone(App.definitions(), "memory://", settings=settings))
-        server = Server(uvicorn_config(app, "127.0.0.1", port))
-        serving = asyncio.ensure_future(server.serve(sockets=[listener]))
-        road = Road(port)
-        proxy = await asyncio.start_server(road.take, "127.0.0.1", 0)
-        road.url = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
-        await eventually(lambda: server.started)
-        try:
-            async with App.client(f"http://127.0.0.1:{port}", timeout=PATIENCE) as beside:
-                yield road, beside
-        finally:
-            await road.end()
-            proxy.close()
-            server.should_exit = True
-            await serving
-
-
-async def eventually(condition: Any, seconds: float = PATIENCE) -> None:
-    for _ in range(int(seconds * 200)):
-        if condition():
-            return
-        await asyncio.sleep(0.005)
-    raise TimeoutError("it does not come")
-
-
-WAYS = pytest.mark.parametrize("transport", ["websocket", "sse"])
-
-
 class Watch:
     """Everything that a connection tells."""
 
@@ -131,7 +92,7 @@ class Watch:
 @WAYS
 async def test_a_cut_is_not_noticed_by_the_actor(transport: Any) -> None:
     async with (
-        world() as (road, beside),
+        world(App) as (road, beside),
         App.client(road.url, transport=transport, timeout=PATIENCE) as client,
         client.counter.get_or_create("k").connect(params="watched") as connection,
     ):
@@ -157,7 +118,7 @@ async def test_a_cut_is_not_noticed_by_the_actor(transport: Any) -> None:
 @WAYS
 async def test_dispose_is_a_goodbye(transport: Any) -> None:
     async with (
-        world() as (road, beside),
+        world(App) as (road, beside),
         App.client(road.url, transport=transport, timeout=PATIENCE) as client,
     ):
         async with client.counter.get_or_create("k").connect(params="watched") as connection:
@@ -172,7 +133,7 @@ async def test_dispose_is_a_goodbye(transport: Any) -> None:
 @WAYS
 async def test_missed_events_that_are_gone_are_said(transport: Any) -> None:
     async with (
-        world(HostSettings(replay_events=2)) as (road, beside),
+        world(App, HostSettings(replay_events=2)) as (road, beside),
         App.client(road.url, transport=transport, timeout=PATIENCE) as client,
         client.counter.get_or_create("k").connect(params="watched") as connection,
     ):
@@ -191,7 +152,7 @@ async def test_missed_events_that_are_gone_are_said(transport: Any) -> None:
 
 async def test_calls_under_way_are_unknown_unless_they_have_a_key() -> None:
     async with (
-        world() as (road, beside),
+        world(App) as (road, beside),
         App.client(road.url, timeout=PATIENCE) as client,
         client.counter.get_or_create("k").connect() as connection,
     ):
@@ -211,7 +172,7 @@ async def test_calls_under_way_are_unknown_unless_they_have_a_key() -> None:
 async def test_a_closed_door_ends_it() -> None:
     """An actor that is gone, or wants no more of a client, is not asked again."""
     async with (
-        world() as (road, beside),
+        world(App) as (road, beside),
         App.client(road.url, timeout=PATIENCE) as client,
     ):
         connection = client.counter.get_or_create("k").connect(params="watched")
@@ -235,7 +196,7 @@ async def test_a_closed_door_ends_it() -> None:
 
 
 async def test_without_websockets_it_is_an_event_stream() -> None:
-    async with world() as (road, _):
+    async with world(App) as (road, _):
         road.blocks_upgrades = True
         async with App.client(road.url, timeout=PATIENCE) as client:
             for key in ("k", "l"):
@@ -277,7 +238,7 @@ async def cut_anywhere(transport: Any, cuts: int, monkeypatch: pytest.MonkeyPatc
     # A client that is cut after a few events again and again falls far behind.
     settings = HostSettings(replay_events=100_000, replay_size=100_000_000)
     async with (
-        world(settings) as (road, beside),
+        world(App, settings) as (road, beside),
         App.client(road.url, transport=transport, timeout=PATIENCE) as client,
         client.counter.get_or_create("k").connect(params="watched") as connection,
     ):

@@ -1,0 +1,49 @@
+"""A real server behind an unreliable road, and a client that does not take the road."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import pytest
+from asgi_server import serving
+from road import Road
+
+from rivet_ray import Registry
+from rivet_ray.gateway import GatewaySettings, create_app
+from rivet_ray.runtime import HostSettings, Standalone
+
+App = TypeVar("App", bound=Registry)
+
+PATIENCE = 10.0
+WAYS = pytest.mark.parametrize("transport", ["websocket", "sse"])
+
+
+@asynccontextmanager
+async def world(
+    registry: type[App],
+    settings: HostSettings | None = None,
+    gateway: GatewaySettings | None = None,
+) -> AsyncIterator[tuple[Road, App]]:
+    """The road, whose URL clients take, and the client beside it."""
+    backend = Standalone(registry.definitions(), "memory://", settings=settings)
+    async with serving(create_app(backend, gateway)) as url:
+        road = Road(int(url.rpartition(":")[2]))
+        proxy = await asyncio.start_server(road.take, "127.0.0.1", 0)
+        road.url = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+        try:
+            async with registry.client(url, timeout=PATIENCE) as beside:
+                yield road, beside
+        finally:
+            await road.end()
+            proxy.close()
+
+
+async def eventually(condition: Any, seconds: float = PATIENCE) -> None:
+    for _ in range(int(seconds * 200)):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise TimeoutError("it does not come")
