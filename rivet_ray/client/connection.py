@@ -56,6 +56,9 @@ class ActorConnection(Connection[Actor_T]):
         """Set when the connection is open, or will never be."""
         self._end: RivetError | None = None
         """Why the connection is over."""
+        self._failed = False
+        """It could not be opened, or not again: its end is an error."""
+        self._connected = False
         self._task: asyncio.Task[None] | None = None
         self._disposed = False
         self._handle = ActorHandle(self) if interface is None else TypedHandle(self, interface)
@@ -89,7 +92,7 @@ class ActorConnection(Connection[Actor_T]):
             raise ValueError(f"{name!r} is a life-cycle event; use conn.on({name!r}, handler)")
         stream = Stream(self._listeners, name, payload_decoder(event), self._start)
         if self._end is not None:
-            stream.end(None)
+            stream.end(again(self._end, self._end.outcome) if self._failed else None)
         else:
             self._listeners.add(name, stream)
         return stream
@@ -171,10 +174,11 @@ class ActorConnection(Connection[Actor_T]):
             self._finish(self._was_closed("was closed by its client."))
             raise
         except RivetError as error:
-            end = error
+            end, self._failed = error, True
         except Exception as error:
             log.exception("the connection to %s failed", self.label)
             end = RequestFailed(f"The connection to {self.label} failed: {error}")
+            self._failed = True
         self._finish(end)
         await self._listeners.finish_tasks()
 
@@ -182,6 +186,7 @@ class ActorConnection(Connection[Actor_T]):
         """The connection from its opening to its end; why it ended."""
         socket = await self._open_socket(Resume())
         self._settled.set()
+        self._connected = True
         self._listeners.emit("connected")
         while True:
             closing = await socket.run()
@@ -189,9 +194,11 @@ class ActorConnection(Connection[Actor_T]):
             if not self._reconnect or not comes_back(closing):
                 return end
             self._session.cut(end, again=closing.reason not in OUR_FAULT)
+            self._connected = False
             self._listeners.emit("disconnected")
             resume = Resume() if closing.reason == RESYNC else self._session.resume(self._opened())
             socket = await self._open_again(resume)
+            self._connected = True
             resumed = self._opened().connection_id == resume.connection
             self._listeners.emit("reconnected")
             if not resumed:
@@ -229,12 +236,15 @@ class ActorConnection(Connection[Actor_T]):
         """The connection is over: tell everyone who waits for something of it."""
         self._end = end
         self._session.end(end)
-        if self._init is None:
-            self._listeners.end_streams(again(end, end.outcome))
-            self._listeners.emit("error", end)
-        else:
-            self._listeners.end_streams(None)
+        self._listeners.end_streams(again(end, end.outcome) if self._failed else None)
+        if self._connected:
+            self._connected = False
             self._listeners.emit("disconnected")
+        if self._failed:
+            if self._init is None:
+                self._listeners.emit("error", end)  # Who opens it gets it too.
+            else:
+                self._listeners.emit_error(end)
         self._settled.set()
 
     def _was_closed(self, how: str) -> ConnectionClosed:

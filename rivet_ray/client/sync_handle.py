@@ -196,9 +196,10 @@ class SyncConnection(Generic[Actor_co]):
     def events(self, event: Any, /, *, timeout: float | None = None) -> SyncEventStream[Any]:
         """The events from now on: a value each, a tuple where it has several.
 
-        Iteration ends when the connection does, and raises TimeoutError when no
-        event comes for `timeout` seconds; it may go on after that. At most 1,024
-        unread events are kept; beyond, it raises SlowConsumer.
+        Iteration ends when the connection does, raises what a server refused it
+        with, and TimeoutError when no event comes for `timeout` seconds; it may go on
+        after that. At most 1,024 unread events are kept; beyond, it raises
+        SlowConsumer.
         """
         stream = self._thread.run(_soon(lambda: self._connection.events(event)))
         return SyncEventStream(self._thread, cast("Stream", stream), timeout)

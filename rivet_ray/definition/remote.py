@@ -96,7 +96,9 @@ class Connection(Protocol[Actor_co]):
         `event` is a reference, the name of an event, or one of the life-cycle
         events: `connected`, then `disconnected` at each cut and at the end,
         `reconnected` when it is open again, `resync` right after that where events
-        may have been missed (read what you need anew), and `error`. Returns a
+        may have been missed (read what you need anew), and `error`, with what
+        failed: a handler, an event that cannot be read, or the connection itself
+        where a server does not let it in, or not again, and it is over. Returns a
         function that ends the subscription. An asynchronous handler runs as a task
         of the connection.
         """
@@ -134,8 +136,9 @@ class Connection(Protocol[Actor_co]):
     def events(self, event: Any, /) -> EventStream[Any]:
         """The events from now on: a value each, a tuple where it has several.
 
-        The stream ends when the connection does. It keeps at most 1,024
-        unread events and raises SlowConsumer beyond.
+        The stream ends when the connection does, and raises what a server refused
+        it with, if it did. It keeps at most 1,024 unread events and raises
+        SlowConsumer beyond.
         """
         ...
 

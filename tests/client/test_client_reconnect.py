@@ -87,6 +87,7 @@ class Watch:
         connection.on(Counter.counted, self.counts.append)
         for name in ("connected", "disconnected", "reconnected", "resync"):
             connection.on(name, lambda name=name: self.life.append(name))
+        connection.on("error", lambda error: self.life.append(error.code))
 
 
 @WAYS
@@ -189,7 +190,7 @@ async def test_a_closed_door_ends_it() -> None:
             road.cut()
             await beside.counter.get("k").end()
             road.open = True
-            await eventually(lambda: watch.life == ["connected", "disconnected", "disconnected"])
+            await eventually(lambda: watch.life == ["connected", "disconnected", "actor_not_found"])
             with pytest.raises(RivetError) as caught:
                 await gone.actor.whoami()
             assert caught.value.code == ActorNotFound.code
