@@ -23,11 +23,18 @@ log = logging.getLogger("rivet_ray.auth")
 FAMILIES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), "RSA"),
     **dict.fromkeys(("ES256", "ES384", "ES512"), "EC"),
+    "EdDSA": "OKP",
     **dict.fromkeys(("HS256", "HS384", "HS512"), "oct"),
 }
 """The algorithms that are supported, and the key type of each."""
 
-CURVES: Final[Mapping[str, str]] = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521"}
+CURVES: Final[Mapping[str, tuple[str, ...]]] = {
+    "ES256": ("P-256",),
+    "ES384": ("P-384",),
+    "ES512": ("P-521",),
+    "EdDSA": ("Ed25519", "Ed448"),
+}
+"""Those of a key for elliptic curves, which also come for agreement on keys (X25519)."""
 PUBLIC = ("kty", "crv", "n", "e", "x", "y")
 MIN_RSA_BITS = 2048
 MAX_BODY = 1_048_576
@@ -50,7 +57,7 @@ class _Key:
         return (
             self.kty == FAMILIES[algorithm]
             and self.algorithm in (None, algorithm)
-            and (self.kty != "EC" or self.curve == CURVES[algorithm])
+            and (algorithm not in CURVES or self.curve in CURVES[algorithm])
         )
 
 
@@ -195,7 +202,7 @@ def _key(entry: Any) -> _Key | None:
     kty, algorithm = fields.get("kty"), fields.get("alg")
     operations = fields.get("key_ops", ["verify"])
     if (
-        kty not in ("RSA", "EC")
+        kty not in ("RSA", "EC", "OKP")
         or fields.get("use", "sig") != "sig"
         or not isinstance(operations, list)
         or "verify" not in operations

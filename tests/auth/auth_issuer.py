@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -26,6 +26,7 @@ SECRET = "the secret of these tests, of 64 characters, so of more than 512 bits"
 RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 OTHER_RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 EC_KEY = ec.generate_private_key(ec.SECP256R1())
+ED_KEY = ed25519.Ed25519PrivateKey.generate()
 
 
 def public_pem(key: Any) -> bytes:
@@ -60,7 +61,8 @@ def by_hand(header: dict[str, Any], claims: Any, secret: bytes | None = None) ->
 
 def jwk(key: Any, kid: str | None, **more: Any) -> dict[str, Any]:
     """The public half, as a key set has it."""
-    algorithm = "RS256" if isinstance(key, rsa.RSAPrivateKey) else "ES256"
+    kinds = {rsa.RSAPrivateKey: "RS256", ec.EllipticCurvePrivateKey: "ES256"}
+    algorithm = next((name for kind, name in kinds.items() if isinstance(key, kind)), "EdDSA")
     fields = jwt.get_algorithm_by_name(algorithm).to_jwk(key.public_key(), as_dict=True)
     fields.pop("key_ops", None)
     return {**fields, **({} if kid is None else {"kid": kid}), **more}

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from auth_issuer import (
     EC_KEY,
+    ED_KEY,
     OTHER_RSA_KEY,
     RSA_KEY,
     SECRET,
     Issuer,
+    b64,
     by_hand,
     jwk,
     public_pem,
@@ -218,6 +220,12 @@ async def test_which_key_may_verify_what() -> None:
         curves = JWT(JWKS(issuer.url), algorithms=["ES256", "ES384"])
         assert await curves.verify(token(EC_KEY, "ES256", kid="curve"))
         assert await reason(curves, token(p384, "ES384", kid="curve")) == "unknown_key"
+        agrees = {"kty": "OKP", "crv": "X25519", "x": b64(bytes(32)), "kid": "agrees"}
+        issuer.set(jwk(ED_KEY, "signs", alg="EdDSA"), agrees)
+        edwards = JWT(JWKS(issuer.url), algorithms=["EdDSA"])
+        assert await edwards.verify(token(ED_KEY, "EdDSA", kid="signs"))
+        for kid in ("agrees", "curve"):
+            assert await reason(edwards, token(ED_KEY, "EdDSA", kid=kid)) == "unknown_key"
 
 
 async def test_a_token_without_a_kid() -> None:

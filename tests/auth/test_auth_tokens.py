@@ -11,6 +11,7 @@ import jwt
 import pytest
 from auth_issuer import (
     EC_KEY,
+    ED_KEY,
     OTHER_RSA_KEY,
     RSA_KEY,
     SECRET,
@@ -43,6 +44,7 @@ async def refused(verifier: JWT, given: str) -> str:
 HS = JWT(SECRET, algorithms=["HS256"])
 RS = JWT(public_pem(RSA_KEY), algorithms=["RS256", "PS256"])
 ES = JWT(EC_KEY.public_key(), algorithms=["ES256"])
+ED = JWT(public_pem(ED_KEY), algorithms=["EdDSA"])
 STRICT = JWT(
     SECRET,
     algorithms=["HS256"],
@@ -60,8 +62,9 @@ GOOD = {"aud": "chat", "iss": "https://id.example.com"}
         (RS, RSA_KEY, "RS256"),
         (RS, RSA_KEY, "PS256"),
         (ES, EC_KEY, "ES256"),
+        (ED, ED_KEY, "EdDSA"),
     ],
-    ids=["HS256", "RS256", "PS256", "ES256"],
+    ids=["HS256", "RS256", "PS256", "ES256", "EdDSA"],
 )
 async def test_a_good_token(verifier: JWT, key: Any, algorithm: str) -> None:
     """Its claims are what becomes `conn.auth`."""
