@@ -53,7 +53,7 @@ async def application(
     send: Callable[[Any], Awaitable[None]],
 ) -> None:
     """Lifespan and `/registry` go to the actors, all else to Django."""
-    if scope["type"] == "lifespan" or scope["path"].startswith("/registry"):
+    if scope["type"] == "lifespan" or f"{scope['path']}/".startswith("/registry/"):
         await server.handler(scope, receive, send)
     else:
         await django(scope, receive, send)

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, Literal, get_args
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 import msgspec
@@ -158,9 +158,9 @@ class HttpTransport:
         headers.update(self._headers(query, params))
         # An error of the server itself comes as JSON, whatever actions travel in.
         headers["X-RivetKit-Encoding"] = "json"
-        url = f"{self._base}/actors/raw/http/{fetch.path.removeprefix('/')}"
+        url = f"{self._base}/actors/raw/http/{_below(fetch.path)}"
         request = self._http.build_request(fetch.method, url, headers=headers, content=fetch.body)
-        if "Content-Type" not in (fetch.headers or {}):
+        if "Content-Type" not in httpx.Headers(fetch.headers):
             del request.headers["Content-Type"]
         async with self._reaching(timeout):
             return await self._http.send(request, stream=fetch.stream)
@@ -169,7 +169,7 @@ class HttpTransport:
         self, query: ActorQuery, params: Any, path: str, protocols: Sequence[str]
     ) -> AbstractAsyncContextManager[ClientConnection]:
         return raw_websocket(
-            f"ws{self._base.removeprefix('http')}/actors/raw/websocket/{path.removeprefix('/')}",
+            f"ws{self._base.removeprefix('http')}/actors/raw/websocket/{_below(path)}",
             connect_protocols(
                 encode_query(query),
                 "json",
@@ -291,6 +291,14 @@ def plain_json(text: str) -> str:
 def _escape(found: re.Match[str]) -> str:
     units = found[0].encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+
+
+def _below(path: str) -> str:
+    """A path for an actor. Raises ValueError for one that could lead to somebody else."""
+    segments = re.split(r"[/\\]", unquote(re.split(r"[?#]", path, maxsplit=1)[0]))
+    if "." in segments or ".." in segments:
+        raise ValueError(f"{path!r} has the segment . or .., which is folded on the way.")
+    return path.removeprefix("/")
 
 
 def _text(error: Exception) -> str:

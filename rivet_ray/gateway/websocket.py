@@ -181,8 +181,9 @@ class Socket(Connection):
         text: str | None = message.get("text")
         frame = text if text is not None else message["bytes"]
         limit = self.settings.max_incoming_message_size
-        if len(frame) > limit:
-            raise MessageTooLong(f"A message of {len(frame)} is longer than {limit}.")
+        # Code points are never more than UTF-16 units, and never less than half of them.
+        if 2 * len(frame) > limit and (size := _size(frame)) > limit:
+            raise MessageTooLong(f"A message of {size} is longer than {limit}.")
         if (text is None) != self.encoding.binary:
             raise MalformedMessage("The frame type does not fit the encoding.")
         self.handed(said_of(v0.decode_to_server(self.encoding, frame)))
@@ -195,3 +196,8 @@ class Socket(Connection):
 
     def deliver(self, message: Deliver) -> None:
         self.send(self._frames.frame(message, self.encoding, self.resume is not None))
+
+
+def _size(frame: bytes | str) -> int:
+    """In bytes, or for text in UTF-16 units, as JavaScript counts."""
+    return len(frame) if isinstance(frame, bytes) else len(frame.encode("utf-16-le")) // 2

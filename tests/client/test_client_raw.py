@@ -48,6 +48,29 @@ async def test_fetch(url: str) -> None:
         await by_name.aclose()
 
 
+async def test_the_content_type_is_the_callers(url: str) -> None:
+    async with App.client(url) as client:
+        notes = client.notes.get_or_create("mine")
+        for headers in ({"content-type": "text/x"}, {"Content-Type": "text/x"}):
+            answer = await notes.fetch("echo", method="POST", headers=headers, body="x")
+            assert answer.request.headers["content-type"] == "text/x"
+        plain = await notes.fetch("echo", method="POST", body="x")
+        assert "content-type" not in plain.request.headers
+
+
+@pytest.mark.parametrize("path", ["../../health", "a/../b", "a/./b", "%2e%2E/x", "a/..", r"..\x"])
+async def test_a_path_does_not_lead_out_of_the_actor(url: str, path: str) -> None:
+    async with App.client(url) as client:
+        notes = client.notes.get_or_create("mine")
+        with pytest.raises(ValueError, match="folded"):
+            await notes.fetch(path)
+        with pytest.raises(ValueError, match="folded"):
+            async with notes.websocket(path):
+                pass
+        answer = await notes.fetch("a/...?b=../c")
+        assert answer.status_code == 404
+
+
 async def test_fetch_streams(url: str) -> None:
     async def body() -> AsyncIterator[bytes]:
         for number in range(100):

@@ -86,7 +86,10 @@ def test_actors_inside_an_application(name: str, tmp_path: Path) -> None:
             assert httpx.get(f"{url}/count/a").json() == {"count": 7}
         assert "/actors/actions/increment" in httpx.get(f"{url}/registry/openapi.json").text
         assert httpx.get(f"{url}/registry/nope").status_code == 404
-        assert httpx.get(f"{url}/nope").status_code == 404
+        for path in ("nope", "registry-of-ours"):
+            answer = httpx.get(f"{url}/{path}")
+            assert answer.status_code == 404
+            assert "Rivet" not in answer.text, "the application says so, not the actors"
     with running(tmp_path, *command) as url:
         assert httpx.get(f"{url}/count/a").json() == {"count": 7}
 

@@ -678,6 +678,9 @@ async def test_text_is_measured_in_characters(serve: Serve, wire: Wire) -> None:
         frame = '{"b": {"ar": {"i": 1, "n": "echo", "a": ["' + text + '"]}}}'
         await socket.connection.send(frame)
         assert await socket.answer(1) == text
+        # As JavaScript counts them: two for what is beyond the basic plane.
+        await socket.connection.send(frame.replace("é", "\U0001f600"))
+        assert await socket.closed() == (1011, "message_too_long", [])
 
 
 async def test_a_message_of_many_megabytes(serve: Serve) -> None:
