@@ -33,6 +33,7 @@ from rivet_ray.gateway.negotiate import (
 from rivet_ray.gateway.outgoing import Events
 from rivet_ray.gateway.responses import JSON, error_message, respond
 from rivet_ray.gateway.settings import GatewaySettings
+from rivet_ray.gateway.vanishing import limit_unacknowledged
 from rivet_ray.protocol import v0
 from rivet_ray.protocol.caller import Caller
 from rivet_ray.protocol.encodings import Encoding
@@ -102,6 +103,7 @@ class ConnectEventStream:
         record: ActorRecord,
         resume: Resume | None,
     ) -> None:
+        limit_unacknowledged(scope, self._settings.unacknowledged_timeout)
         events = Events(self._settings.max_queued_frames)
         stopping = anyio.Event()
         stream = EventStream(

@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from rivet_ray.gateway.vanishing import HttpProtocol
 from rivet_ray.gateway.websocket_protocol import WebSocketProtocol
 
 DEFAULT_PORT = 8080
@@ -20,8 +21,16 @@ class PortTaken(OSError):
     """The address is in use; the message says which, and what to do."""
 
 
-HEARTBEAT: dict[str, Any] = {"ws_ping_interval": 10.0, "ws_ping_timeout": 10.0}
-"""Seconds: a peer that is gone without a word is found well within the resume window."""
+PROTOCOLS: dict[str, Any] = {
+    "http": HttpProtocol,
+    "ws": WebSocketProtocol,
+    # It costs five sixths of a socket's throughput.
+    "ws_per_message_deflate": False,
+    # Seconds: a peer that is gone without a word is found well within the resume window.
+    "ws_ping_interval": 10.0,
+    "ws_ping_timeout": 10.0,
+}
+"""uvicorn's options for what comes over a connection, wherever a gateway is served."""
 
 
 TRUSTED = "FORWARDED_ALLOW_IPS"
@@ -43,25 +52,17 @@ def port_from_environment() -> int:
 
 
 def uvicorn_config(app: FastAPI | str, host: str, port: int, **options: Any) -> uvicorn.Config:
-    """How every gateway is served: httptools, uvloop off Windows, no deflate.
-
-    permessage-deflate costs five sixths of a socket's throughput, so it is off.
-    """
+    """How every gateway is served: httptools, uvloop off Windows, no deflate."""
     return uvicorn.Config(
         app,
         host=host,
         port=port,
-        http="httptools",
         loop="asyncio" if sys.platform == "win32" else "uvloop",
-        ws=WebSocketProtocol,
-        ws_per_message_deflate=False,
-        **HEARTBEAT,
-        **proxy_options(),
         access_log=False,
         log_level="warning",
         server_header=False,
         timeout_graceful_shutdown=15,
-        **options,
+        **{**PROTOCOLS, **proxy_options(), **options},
     )
 
 

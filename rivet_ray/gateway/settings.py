@@ -38,6 +38,11 @@ class GatewaySettings:
     """Seconds for a client to take what waits for it when its socket is closed."""
     keep_alive: float = 15.0
     """Seconds between two comments on an event stream, for proxies; 0 for none."""
+    unacknowledged_timeout: float = 10.0
+    """Seconds that what was sent on an event stream may stay unacknowledged, until its client
+    counts as gone: it is noticed so long after the next event or comment. It is the socket
+    that notices (TCP_USER_TIMEOUT), so on Linux only, under `rivet-ray` or `uvicorn_config`;
+    0, and other systems, leave it to TCP, which takes about 15 minutes."""
     raw_start_timeout: float = 60.0
     """Seconds until an actor's `on_fetch` or `on_websocket` has to begin its answer."""
     raw_idle_timeout: float = 300.0

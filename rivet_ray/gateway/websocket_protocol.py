@@ -11,6 +11,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from rivet_ray.errors import MalformedMessage
 
 INVALID_TEXT = 1007
+LAST_WORDS = 1.0
+"""Seconds for the close of a socket to leave, if a client is there that answers no ping."""
 MAX_LINE: Final = 65_536
 """The longest header of an opening, in bytes. A subprotocol holds a whole query, with
 its input, or the connection parameters, and each byte of theirs may take three."""
@@ -26,7 +28,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     uvicorn never answers an opening with a body, with more than 128 headers or with
     a line that is too long, and keeps its socket for ever. For text that is
     not UTF-8, and for bad frames that come before the answer to the opening, it logs
-    a traceback, so that any client could fill the log.
+    a traceback, so that any client could fill the log. And it waits for a client
+    that answers no ping as long as something is to be written to it.
     """
 
     def data_received(self, data: bytes) -> None:
@@ -51,6 +54,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.handshake_complete = self.close_sent = self.disconnected = True
         self.transport.write(answer)
         self.transport.close()
+
+    def keepalive_timeout(self) -> None:
+        super().keepalive_timeout()
+        # It closes behind what waits to be sent, and nobody takes that any more.
+        self.loop.call_later(LAST_WORDS, self.transport.abort)
 
     def send_receive_event_to_app(self) -> None:
         data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)

@@ -21,8 +21,7 @@ from starlette.types import ASGIApp
 
 from rivet_ray.cluster import ClusterSpec, backend_of, start_spares
 from rivet_ray.gateway import GatewaySettings, create_app
-from rivet_ray.gateway.server import HEARTBEAT, proxy_options
-from rivet_ray.gateway.websocket_protocol import WebSocketProtocol
+from rivet_ray.gateway.server import PROTOCOLS, proxy_options
 from rivet_ray.loading import load
 from rivet_ray.registry import settings_of
 
@@ -83,8 +82,7 @@ class _Config(uvicorn.Config):
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        sockets = {**HEARTBEAT, "ws": WebSocketProtocol, "ws_per_message_deflate": False}
-        super().__init__(*args, **{**options, **sockets, **proxy_options()})
+        super().__init__(*args, **{**options, **PROTOCOLS, **proxy_options()})
 
 
 def _configured() -> None:

@@ -13,13 +13,15 @@ from rivet_ray.gateway.server import Server, bind, uvicorn_config
 
 @asynccontextmanager
 async def serving(
-    app: Any, listen: Callable[[], socket.socket] = lambda: bind("127.0.0.1", 0)
+    app: Any,
+    listen: Callable[[], socket.socket] = lambda: bind("127.0.0.1", 0),
+    **options: Any,
 ) -> AsyncIterator[str]:
-    """Its URL, for the length of the block."""
+    """Its URL, for the length of the block; the options are uvicorn's."""
     ready = asyncio.Event()
     with listen() as listener:
         host, port = listener.getsockname()[:2]
-        config = uvicorn_config(app, host, port, log_config=None)
+        config = uvicorn_config(app, host, port, log_config=None, **options)
         server = Server(config, ready.set)
         running = asyncio.ensure_future(server.serve(sockets=[listener]))
         started = asyncio.ensure_future(ready.wait())
