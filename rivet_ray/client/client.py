@@ -47,11 +47,12 @@ class Client:
     `App.client(url)` is the same with types. `encoding` is `cbor` or `json`;
     `timeout` is how many seconds a call waits for its answer; `transport` is what
     carries connections, `websocket` or `sse`: by default a WebSocket, or an event
-    stream where something on the way lets no WebSocket through. A connection that
-    is cut comes back by itself, and gets the events that it missed; with
-    `reconnect=False` it ends. Every `heartbeat` seconds it asks whether the server
-    is still there; one that does not answer for as long, or does not give the sign
-    of life that its event stream announced, counts as a cut. None for never.
+    stream where something on the way lets no WebSocket through, which is tried again
+    for connections that open five minutes later. A connection that is cut comes back
+    by itself, and gets the events that it missed; with `reconnect=False` it ends.
+    Every `heartbeat` seconds it asks whether the server is still there; one that does
+    not answer for as long, or does not give the sign of life that its event stream
+    announced, counts as a cut. None for never.
     Raises ValueError for what cannot be used.
     """
 

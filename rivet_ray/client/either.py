@@ -6,11 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 from rivet_ray.client.transport import Closing, ConnectionTransport
+from rivet_ray.client.websocket import WebSocketConnection
 from rivet_ray.errors import Outcome, RequestFailed
 from rivet_ray.protocol.v0 import Init, ToClient, ToServer
 
 PATIENCE = 5.0
-"""Seconds for a WebSocket to open; something on the way may swallow it without a word."""
+"""Seconds for the handshake of a WebSocket, which something on the way may swallow.
+
+The server answers it before it looks at the actor, which may take long to start.
+"""
 
 
 class EitherConnection:
@@ -21,12 +25,13 @@ class EitherConnection:
 
     def __init__(
         self,
-        socket: ConnectionTransport,
+        socket: WebSocketConnection,
         stream: Callable[[], ConnectionTransport],
         fell_back: Callable[[], None],
     ) -> None:
-        """`fell_back` is called when a stream opened where no WebSocket did."""
-        self._way = socket
+        """`fell_back` is called when a stream opened where there was no handshake."""
+        self._socket = socket
+        self._way: ConnectionTransport = socket
         self._stream = stream
         self._fell_back = fell_back
 
@@ -35,13 +40,11 @@ class EitherConnection:
         return self._way.closing
 
     async def open(self) -> Init:
+        upgraded = False
         try:
-            async with asyncio.timeout(PATIENCE):
-                return await self._way.open()
-        except TimeoutError:
-            unreachable = RequestFailed(
-                f"No WebSocket was open within {PATIENCE:g} s.", outcome=Outcome.NOT_STARTED
-            )
+            await self._upgrade()
+            upgraded = True
+            return await self._socket.open()
         except RequestFailed as error:
             unreachable = error
         stream = self._stream()
@@ -50,8 +53,18 @@ class EitherConnection:
         except RequestFailed:
             raise unreachable from None
         self._way = stream
-        self._fell_back()
+        if not upgraded:
+            self._fell_back()
         return init
+
+    async def _upgrade(self) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._socket.upgrade()
+        except TimeoutError as error:
+            raise RequestFailed(
+                f"No WebSocket was open within {PATIENCE:g} s.", outcome=Outcome.NOT_STARTED
+            ) from error
 
     async def send(self, message: ToServer) -> None:
         await self._way.send(message)

@@ -6,6 +6,7 @@ import asyncio
 import importlib.metadata
 import math
 import re
+import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -40,6 +41,9 @@ CONNECT_TIMEOUT = 10.0
 """Seconds to reach the server, or to wait for a free connection to it."""
 KEEP_ALIVE = 30.0
 """Seconds that an idle connection is kept."""
+STREAMS_FOR = 300.0
+"""Seconds for which connections are event streams after no WebSocket got through; then
+it is tried again, since what was in its way may have passed."""
 
 _NEVER_LEFT = (
     httpx.ConnectError,
@@ -73,6 +77,8 @@ class HttpTransport:
         if heartbeat is not None and not 0 < heartbeat < math.inf:
             raise ValueError(f"heartbeat is a number of seconds, or None, not {heartbeat!r}")
         self._way = transport
+        self._no_websocket: float | None = None
+        """When none got through, and a stream did."""
         self._heartbeat = heartbeat
         self._encoding = ENCODINGS[encoding]
         self._base = registry_url(url)
@@ -110,7 +116,7 @@ class HttpTransport:
 
     def connect(self, query: ActorQuery, params: Any, resume: Resume) -> ConnectionTransport:
         stream = partial(self._event_stream, query, params, resume)
-        if self._way == "sse":
+        if self._way == "sse" or self._prefers_streams():
             return stream()
         socket = self._websocket(query, params, resume)
         if self._way == "websocket":
@@ -119,7 +125,11 @@ class HttpTransport:
 
     def _prefer_streams(self) -> None:
         """No WebSocket gets through, and a stream did: the next one is a stream at once."""
-        self._way = "sse"
+        self._no_websocket = time.monotonic()
+
+    def _prefers_streams(self) -> bool:
+        since = self._no_websocket
+        return since is not None and time.monotonic() - since < STREAMS_FOR
 
     def _event_stream(
         self, query: ActorQuery, params: Any, resume: Resume

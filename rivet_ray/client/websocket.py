@@ -59,7 +59,11 @@ class WebSocketConnection:
     def closing(self) -> Closing:
         return self._closing or self._read_closing()
 
-    async def open(self) -> Init:
+    async def upgrade(self) -> None:
+        """The handshake of the WebSocket, which says nothing of the actor yet.
+
+        Raises RequestFailed. `open` does it where it was not done.
+        """
         try:
             self._socket = await connect(
                 self._url,
@@ -78,6 +82,11 @@ class WebSocketConnection:
             raise _unreachable(self._url, f"it answered HTTP status {status}") from error
         except (OSError, WebSocketException) as error:
             raise _unreachable(self._url, str(error) or type(error).__name__) from error
+
+    async def open(self) -> Init:
+        if self._socket is None:
+            await self.upgrade()
+        assert self._socket is not None
         try:
             init = await self._first()
         except BaseException:

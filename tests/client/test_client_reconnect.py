@@ -196,20 +196,6 @@ async def test_a_closed_door_ends_it() -> None:
             assert caught.value.code == ActorNotFound.code
 
 
-async def test_without_websockets_it_is_an_event_stream() -> None:
-    async with world(App) as (road, _):
-        road.blocks_upgrades = True
-        async with App.client(road.url, timeout=PATIENCE) as client:
-            for key in ("k", "l"):
-                async with client.counter.get_or_create(key).connect() as connection:
-                    watch = Watch(connection)
-                    assert await connection.actor.increment() == 1
-                    await eventually(lambda watch=watch: watch.counts == [1])
-        async with App.client(road.url, timeout=PATIENCE, transport="websocket") as client:
-            with pytest.raises(RivetError, match="403"):
-                await client.counter.get_or_create("k").connect()
-
-
 def test_pauses_grow_and_differ() -> None:
     for _ in range(20):
         made = reconnecting.pauses()

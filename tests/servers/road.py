@@ -18,6 +18,11 @@ class Road:
         """Cut each connection after some bytes that this chooses."""
         self.open = True
         self.blocks_upgrades = False
+        self.swallows_upgrades = False
+        self.breaks_upgraded = False
+        """Cut a WebSocket off as soon as it is one."""
+        self.upgrades = 0
+        """How many handshakes of WebSockets came by."""
         self.loses_answers = False
         """What comes back gets lost, while what goes there arrives."""
         self.cuts = 0
@@ -58,9 +63,17 @@ class Road:
     ) -> None:
         try:
             while data := await reader.read(65_536):
-                if upward and self.blocks_upgrades and b"pgrade: websocket" in data:
-                    pair[0].write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
-                    continue
+                if upward and b"pgrade: websocket" in data:
+                    self.upgrades += 1
+                    if self.blocks_upgrades:
+                        pair[0].write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+                        continue
+                    if self.swallows_upgrades:
+                        continue
+                if not upward and self.breaks_upgraded and data.startswith(b"HTTP/1.1 101 "):
+                    writer.write(data.partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
+                    await asyncio.sleep(0)
+                    break
                 if not upward and self.loses_answers:
                     continue
                 writer.write(data[: left[0]])
