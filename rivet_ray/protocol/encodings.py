@@ -14,14 +14,16 @@ import base64
 import io
 import math
 import re
-import struct
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Generic, NoReturn, TypeVar, cast, final
+from typing import Any, Generic, TypeVar, cast, final
 
 import cbor2
 import msgspec
 
 from rivet_ray.protocol import values
+from rivet_ray.protocol.cbor_tags import TAGS, refuse_tag
+from rivet_ray.protocol.faults import DecodeFault as DecodeFault
+from rivet_ray.protocol.faults import EncodeFault as EncodeFault
 
 MAX_DEPTH = 100
 """How many containers (in CBOR also tags) may be around a value that is read."""
@@ -33,14 +35,6 @@ _T = TypeVar("_T")
 _BYTES_LIKE: tuple[type[Any], ...] = (bytes, bytearray, memoryview)
 _ENCODE_ERRORS = (TypeError, ValueError, OverflowError, RecursionError, cbor2.CBORError)
 _DECODE_ERRORS = (*_ENCODE_ERRORS, MemoryError)
-
-
-class DecodeFault(ValueError):
-    """The bytes are not what they should be. The message says why."""
-
-
-class EncodeFault(ValueError):
-    """The value has no form on the wire. The message says why."""
 
 
 class Schema(Generic[_T]):
@@ -223,8 +217,8 @@ class _CBOR(Encoding):
             value = cbor2.CBORDecoder(
                 stream,
                 max_depth=MAX_DEPTH,
-                semantic_decoders=_TAGS,
-                tag_hook=_refuse_tag,
+                semantic_decoders=TAGS,
+                tag_hook=refuse_tag,
                 # Numbers and lists as keys can be made to collide at will.
                 strict_hashable_types=True,
             ).decode()
@@ -313,80 +307,6 @@ def _number(value: float) -> int | float:
     if -(2**31) <= value < 2**32 or abs(value) > 2**53 or not value.is_integer():
         return value
     return int(value)
-
-
-def _of(kind: type[_T], value: Any, tag: int) -> _T:
-    if not isinstance(value, kind):
-        raise DecodeFault(f"tag {tag} needs {kind.__name__}, not {type(value).__name__}")
-    return value
-
-
-def _same(kind: type[Any], tag: int) -> Callable[[Any, bool], Any]:
-    """The reader of a tag that only says how JavaScript calls what it holds."""
-
-    def read(value: Any, immutable: bool) -> Any:
-        return _of(kind, value, tag)
-
-    return read
-
-
-def _bignum(tag: int) -> Callable[[Any, bool], int]:
-    def read(value: Any, immutable: bool) -> int:
-        digits = _of(bytes, value, tag).lstrip(b"\0")
-        number = int.from_bytes(digits[:9], "big")  # nine are enough to be too many
-        number = number if tag == 2 else -1 - number
-        if not -(2**63) <= number < 2**64:
-            raise DecodeFault("an integer outside -2**63..2**64-1 cannot be read")
-        return number
-
-    return read
-
-
-def _typed_array(tag: int, form: str) -> Callable[[Any, bool], list[int] | list[float]]:
-    item = struct.calcsize(form)
-    order, letter = form[0], form[1]
-
-    def read(value: Any, immutable: bool) -> list[int] | list[float]:
-        data = _of(bytes, value, tag)
-        if len(data) % item:
-            raise DecodeFault(f"a typed array of tag {tag} has {item} bytes an element")
-        return list(struct.unpack(f"{order}{len(data) // item}{letter}", data))
-
-    return read
-
-
-def _refuse(tag: int) -> Callable[[Any, bool], NoReturn]:
-    def read(value: Any, immutable: bool) -> NoReturn:
-        raise DecodeFault(f"tag {tag} cannot be read")
-
-    return read
-
-
-def _refuse_tag(tag: cbor2.CBORTag, immutable: bool) -> NoReturn:
-    raise DecodeFault(f"tag {tag.tag} cannot be read")
-
-
-_TYPED_ARRAYS = {
-    # RFC 8746. 68 is uint8 clamped; 76 is not assigned; 83 and 87 are float128.
-    **{65: ">H", 66: ">I", 67: ">Q", 68: ">B", 69: "<H", 70: "<I", 71: "<Q", 72: ">b"},
-    **{73: ">h", 74: ">i", 75: ">q", 77: "<h", 78: "<i", 79: "<q"},
-    **{80: ">e", 81: ">f", 82: ">d", 84: "<e", 85: "<f", 86: "<d"},
-}
-
-_REFUSED = (
-    # What cbor2 would read by itself: numbers whose value takes unbounded work (4, 5,
-    # 30), shared and repeated values (25, 28, 29, 256), and types of other worlds.
-    *(4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100),
-    *(256, 260, 261, 1004, 43000, 55799),
-)
-
-_TAGS: dict[int, Callable[[Any, bool], Any]] = {
-    # Tags 0 and 1, dates, are left to cbor2: it makes them dates with a time zone.
-    **{2: _bignum(2), 3: _bignum(3), 64: _same(bytes, 64)},
-    **{tag: _typed_array(tag, form) for tag, form in _TYPED_ARRAYS.items()},
-    **{258: _same(list, 258), 259: _same(dict, 259)},
-    **{tag: _refuse(tag) for tag in _REFUSED},
-}
 
 
 JSON: Encoding = _JSON()
