@@ -53,6 +53,16 @@ def _typed_array(tag: int, form: str) -> Callable[[Any, bool], list[int] | list[
     return read
 
 
+def _object(value: Any, immutable: bool) -> dict[str, Any]:
+    """A RegExp, as its source and flags, or an Error, as its name, message and cause."""
+    name, *members = _of(list, value, 27) or [None]
+    names = ("source", "flags") if name == "RegExp" else ("message", "cause")
+    if not isinstance(name, str) or not 1 <= len(members) <= 2:
+        raise DecodeFault("tag 27 holds neither a RegExp nor an Error")
+    found = dict(zip(names, members, strict=False))
+    return found if name == "RegExp" else {"name": name, **found}
+
+
 def _refuse(tag: int) -> Callable[[Any, bool], NoReturn]:
     def read(value: Any, immutable: bool) -> NoReturn:
         raise DecodeFault(f"tag {tag} cannot be read")
@@ -82,6 +92,7 @@ TAGS: dict[int, Callable[[Any, bool], Any]] = {
     # Tags 0 and 1, dates, are left to cbor2: it makes them dates with a time zone.
     **{2: _bignum(2), 3: _bignum(3), 64: _same(bytes, 64)},
     **{tag: _typed_array(tag, form) for tag, form in _TYPED_ARRAYS.items()},
+    27: _object,
     **{258: _same(list, 258), 259: _same(dict, 259)},
     **{tag: _refuse(tag) for tag in _REFUSED},
 }
