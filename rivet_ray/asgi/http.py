@@ -7,25 +7,10 @@ from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 from rivet_ray.errors import InvalidFetchResponse
-from rivet_ray.protocol.raw import is_control
+from rivet_ray.protocol.raw import is_withheld
 from rivet_ray.runtime.exchange import Exchange
 
 Headers = list[tuple[bytes, bytes]]
-
-HOP_BY_HOP = frozenset(
-    {
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    }
-)
-"""Headers that speak of one hop, which is not the actor's."""
 
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")
@@ -93,7 +78,7 @@ def checked(given: Iterable[tuple[bytes, bytes]]) -> Headers:
         if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
             raise InvalidFetchResponse(f"The header {name.decode('latin-1')!r} cannot be sent.")
         # Those of the wire would speak for the server.
-        if name not in HOP_BY_HOP and not is_control(name):
+        if not is_withheld(name):
             headers.append((name, value))
     return headers
 

@@ -7,9 +7,9 @@ server itself, for other actors, and for tests.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 from rivet_ray import ids
 from rivet_ray.client.transport import Closing, Fetch
@@ -23,6 +23,7 @@ from rivet_ray.protocol import values
 from rivet_ray.protocol.caller import Caller
 from rivet_ray.protocol.port import Ask, Attached, Deliver, Failed, Reply, Said, Want
 from rivet_ray.protocol.queries import ActorQuery
+from rivet_ray.protocol.raw import RawRequest
 from rivet_ray.protocol.subprotocols import Resume
 from rivet_ray.protocol.v0 import (
     ActionRequest,
@@ -34,14 +35,19 @@ from rivet_ray.protocol.v0 import (
     ToClient,
     ToServer,
 )
-from rivet_ray.runtime import Calls, Directory
+from rivet_ray.runtime import Calls, Directory, Tunnel
 from rivet_ray.store import ActorRecord
+
+if TYPE_CHECKING:
+    import httpx
+
+T = TypeVar("T")
 
 UNREAD_LIMIT = 65_536
 
 
 class InlineOnly(TypeError):
-    """A client inside the server has no network, and so no raw HTTP and no raw sockets."""
+    """A client inside the server has no network, and so no raw sockets."""
 
     def __init__(self, what: str) -> None:
         super().__init__(
@@ -124,8 +130,39 @@ class InlineTransport:
         """Who calls, with these parameters."""
         return Caller(None if params is None else values.encode(params), self._auth)
 
-    async def fetch(self, query: ActorQuery, params: Any, fetch: Fetch, timeout: float) -> NoReturn:
-        raise InlineOnly("fetch")
+    async def fetch(
+        self, query: ActorQuery, params: Any, fetch: Fetch, timeout: float
+    ) -> httpx.Response:
+        from rivet_ray.client.inline_fetch import fetch_inline
+
+        return await fetch_inline(self, query, params, fetch, timeout)
+
+    async def reach(self, query: ActorQuery, use: Callable[[ActorRecord], Awaitable[T]]) -> T:
+        """Use the actor of a query, once what its caller has changed is durable."""
+        await self._backend.start()
+        await self.leaving()
+        return await self._backend.directory.reach(query, use)
+
+    def tunnel(
+        self,
+        actor: str,
+        request: RawRequest,
+        params: Any,
+        *,
+        body: bytes = b"",
+        more: bool = False,
+        timeout: float,
+    ) -> Tunnel:
+        """A raw request or socket to the actor; see `Calls.tunnel`."""
+        return self._backend.calls.tunnel(
+            actor,
+            request,
+            self.caller(params),
+            body=body,
+            more=more,
+            timeout=timeout,
+            chain=self.chain(),
+        )
 
     def websocket(
         self, query: ActorQuery, params: Any, path: str, protocols: Sequence[str]

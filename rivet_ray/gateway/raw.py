@@ -10,22 +10,9 @@ from starlette.types import Scope
 
 from rivet_ray.protocol.caller import Caller
 from rivet_ray.protocol.queries import Intent
-from rivet_ray.protocol.raw import RawRequest, is_control
+from rivet_ray.protocol.raw import RawRequest, is_withheld
 
 ACTION = frozenset[Intent]({"action"})
-
-HOP_BY_HOP = frozenset(
-    {
-        b"connection",
-        b"keep-alive",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    }
-)
 
 
 def raw_request(scope: Scope, marker: bytes, protocols: list[str] | None = None) -> RawRequest:
@@ -37,12 +24,11 @@ def raw_request(scope: Scope, marker: bytes, protocols: list[str] | None = None)
         if name == b"connection"
         for token in value.split(b",")
     }
-    hidden = HOP_BY_HOP | named
     kept = [
         (name, value)
         for name, value in headers
-        if name not in hidden
-        and not is_control(name)
+        if name not in named
+        and not is_withheld(name)
         and not (protocols is not None and name.startswith(WEBSOCKET))
     ]
     root, path = _split(scope, marker)

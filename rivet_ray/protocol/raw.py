@@ -5,6 +5,8 @@ See `rivet_ray.protocol.port` for the rest, and for how messages travel.
 
 from __future__ import annotations
 
+import msgspec
+
 from rivet_ray.protocol import older, v0
 from rivet_ray.protocol.caller import Caller, Message
 
@@ -15,6 +17,20 @@ RAW_PIECE = 65_536
 RAW_OVERHEAD = 128
 """Bytes that every `RawData` counts for beside its own, so that empty ones cost too."""
 
+_HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+"""Headers that speak of one hop, which is not the actor's."""
 _CONTROL = frozenset(
     name.lower().encode()
     for name in (
@@ -28,12 +44,13 @@ _CONTROL = frozenset(
 )
 
 
-def is_control(name: bytes) -> bool:
-    """Whether a header, in lower case, is the wire's own, and never the actor's.
+def is_withheld(name: bytes) -> bool:
+    """Whether a header, in lower case, is the wire's or a hop's own, and never the actor's.
 
     With underscores too: what runs inside an actor may read them as dashes.
     """
-    return name in _CONTROL or (b"_" in name and name.replace(b"_", b"-") in _CONTROL)
+    dashed = name.replace(b"_", b"-") if b"_" in name else name
+    return dashed in _CONTROL or name in _HOP_BY_HOP
 
 
 class RawRequest(Message, frozen=True):
@@ -111,6 +128,8 @@ class RawOpen(Message, frozen=True, tag="raw_open"):
     more: bool = False
     timeout: float | None = None
     """Seconds that the client will wait for the answer to begin."""
+    chain: list[str] = msgspec.field(default_factory=list[str])
+    """The turns that wait for the answer, the outermost first."""
 
     connection = None
     key = None

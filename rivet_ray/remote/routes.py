@@ -126,9 +126,10 @@ class Routes:
         body: bytes = b"",
         more: bool = False,
         timeout: float | None = None,
+        chain: list[str] | None = None,
     ) -> Tunnel:
         return self._client(actor).tunnel(
-            actor, request, caller, body=body, more=more, timeout=timeout
+            actor, request, caller, body=body, more=more, timeout=timeout, chain=chain
         )
 
     def close(self) -> None:

@@ -299,10 +299,11 @@ class HostClient:
         body: bytes = b"",
         more: bool = False,
         timeout: float | None = None,
+        chain: list[str] | None = None,
     ) -> Tunnel:
         """Open a raw request or socket; see `RawOpen`. Its `leave` must be called."""
         self._number = number = self._number + 1
-        opening = RawOpen(number, actor, request, caller, body, more, timeout)
+        opening = RawOpen(number, actor, request, caller, body, more, timeout, chain or [])
         tunnel = self._tunnels.add(opening)
         self._call(opening)
         return tunnel

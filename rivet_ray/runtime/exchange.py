@@ -103,6 +103,7 @@ class Exchange:
         self._session = session
         self._number = message.call
         self._turn = Turn(instance, session)
+        self._turn.chain = message.chain
         self._task: asyncio.Task[None] | None = None
         self.request: RawRequest = message.request
         self.params: Any = decode("Params", message.caller.params, InvalidParams)
@@ -277,7 +278,7 @@ class Exchange:
         instance, turn = self._instance, self._turn
         current_turn.set(turn)
         try:
-            await instance.turnstile.enter(turn, exclusive=False, chain=[])
+            await instance.turnstile.enter(turn, exclusive=False, chain=turn.chain)
             self._entered = turn.entered = True
             await handle(instance.actor, self)
             if not self._began:

@@ -98,6 +98,7 @@ class Calls(Protocol):
         body: bytes = b"",
         more: bool = False,
         timeout: float | None = None,
+        chain: list[str] | None = None,
     ) -> Tunnel: ...
 
     def close(self) -> None: ...

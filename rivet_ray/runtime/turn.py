@@ -36,6 +36,7 @@ class Turn:
         "answered",
         "begun",
         "call",
+        "chain",
         "connection",
         "deadline",
         "entered",
@@ -59,6 +60,8 @@ class Turn:
         self.instance = instance
         self.session = session
         self.call = call
+        self.chain: list[str] = [] if call is None else call.chain
+        """The turns that wait for this one, the outermost first."""
         self.connection = connection
         self.answered = False
         self.entered = False
@@ -92,11 +95,6 @@ class Turn:
         if self._id is None:
             self._id = f"{_PROCESS}:{next(_numbers)}"
         return self._id
-
-    @property
-    def chain(self) -> list[str]:
-        """The turns that wait for this one, the outermost first."""
-        return [] if self.call is None else self.call.chain
 
 
 current_turn: ContextVar[Turn | None] = ContextVar("rivet_ray_turn", default=None)

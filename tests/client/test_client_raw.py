@@ -122,6 +122,4 @@ async def test_websocket(url: str) -> None:
 async def test_not_without_a_network(url: str) -> None:
     server = App.create_server(store="memory://")
     with pytest.raises(TypeError, match="needs a client of a URL"):
-        await server.client.notes.get_or_create("a").fetch("x")
-    with pytest.raises(TypeError, match="needs a client of a URL"):
         server.client.notes.get_or_create("a").websocket("x")

@@ -44,6 +44,7 @@ TO_HOST: list[port.ToHost] = [
     port.Taken(2, False),
     raw.RawOpen(8, "actor", RAW, CALLER, b"body", timeout=1.5),
     raw.RawOpen(8, "actor", SOCKET, CALLER, more=True),
+    raw.RawOpen(9, "actor", RAW, CALLER, chain=["host:1"]),
     *BOTH,
 ]
 TO_GATEWAY: list[port.ToGateway] = [

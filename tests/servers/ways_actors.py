@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
 
 from rivet_ray import Actor, Event, Forbidden, Registry, Unauthorized, UserError, action, use
 
@@ -173,8 +177,48 @@ class Guarded(Actor[Count, None, Any, None, Any]):
         return self.conn.auth
 
 
+class Site(Actor[Count, None, Any]):
+    """Raw requests."""
+
+    public = True
+
+    async def on_fetch(self, request: Request) -> Any:
+        match request.url.path:
+            case "/echo":
+                return StreamingResponse(request.stream(), 201, {"X-Mine": "its"})
+            case "/add":
+                self.state.count += len(await request.body())
+                return str(self.state.count)
+            case "/fail":
+                raise UserError("As you wish.", code="wished", metadata=[1])
+            case "/boom":
+                raise ValueError("the password is hunter2")
+            case "/broken":
+                return StreamingResponse(self._broken())
+        return {
+            "method": request.method,
+            "path": request.scope["raw_path"].decode(),
+            "query": request.url.query,
+            "mine": request.headers.getlist("x-mine"),
+            "ours": [name for name in request.headers if name.startswith("x-rivetkit")],
+            "body": (await request.body()).decode(),
+            "params": request.state.params,
+        }
+
+    async def _broken(self) -> AsyncIterator[str]:
+        yield "one"
+        raise ValueError("the password is hunter2")
+
+    @action
+    async def fetch_other(self, key: str, path: str, body: str) -> tuple[int, str]:
+        other = self.client(App).site.get_or_create(key)
+        answer = await other.fetch(path, method="POST", body=body)
+        return answer.status_code, answer.text
+
+
 class App(Registry):
     echo = use(Echo)
     counter = use(Counter)
     room = use(Room)
     guarded = use(Guarded)
+    site = use(Site)
