@@ -55,12 +55,12 @@ def _typed_array(tag: int, form: str) -> Callable[[Any, bool], list[int] | list[
 
 def _object(value: Any, immutable: bool) -> dict[str, Any]:
     """A RegExp, as its source and flags, or an Error, as its name, message and cause."""
-    name, *members = _of(list, value, 27) or [None]
-    names = ("source", "flags") if name == "RegExp" else ("message", "cause")
-    if not isinstance(name, str) or not 1 <= len(members) <= 2:
+    members: list[Any] = _of(list, value, 27)
+    if not 2 <= len(members) <= 3 or not isinstance(members[0], str):
         raise DecodeFault("tag 27 holds neither a RegExp nor an Error")
-    found = dict(zip(names, members, strict=False))
-    return found if name == "RegExp" else {"name": name, **found}
+    if members[0] == "RegExp":
+        return dict(zip(("source", "flags"), members[1:], strict=False))
+    return dict(zip(("name", "message", "cause"), members, strict=False))
 
 
 def _refuse(tag: int) -> Callable[[Any, bool], NoReturn]:
