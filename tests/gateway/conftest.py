@@ -8,10 +8,16 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
+import gateway_room
 import pytest
 from gateway_serve import Stack, running_stack
 from gateway_surfaces import SURFACES, Knock
 from gateway_wire import WIRES, Actors, Serve, Site, Wire, serving
+
+
+@pytest.fixture(autouse=True)
+def empty_rooms() -> None:
+    gateway_room.forget()
 
 
 @pytest.fixture(params=["json", "cbor"])

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from gateway_room import LEFT, Private, Room, gate
 from gateway_streams import Stream, opening, streaming
 from gateway_wire import (
     HIDDEN,
@@ -25,98 +24,13 @@ from gateway_wire import (
     get_or_create,
 )
 
-from rivet_ray import Actor, Event, UserError, action
+from rivet_ray import UserError
 from rivet_ray.gateway import GatewaySettings
-
-GATES: dict[str, asyncio.Event] = {}
-LEFT: list[str] = []
-
-
-@pytest.fixture(autouse=True)
-def forget() -> None:
-    GATES.clear()
-    LEFT.clear()
-
-
-def gate(name: str) -> asyncio.Event:
-    return GATES.setdefault(name, asyncio.Event())
-
-
-@dataclass
-class RoomState:
-    lines: list[str] = field(default_factory=list[str])
-
-
-class Room(Actor[RoomState]):
-    public = True
-
-    said = Event[str]()
-
-    def on_disconnect(self, conn: Any) -> None:
-        LEFT.append(conn.id)
-
-    @action
-    def say(self, text: str) -> int:
-        self.state.lines.append(text)
-        self.broadcast(Room.said, text)
-        return len(self.state.lines)
-
-    @action
-    def shout(self, length: int) -> int:
-        self.broadcast(Room.said, "x" * length)
-        return length
-
-    @action
-    def whisper(self, text: str) -> None:
-        self.conn.send("whispered", text, 1, None)
-
-    @action
-    async def wait_for(self, name: str) -> str:
-        gate(name).set()
-        await gate(f"{name} may go on").wait()
-        return name
-
-    @action
-    def echo(self, value: Any) -> Any:
-        return value
-
-    @action
-    def nothing(self) -> None:
-        pass
-
-    @action
-    def fail(self) -> None:
-        raise UserError("As you wish.", code="wished", metadata=[1])
-
-    @action
-    def boom(self) -> None:
-        raise ValueError("the password is hunter2")
-
-    @action
-    def me(self) -> str:
-        return self.conn.id
-
-    @action
-    def members(self) -> list[str]:
-        return [conn.id for conn in self.conns]
-
-    @action
-    async def kick(self, identity: str, reason: str = "") -> bool:
-        for conn in self.conns:
-            if conn.id == identity:
-                await conn.disconnect(reason)
-        return identity in [conn.id for conn in self.conns]
 
 
 class Closed(Room):
     def on_before_connect(self, request: Any, params: Any) -> None:
         raise UserError("Not today.", code="closed_today")
-
-
-class Private(Actor[RoomState]):
-    @action
-    def echo(self, value: Any) -> Any:
-        return value
 
 
 ACTORS = {"room": Room, "closed": Closed, "private": Private}

@@ -4,62 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from gateway_pair import pair
+from gateway_room import Room, gate
 from gateway_streams import Stream, streaming
 from gateway_wire import Answer, Wire, eventually, get_or_create
 
-from rivet_ray import Actor, Event, action
+from rivet_ray import Event, action
 from rivet_ray.gateway import GatewaySettings
 from rivet_ray.runtime import connection as runtime_connection
 
-GATES: dict[str, asyncio.Event] = {}
 
-
-@pytest.fixture(autouse=True)
-def forget() -> None:
-    GATES.clear()
-
-
-def gate(name: str) -> asyncio.Event:
-    return GATES.setdefault(name, asyncio.Event())
-
-
-@dataclass
-class State:
-    count: int = 0
-
-
-class Counter(Actor[State]):
-    public = True
+class Counter(Room):
     counted = Event[int]()
 
     @action
     def increment(self) -> int:
-        self.state.count += 1
-        self.broadcast(Counter.counted, self.state.count)
-        return self.state.count
+        self.state.lines.append("one more")
+        self.broadcast(Counter.counted, len(self.state.lines))
+        return len(self.state.lines)
 
     @action(readonly=True)
     def read(self) -> int:
-        return self.state.count
-
-    @action
-    async def wait_for(self, name: str) -> str:
-        gate(name).set()
-        await gate(f"{name} may go on").wait()
-        return name
-
-    @action
-    def echo(self, value: Any) -> Any:
-        return value
-
-    @action
-    def members(self) -> list[str]:
-        return [conn.id for conn in self.conns]
+        return len(self.state.lines)
 
 
 ACTORS = {"counter": Counter}

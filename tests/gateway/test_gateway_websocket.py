@@ -8,10 +8,10 @@ import math
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from gateway_room import Private, Room, gate
 from gateway_wire import (
     HIDDEN,
     RawText,
@@ -28,73 +28,23 @@ from gateway_wire import (
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from rivet_ray import Actor, Event, UserError, action
+from rivet_ray import Event, UserError, action
 from rivet_ray.gateway import GatewaySettings
 
-GATES: dict[str, asyncio.Event] = {}
 
+class Hall(Room):
+    """A room with what cannot be told."""
 
-@pytest.fixture(autouse=True)
-def gates() -> None:
-    GATES.clear()
-
-
-def gate(name: str) -> asyncio.Event:
-    return GATES.setdefault(name, asyncio.Event())
-
-
-@dataclass
-class RoomState:
-    lines: list[str] = field(default_factory=list[str])
-
-
-class Room(Actor[RoomState]):
-    public = True
-
-    said = Event[str]()
     count = Event[int](name="theCount")
 
     @action
-    def say(self, text: str) -> int:
-        self.state.lines.append(text)
-        self.broadcast(Room.said, text)
-        return len(self.state.lines)
-
-    @action
-    def shout(self, length: int) -> int:
-        self.broadcast(Room.said, "x" * length)
-        return length
-
-    @action
     def announce(self, count: int) -> None:
-        self.broadcast(Room.count, count)
+        self.broadcast(Hall.count, count)
 
     @action
     def announce_nonsense(self) -> str:
         self.broadcast("theCount", math.nan)
         return "announced"
-
-    @action
-    def whisper(self, text: str) -> None:
-        self.conn.send("whispered", text, 1, None)
-
-    @action
-    async def wait_for(self, name: str) -> str:
-        gate(name).set()
-        await gate(f"{name} may go on").wait()
-        return name
-
-    @action
-    def echo(self, value: Any) -> Any:
-        return value
-
-    @action
-    def nothing(self) -> None:
-        pass
-
-    @action
-    def fail(self) -> None:
-        raise UserError("As you wish.", code="wished", metadata=[1])
 
     @action
     def untold(self) -> None:
@@ -105,36 +55,11 @@ class Room(Actor[RoomState]):
         raise UserError("Half a letter: \ud83d")
 
     @action
-    def boom(self) -> None:
-        raise ValueError("the password is hunter2")
-
-    @action
     def not_finite(self) -> float:
         return math.nan
 
-    @action
-    def me(self) -> str:
-        return self.conn.id
 
-    @action
-    def members(self) -> list[str]:
-        return [conn.id for conn in self.conns]
-
-    @action
-    async def kick(self, identity: str, reason: str = "") -> bool:
-        for conn in self.conns:
-            if conn.id == identity:
-                await conn.disconnect(reason)
-        return identity in [conn.id for conn in self.conns]
-
-
-class Private(Actor[RoomState]):
-    @action
-    def echo(self, value: Any) -> Any:
-        return value
-
-
-ACTORS = {"room": Room, "private": Private}
+ACTORS = {"room": Hall, "private": Private}
 A = get_or_create("room", "a")
 
 
