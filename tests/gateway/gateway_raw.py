@@ -136,10 +136,11 @@ async def raw_socket(
     params: Any = ...,
     own: tuple[str, ...] = (),
     below: str = f"{MOUNT}/actors",
+    offered: list[Subprotocol] | None = None,
     **options: Any,
 ) -> AsyncIterator[ClientConnection]:
+    """`offered` are the subprotocols where there is no query to make them from."""
     url = f"ws://{site.address}{below}/raw/websocket{path}"
-    offered = None
     if query is not None:
         ours = site.protocols(query, params, encoding="json")
         offered = [*ours, *(Subprotocol(name) for name in own)]

@@ -38,6 +38,8 @@ class Stack:
         self.address = address
         self._redis = redis
         self._numbers = itertools.count()
+        self.logged: list[tuple[str, str]] = []
+        """What the last gateway logged as errors: (logger, text), ours among them."""
 
     def store(self) -> str:
         """The URL of a store that is empty."""
@@ -61,11 +63,8 @@ class Stack:
                 yield
             finally:
                 answer = await http.delete(self._control)
-            errors = [
-                (logger, text)
-                for logger, text in pickle.loads(answer.content)
-                if not logger.startswith("rivet_ray")
-            ]
+            self.logged = pickle.loads(answer.content)
+            errors = [one for one in self.logged if not one[0].startswith("rivet_ray")]
             assert not errors, errors
 
     async def take(self, module: str, name: str) -> list[Any]:

@@ -50,6 +50,12 @@ class Stream:
             await self.reader.readexactly(2)
         return size > 0
 
+    async def whole(self) -> bytes:
+        """The body to its end, of an answer that is no stream."""
+        while len(self.raw) < int(self.headers["content-length"]):
+            await self._chunk()
+        return self.raw
+
     async def block(self) -> str | None:
         """The lines of the next event or comment; None at the end of the stream."""
         while (end := self.raw.find(b"\n\n", self._read_to)) < 0:
@@ -182,7 +188,7 @@ async def opening(
     reader, writer = await asyncio.open_connection(host, int(port), limit=limit)
     lines = [f"GET {mount}/actors/connect/sse HTTP/1.1", f"Host: {site.address}"]
     lines += [f"{name}: {value}" for name, value in headers.items() if name != "Content-Type"]
-    writer.write("\r\n".join([*lines, "", ""]).encode())
+    writer.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
     stream = Stream(site, reader, writer)
     try:
         await stream.head()

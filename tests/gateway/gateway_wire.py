@@ -359,10 +359,15 @@ class Site:
 
     @asynccontextmanager
     async def offering(
-        self, protocols: list[Subprotocol] | None, mount: str = "/registry", **options: Any
+        self,
+        protocols: list[Subprotocol] | None,
+        mount: str = "/registry",
+        *,
+        query: str = "",
+        **options: Any,
     ) -> AsyncIterator[Socket]:
         """A WebSocket with these subprotocols; nothing of it has been read."""
-        url = f"ws://{self.address}{mount}/actors/connect/websocket"
+        url = f"ws://{self.address}{mount}/actors/connect/websocket{query}"
         async with open_socket(
             url,
             subprotocols=protocols,

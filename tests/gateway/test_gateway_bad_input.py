@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC
 from typing import Any
 from urllib.parse import quote
 
 import cbor2
 import pytest
+from gateway_malformed import BODIES, FRAMES, HEADER, PLAIN, QUERIES
+from gateway_tally import on, volume
 from gateway_wire import JSON, PATIENCE, WIRES, Answer, Serve, Site, Socket, Wire, get_or_create
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -57,120 +57,6 @@ class Echo(Actor[dict[str, int]]):
 ACTORS = {"echo": Echo}
 A = get_or_create("echo", "a")
 
-# --- What people send ----------------------------------------------------------------
-
-SCALARS = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-(2**70), 2**70),
-    st.floats(),
-    st.text(max_size=8),
-    st.sampled_from(["a", "i", "n", "ar", "sr", "b", "e", "s", "echo", "typed"]),
-)
-PLAIN = st.recursive(
-    SCALARS,
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4)
-    ),
-    max_leaves=12,
-)
-TAGGED = st.recursive(
-    SCALARS | st.binary(max_size=8) | st.just(cbor2.undefined) | st.datetimes(),
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=4),
-        st.dictionaries(st.text(max_size=4) | st.integers(0, 300), inner, max_size=4),
-        st.builds(cbor2.CBORTag, st.integers(0, 300) | st.integers(0, 2**63), inner),
-        st.builds(cbor2.CBORSimpleValue, st.integers(32, 255) | st.integers(0, 19)),
-    ),
-    max_leaves=12,
-)
-ACTIONS = st.sampled_from(["echo", "typed", "", "__init__", "nope"])
-
-
-def written(values: Any) -> st.SearchStrategy[tuple[bytes, bytes]]:
-    """The same value in both encodings, as far as they go."""
-    return values.map(lambda value: (_json(value), _cbor(value)))
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, default=repr, skipkeys=True).encode("utf-8", "surrogatepass")
-
-
-def _cbor(value: Any) -> bytes:
-    return cbor2.dumps(value, timezone=UTC)
-
-
-def damaged(
-    pairs: st.SearchStrategy[tuple[bytes, bytes]],
-) -> st.SearchStrategy[tuple[bytes, bytes]]:
-    """Well-formed messages with a few bytes cut out or put in."""
-
-    def damage(pair: tuple[bytes, bytes], at: int, cut: int, put: bytes) -> tuple[bytes, bytes]:
-        left, right = (
-            data[: at % (len(data) + 1)] + put + data[at % (len(data) + 1) + cut :] for data in pair
-        )
-        return left, right
-
-    return st.builds(damage, pairs, st.integers(0, 500), st.integers(0, 3), st.binary(max_size=3))
-
-
-VALUES = PLAIN | TAGGED
-BODIES = st.one_of(
-    written(st.fixed_dictionaries({"a": st.lists(VALUES, max_size=4)})),
-    written(st.fixed_dictionaries({"a": VALUES}, optional={"b": VALUES})),
-    written(VALUES),
-    damaged(written(st.fixed_dictionaries({"a": st.lists(VALUES, max_size=4)}))),
-    st.binary(max_size=64).map(lambda data: (data, data)),
-    st.integers(1, 3_000).map(
-        lambda depth: (
-            b'{"a":' + b"[" * depth + b"]" * depth + b"}",
-            b"\xa1\x61a" + b"\x81" * (depth - 1) + b"\x80",
-        )
-    ),
-)
-IDS = st.integers(0, 20) | SCALARS
-CALLS = st.fixed_dictionaries(
-    {"i": IDS, "n": ACTIONS | SCALARS, "a": st.lists(VALUES, max_size=3) | VALUES}
-)
-SUBSCRIPTIONS = st.fixed_dictionaries(
-    {"e": st.text(max_size=5) | SCALARS}, optional={"s": st.booleans() | SCALARS}
-)
-MESSAGES = st.one_of(
-    CALLS.map(lambda call: {"b": {"ar": call}}),
-    SUBSCRIPTIONS.map(lambda wanted: {"b": {"sr": wanted}}),
-    st.fixed_dictionaries({"b": VALUES}),
-    VALUES,
-)
-FRAMES = st.one_of(
-    written(MESSAGES),
-    damaged(written(MESSAGES)),
-    st.binary(max_size=40).map(lambda data: (data,) * 2),
-)
-# What HTTP itself lets through: no control characters.
-HEADER = st.text(
-    st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_categories=["Cc"]), max_size=60
-).map(lambda text: text.strip(" "))
-QUERIES = st.one_of(
-    HEADER,
-    PLAIN.map(json.dumps),
-    st.fixed_dictionaries(
-        {},
-        optional={
-            form: st.fixed_dictionaries(
-                {},
-                optional={
-                    "name": st.just("echo") | SCALARS,
-                    "key": st.lists(st.text(max_size=130) | SCALARS, max_size=3) | SCALARS,
-                    "actorId": SCALARS,
-                    "input": PLAIN,
-                    "region": SCALARS,
-                },
-            )
-            for form in ("getForId", "getForKey", "getOrCreateForKey", "create")
-        },
-    ).map(json.dumps),
-)
-
 # --- What they may get ------------------------------------------------------------------
 
 
@@ -196,15 +82,6 @@ async def assert_alive(site: Site) -> None:
     assert (await site.call(A, "echo", 1)).output == [1]
     async with site.connect(A) as socket:
         assert await socket.ask(0, "echo", 2) == [2]
-
-
-async def volume(test: Callable[[], None]) -> None:
-    """Run a test of hypothesis beside the event loop that the server lives on."""
-    await asyncio.to_thread(test)
-
-
-def on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> None:
-    asyncio.run_coroutine_threadsafe(work, loop).result(PATIENCE)
 
 
 # --- HTTP -----------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ from urllib.parse import quote
 import pytest
 from gateway_streams import opening
 from gateway_wire import PATIENCE, Answer, Serve, Site, Socket, Wire, eventually, get, get_or_create
-from websockets.asyncio.client import connect as open_socket
 from websockets.typing import Subprotocol
 
 from rivet_ray import Actor, Event, Unauthorized, action
@@ -196,11 +195,8 @@ async def at(
     site: Site, address: str, mount: str = "", protocols: list[Subprotocol] | None = None
 ) -> AsyncIterator[Socket]:
     """A WebSocket to an address that says what it wants; nothing of it has been read."""
-    url = f"ws://{site.address}{mount}/actors/connect/websocket?{address}"
-    async with open_socket(
-        url, subprotocols=protocols, ping_interval=None, close_timeout=1, proxy=None
-    ) as connection:
-        yield Socket(connection, site.wire)
+    async with site.offering(protocols, mount, query=f"?{address}") as found:
+        yield found
 
 
 def asking(site: Site, query: Any, encoding: str | None = None) -> str:

@@ -53,6 +53,17 @@ class ServedCommand:
         self._stop()
         raise AssertionError(f"it does not serve:\n{self._log.read_text()}")
 
+    @property
+    def process(self) -> int:
+        """The id of the process."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def output(self) -> str:
+        """What it has printed so far."""
+        return self._log.read_text()
+
     def __exit__(
         self,
         kind: type[BaseException] | None,

@@ -1,0 +1,395 @@
+"""What the specification says of bytes that a client sends: wire-protocol.md, A.1 to A.5.
+
+Written from it and from RFC 8259 and RFC 8949, with nothing of ours and no library
+of ours. Where the documented dialect leaves a choice (how deep, how large, which tags
+of CBOR), either answer is allowed; what is none of a client's own doing has one.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+LIMIT = 65_536
+MOST_DEPTH = 90
+"""From here on a reader may refuse."""
+KEY_PART = 128
+MOST_PARAMS = 4_096
+QUERIES = ("getForId", "getForKey", "getOrCreateForKey", "create")
+
+
+class Odd:
+    """Stands for a value that a reader may refuse: of the other encoding, or too much."""
+
+
+ODD = Odd()
+
+
+class Malformed(ValueError):
+    """No reader takes it."""
+
+
+# --- Values -------------------------------------------------------------------
+
+
+def read(encoding: str, data: bytes) -> Any:
+    """The value that the bytes are, with ODD in it. Raises Malformed."""
+    return _read_json(data) if encoding == "json" else _read_cbor(data)
+
+
+def _read_json(data: bytes) -> Any:
+    def number(text: str) -> Any:
+        if len(text) > 4_000:
+            return ODD
+        value = float(text) if set(text) & set(".eE") else int(text)
+        return value if abs(value) < 2**63 else ODD
+
+    def refuse(text: str) -> Any:
+        raise Malformed(text)
+
+    try:
+        value = json.loads(
+            data.decode(),
+            parse_constant=refuse,
+            parse_int=number,
+            parse_float=number,
+            object_pairs_hook=_members,
+        )
+        return _checked(value)
+    except RecursionError:
+        return ODD
+    except ValueError as error:
+        raise Malformed(str(error)) from error
+
+
+def _members(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    """The last of a name counts, but where there are two a reader may refuse either."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        found[""] = ODD
+    return found
+
+
+def _checked(value: Any, depth: int = 0) -> Any:
+    if depth > MOST_DEPTH:
+        return ODD
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, list):
+        return [_checked(item, depth + 1) for item in value]
+    if isinstance(value, dict):
+        return {_text(name): _checked(item, depth + 1) for name, item in value.items()}
+    return value
+
+
+def _text(text: str) -> Any:
+    """JavaScript takes half of a surrogate pair; UTF-8 has no form for it."""
+    return text if all(not "\ud800" <= letter <= "\udfff" for letter in text) else ODD
+
+
+_FLOATS = {25: ">e", 26: ">f", 27: ">d"}
+_CONSTANTS = {20: False, 21: True, 22: None, 23: ODD}
+
+
+class _CBOR:
+    """RFC 8949, well-formed or not."""
+
+    BREAK = object()
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.at = 0
+
+    def take(self, size: int) -> bytes:
+        if size > len(self.data) - self.at:
+            raise Malformed("truncated")
+        self.at += size
+        return self.data[self.at - size : self.at]
+
+    def item(self, depth: int, *, may_break: bool = False) -> Any:
+        first = self.take(1)[0]
+        major, low = first >> 5, first & 31
+        if first == 0xFF:
+            if may_break:
+                return self.BREAK
+            raise Malformed("a break that ends nothing")
+        if low in (28, 29, 30) or (low == 31 and major in (0, 1, 6)):
+            raise Malformed("reserved")
+        if major == 7:
+            return self._simple(low)
+        size = None
+        if low != 31:
+            size = low if low < 24 else int.from_bytes(self.take(1 << (low - 24)), "big")
+        if major == 6:
+            self.item(depth + 1)
+            return ODD
+        value = self._value(major, size, depth)
+        return ODD if depth > MOST_DEPTH else value
+
+    def _simple(self, low: int) -> Any:
+        if low in _CONSTANTS:
+            return _CONSTANTS[low]
+        if low in _FLOATS:
+            (value,) = struct.unpack(_FLOATS[low], self.take(1 << (low - 24)))
+            return value if abs(value) < 2**63 else ODD
+        if low == 24 and self.take(1)[0] < 32:
+            raise Malformed("a simple value in two bytes that needs one")
+        return ODD
+
+    def _value(self, major: int, size: int | None, depth: int) -> Any:
+        match major:
+            case 0 | 1:
+                assert size is not None
+                return ODD if size >= 2**63 else (size if major == 0 else -1 - size)
+            case 2 | 3:
+                return self._string(major, size)
+            case 4:
+                return [value for (value,) in self._items(size, depth, 1)]
+            case _:
+                pairs = self._items(size, depth, 2)
+                return _members(
+                    [(name if isinstance(name, str) else ODD, value) for name, value in pairs]
+                )
+
+    def _string(self, major: int, size: int | None) -> Any:
+        if size is not None:
+            parts = [self.take(size)]
+        else:
+            parts = []
+            while (first := self.take(1)[0]) != 0xFF:
+                if first >> 5 != major or first & 31 > 27:
+                    raise Malformed("a chunk of another kind")
+                low = first & 31
+                length = low if low < 24 else int.from_bytes(self.take(1 << (low - 24)), "big")
+                parts.append(self.take(length))
+        if major == 2:
+            return ODD
+        try:
+            return "".join(part.decode() for part in parts)
+        except UnicodeDecodeError as error:
+            raise Malformed(str(error)) from error
+
+    def _items(self, size: int | None, depth: int, width: int) -> list[tuple[Any, ...]]:
+        found: list[tuple[Any, ...]] = []
+        while size is None or len(found) < size:
+            first = self.item(depth + 1, may_break=size is None)
+            if first is self.BREAK:
+                break
+            found.append((first, *(self.item(depth + 1) for _ in range(width - 1))))
+        return found
+
+
+def _read_cbor(data: bytes) -> Any:
+    reader = _CBOR(data)
+    try:
+        value = reader.item(0)
+    except RecursionError:
+        return ODD
+    if reader.at != len(data):
+        raise Malformed("bytes follow")
+    return value
+
+
+def is_odd(value: Any) -> bool:
+    """Whether a reader may refuse the value for something inside it."""
+    if isinstance(value, dict):
+        return any(is_odd(name) or is_odd(item) for name, item in value.items())
+    return any(map(is_odd, value)) if isinstance(value, list) else value is ODD
+
+
+# --- Messages -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What may come of something that was sent."""
+
+    refusals: frozenset[str] = frozenset()
+    """Codes with which it may be refused."""
+    taken: bool = False
+    """Whether it may be taken."""
+    number: int | None = None
+    """The action that is then answered."""
+    output: Any = ODD
+    """What that answer is, where it is known."""
+
+
+def _refused(*codes: str) -> Expected:
+    return Expected(frozenset(codes))
+
+
+def of_frame(encoding: str, frame: bytes, *, text: bool) -> Expected:
+    """A message on a WebSocket, as one frame."""
+    if text is not (encoding == "json"):
+        return _refused("malformed_message", *(["message_too_long"] * (len(frame) > LIMIT)))
+    return of_message(encoding, frame)
+
+
+def of_message(encoding: str, data: bytes) -> Expected:
+    """A message to the server, A.2."""
+    if len(data) > LIMIT:
+        return _refused("message_too_long")
+    malformed = _refused("malformed_message")
+    try:
+        message = read(encoding, data)
+    except Malformed:
+        return malformed
+    if message is ODD:
+        return Expected(malformed.refusals, True)
+    if not isinstance(message, dict) or message.get("b", 0) is ODD:
+        return malformed if not is_odd(message) else Expected(malformed.refusals, True)
+    body = message.get("b")
+    if not isinstance(body, dict):
+        return malformed
+    # null stands for nothing with some readers; two kinds at once are not described.
+    kinds = [name for name in ("ar", "sr") if name in body]
+    forgiving = len(kinds) > 1 or is_odd({**message, "b": {**body, "ar": 0, "sr": 0}})
+    for kind in kinds:
+        found = _call(body["ar"]) if kind == "ar" else _subscription(body["sr"])
+        if found.taken:
+            refusals = malformed.refusals if forgiving else found.refusals
+            return Expected(refusals, True, found.number, found.output)
+    return malformed
+
+
+def _call(call: Any) -> Expected:
+    malformed = frozenset({"malformed_message"})
+    if call is ODD:
+        return Expected(malformed, True)
+    if not isinstance(call, dict):
+        return Expected(malformed)
+    number, name, arguments = (call.get(member) for member in ("i", "n", "a"))
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)  # JavaScript has one kind of number.
+    shaped = (
+        (type(number) is int or number is ODD)
+        and (isinstance(name, str) or name is ODD)
+        and (isinstance(arguments, list) or arguments is ODD)
+    )
+    if not shaped:
+        return Expected(malformed)
+    if number is ODD or not 0 <= number <= 2**53:
+        return Expected(malformed, True, None if number is ODD else number)
+    if is_odd(call) or not isinstance(call["i"], int):
+        return Expected(malformed, True, number)
+    return Expected(frozenset(), True, number, arguments if name == "echo" else ODD)
+
+
+def _subscription(wanted: Any) -> Expected:
+    malformed = frozenset({"malformed_message"})
+    if wanted is ODD:
+        return Expected(malformed, True)
+    if not isinstance(wanted, dict):
+        return Expected(malformed)
+    event, on = wanted.get("e"), wanted.get("s")
+    if not (isinstance(event, str) or event is ODD) or not (type(on) is bool or on is ODD):
+        return Expected(malformed)
+    return Expected(malformed if is_odd(wanted) else frozenset(), True)
+
+
+def of_body(encoding: str, data: bytes, action: str) -> Expected:
+    """The body of an action's request."""
+    refused = frozenset({"invalid_action_request"})
+    try:
+        body = read(encoding, data)
+    except Malformed:
+        return Expected(refused)
+    arguments = body.get("a") if isinstance(body, dict) else body
+    if is_odd(body):
+        return Expected(refused, True)
+    if not isinstance(body, dict) or not isinstance(arguments, list):
+        return Expected(refused)
+    return Expected(frozenset(), True, None, arguments if action == "echo" else ODD)
+
+
+# --- Openings -----------------------------------------------------------------
+
+TAKEN = Expected(taken=True)
+
+
+def together(*parts: Expected) -> Expected:
+    """Of an opening whose parts may each be refused."""
+    refusals = frozenset[str]().union(*(part.refusals for part in parts))
+    return Expected(refusals, all(part.taken for part in parts))
+
+
+def of_query(text: bytes | None) -> Expected:
+    """A.5. Text that is no JSON may be told from JSON that is no query, or not."""
+    no_query = frozenset({"invalid_query_json", "invalid_request"})
+    if text is None:
+        return Expected(no_query)
+    try:
+        query = _read_json(text)
+    except Malformed:
+        return Expected(no_query)
+    if is_odd(query):
+        # How far it is read before something is found differs.
+        return Expected(no_query, True)
+    wrong = _refused("invalid_request")
+    forms = [form for form in QUERIES if form in query] if isinstance(query, dict) else []
+    if len(forms) > 1 and any(query[form] is None for form in forms):
+        return Expected(wrong.refusals, True)
+    found = query[forms[0]] if len(forms) == 1 else None
+    if not isinstance(found, dict):
+        return wrong
+    if forms[0] == "getForId":
+        return TAKEN if isinstance(found.get("actorId"), str) else wrong
+    key = found.get("key")
+    if not (
+        isinstance(found.get("name"), str)
+        and isinstance(key, list)
+        and all(isinstance(part, str) for part in key)
+        and all(len(part.encode("utf-16-le")) <= 2 * KEY_PART for part in key)
+    ):
+        return wrong
+    # What a query does not need is not described.
+    spare = forms[0] == "getForKey" or isinstance(found.get("region"), str | None)
+    return TAKEN if spare else Expected(wrong.refusals, True)
+
+
+def of_params(text: bytes | None) -> Expected:
+    """Connection parameters, which are JSON."""
+    if text is None:
+        return TAKEN
+    refused = frozenset({"invalid_params"})
+    try:
+        value = _read_json(text)
+    except Malformed:
+        return Expected(refused)
+    if len(text) > MOST_PARAMS:
+        return Expected(refused)
+    return Expected(refused, True) if is_odd(value) else TAKEN
+
+
+def of_encoding(name: str | None, code: str = "invalid_request") -> Expected:
+    return TAKEN if name in ("json", "cbor") else _refused(code)
+
+
+def of_first(encoding: str, frame: bytes, *, text: bool) -> Expected:
+    """The first message of the older form, A.9."""
+    refused = frozenset({"malformed_message", "invalid_params", "message_too_long"})
+    if text is not (encoding == "json") or len(frame) > LIMIT:
+        return Expected(refused)
+    try:
+        message = read(encoding, frame)
+    except Malformed:
+        return Expected(refused)
+    if is_odd(message):
+        return Expected(refused, True)
+    body = message.get("b") if isinstance(message, dict) else None
+    first = body.get("i") if isinstance(body, dict) else None
+    if not isinstance(first, dict):
+        return Expected(refused)
+    fits = len(json.dumps(first.get("p"))) <= MOST_PARAMS
+    return TAKEN if fits else Expected(refused, True)
+
+
+def unescaped(text: str) -> bytes:
+    """decodeURIComponent; what it refuses is no JSON either."""
+    try:
+        return unquote(text, errors="strict").encode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return b"\xff"
