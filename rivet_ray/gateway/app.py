@@ -21,6 +21,7 @@ from rivet_ray.gateway.raw_http import RawHttp
 from rivet_ray.gateway.raw_websocket import RawWebSocket
 from rivet_ray.gateway.responses import TEXT, respond
 from rivet_ray.gateway.settings import GatewaySettings
+from rivet_ray.gateway.statistics import GatewayStatistics
 from rivet_ray.gateway.websocket import ConnectWebSocket
 from rivet_ray.protocol import v0
 
@@ -49,9 +50,10 @@ def create_app(backend: Backend, settings: GatewaySettings | None = None) -> Fas
 
     app = FastAPI(title="rivet_ray", lifespan=lifespan, redirect_slashes=False, openapi_url=None)
     # Before what users add, so that the hot routes are matched first.
-    app.router.routes[:0] = _routes(backend, settings)
+    statistics = GatewayStatistics()
+    app.router.routes[:0] = _routes(backend, settings, statistics)
     document = OpenAPI(backend)
-    app.router.routes += _pages(backend, settings, document)
+    app.router.routes += _pages(backend, settings, statistics, document)
     app.openapi = document.document  # type: ignore[method-assign]
     app.router.default = not_found
     if settings.cors is not None:
@@ -59,14 +61,16 @@ def create_app(backend: Backend, settings: GatewaySettings | None = None) -> Fas
     return app
 
 
-def _routes(backend: Backend, settings: GatewaySettings) -> list[BaseRoute]:
+def _routes(
+    backend: Backend, settings: GatewaySettings, statistics: GatewayStatistics
+) -> list[BaseRoute]:
     admission = Admission(backend, settings)
     call = CallAction(backend, admission, settings)
     resolve = Resolve(backend, admission, settings)
     message = SendMessage(backend, admission, settings)
     frames = EventFrames()
-    connect = ConnectWebSocket(backend, admission, settings, frames)
-    stream = ConnectEventStream(backend, admission, settings, frames)
+    connect = ConnectWebSocket(backend, admission, settings, frames, statistics)
+    stream = ConnectEventStream(backend, admission, settings, frames, statistics)
     raw_http = RawHttp(backend, admission, settings)
     raw_websocket = RawWebSocket(backend, admission, settings)
     banner = Banner()
@@ -91,8 +95,13 @@ def _routes(backend: Backend, settings: GatewaySettings) -> list[BaseRoute]:
     return routes
 
 
-def _pages(backend: Backend, settings: GatewaySettings, document: OpenAPI) -> list[BaseRoute]:
-    pages: dict[str, Page] = {"health": Health(backend), "metadata": Metadata(backend)}
+def _pages(
+    backend: Backend, settings: GatewaySettings, statistics: GatewayStatistics, document: OpenAPI
+) -> list[BaseRoute]:
+    pages: dict[str, Page] = {
+        "health": Health(backend),
+        "metadata": Metadata(backend, statistics),
+    }
     if settings.documentation:
         pages |= {"openapi.json": document, "docs": Documentation()}
     return [

@@ -12,7 +12,7 @@ from functools import partial
 from rivet_ray import ids
 from rivet_ray.errors import ConnectionNotFound, InternalError, Outcome, Overloaded, RivetError
 from rivet_ray.gateway.backend import Backend
-from rivet_ray.gateway.outgoing import Outgoing
+from rivet_ray.gateway.outgoing import SLOW, Outgoing
 from rivet_ray.gateway.responses import error_message
 from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.protocol import v0
@@ -27,7 +27,7 @@ log = logging.getLogger("rivet_ray.gateway")
 
 CONNECT = frozenset[Intent]({"connect"})
 NORMAL = 1000
-MAY_COME_BACK = frozenset({"server_stopping", "slow_consumer", "taken_over"})
+MAY_COME_BACK = frozenset({"server_stopping", SLOW, "taken_over"})
 """Reasons of closes after which a connection is kept for a client that counts events."""
 
 

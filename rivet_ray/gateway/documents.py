@@ -15,6 +15,7 @@ from rivet_ray.gateway.actions import not_found
 from rivet_ray.gateway.backend import Backend
 from rivet_ray.gateway.openapi import openapi_document
 from rivet_ray.gateway.responses import JSON, respond
+from rivet_ray.gateway.statistics import GatewayStatistics
 
 HEALTH_TIMEOUT = 2.0
 """Seconds that the store may take to answer a probe."""
@@ -92,14 +93,23 @@ class Health(Page):
 
 
 class Metadata(Page):
-    """`GET /metadata`: what clients of RivetKit 2 ask before anything else."""
+    """`GET /metadata`: what clients of RivetKit 2 ask before anything else.
 
-    def __init__(self, backend: Backend) -> None:
+    And counts of this process's gateway, for operators.
+    """
+
+    def __init__(self, backend: Backend, statistics: GatewayStatistics) -> None:
         self._backend = backend
+        self._statistics = statistics
 
     async def page(self, scope: Scope) -> tuple[int, bytes, bytes]:
         names: dict[str, Any] = {name: {"metadata": {}} for name in self._backend.definitions}
-        found = {"runtime": "rivetkit", "version": version(), "actorNames": names}
+        found = {
+            "runtime": "rivetkit",
+            "version": version(),
+            "actorNames": names,
+            "gateway": {"slowConsumers": self._statistics.slow_consumers},
+        }
         return 200, json.dumps(found).encode(), JSON
 
 

@@ -33,6 +33,7 @@ from rivet_ray.gateway.negotiate import (
 from rivet_ray.gateway.outgoing import Events
 from rivet_ray.gateway.responses import JSON, error_message, respond
 from rivet_ray.gateway.settings import GatewaySettings
+from rivet_ray.gateway.statistics import GatewayStatistics
 from rivet_ray.gateway.vanishing import limit_unacknowledged
 from rivet_ray.protocol import v0
 from rivet_ray.protocol.caller import Caller
@@ -56,11 +57,13 @@ class ConnectEventStream:
         admission: Admission,
         settings: GatewaySettings,
         frames: EventFrames,
+        statistics: GatewayStatistics,
     ) -> None:
         self._backend = backend
         self._admission = admission
         self._settings = settings
         self._frames = frames
+        self._statistics = statistics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "GET":
@@ -104,7 +107,7 @@ class ConnectEventStream:
         resume: Resume | None,
     ) -> None:
         limit_unacknowledged(scope, self._settings.unacknowledged_timeout)
-        events = Events(self._settings.max_queued_frames)
+        events = Events(self._settings.max_queued_frames, self._statistics)
         stopping = anyio.Event()
         stream = EventStream(
             self._backend,

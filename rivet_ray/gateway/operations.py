@@ -239,8 +239,14 @@ def _metadata() -> Schema:
             "runtime": {"const": "rivetkit"},
             "version": {"type": "string"},
             "actorNames": {"type": "object", "additionalProperties": {"type": "object"}},
+            "gateway": {
+                "type": "object",
+                "description": "Counts of the answering process since it began.",
+                "properties": {"slowConsumers": {"type": "integer", "minimum": 0}},
+                "required": ["slowConsumers"],
+            },
         },
-        "required": ["runtime", "version", "actorNames"],
+        "required": ["runtime", "version", "actorNames", "gateway"],
     }
     return {
         "operationId": "metadata",

@@ -9,11 +9,13 @@ from collections.abc import AsyncGenerator
 
 from starlette.types import Send
 
+from rivet_ray.gateway.statistics import GatewayStatistics
 from rivet_ray.protocol import event_stream
 
 log = logging.getLogger("rivet_ray.gateway")
 
 INTERNAL = 1011
+SLOW = "slow_consumer"
 MAX_CHUNK = 65_536
 """Bytes of events that are written together, but for one event that alone is longer."""
 MAX_REASON = 123
@@ -24,13 +26,14 @@ class Outgoing:
     """Frames to one client, in order. Nothing here blocks but whoever writes them.
 
     Policy of the bound: when `limit` frames wait, the client is closed with
-    1011 `slow_consumer`; the frames that wait are dropped.
+    1011 `slow_consumer`, and counted; the frames that wait are dropped.
     """
 
-    __slots__ = ("_close", "_limit", "_queue", "_wake", "slow")
+    __slots__ = ("_close", "_limit", "_queue", "_statistics", "_wake", "slow")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, statistics: GatewayStatistics) -> None:
         self._limit = limit
+        self._statistics = statistics
         self._queue: deque[bytes] = deque()
         self._close: tuple[int, str] | None = None
         self._wake: asyncio.Future[None] | None = None
@@ -42,9 +45,11 @@ class Outgoing:
             return
         if len(self._queue) >= self._limit:
             self.slow = True
-            log.warning("a client is closed: %d frames wait for it", len(self._queue))
+            waiting = len(self._queue)
             self._queue.clear()
-            self.close(INTERNAL, "slow_consumer")
+            self.close(INTERNAL, SLOW)
+            count = self._statistics.slow_consumers
+            log.warning("a client is closed: frames=%d slow_consumers=%d", waiting, count)
             return
         self._queue.append(frame)
         self._notify()
@@ -52,6 +57,8 @@ class Outgoing:
     def close(self, code: int, reason: str) -> None:
         """Close the client behind the frames that wait; the first close counts."""
         if self._close is None:
+            if reason == SLOW:
+                self._statistics.slow_consumers += 1
             self._close = (code, reason)
             self._notify()
 

@@ -33,7 +33,8 @@ class GatewaySettings:
     max_waiting_size: int = 1_048_576
     """Bytes of actions of one connection that may wait; more are answered `overloaded`."""
     max_queued_frames: int = 4_096
-    """Frames or events that wait for one slow client; beyond, it is closed."""
+    """Frames or events that wait for one slow client; beyond, it is closed with
+    `slow_consumer`, and counted in `GET /metadata`."""
     close_timeout: float = 4.0
     """Seconds for a client to take what waits for it when its socket is closed."""
     keep_alive: float = 15.0

@@ -29,6 +29,7 @@ from rivet_ray.gateway.negotiate import (
 from rivet_ray.gateway.outgoing import INTERNAL, Frames, fit
 from rivet_ray.gateway.responses import error_message
 from rivet_ray.gateway.settings import GatewaySettings
+from rivet_ray.gateway.statistics import GatewayStatistics
 from rivet_ray.protocol import older, v0
 from rivet_ray.protocol.encodings import Encoding
 from rivet_ray.protocol.port import Deliver
@@ -56,11 +57,13 @@ class ConnectWebSocket:
         admission: Admission,
         settings: GatewaySettings,
         frames: EventFrames,
+        statistics: GatewayStatistics,
     ) -> None:
         self._backend = backend
         self._admission = admission
         self._settings = settings
         self._frames = frames
+        self._statistics = statistics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "websocket":
@@ -100,7 +103,7 @@ class ConnectWebSocket:
         except Exception as error:
             await _refuse(send, error, encoding)
             return
-        frames = Frames(self._settings.max_queued_frames)
+        frames = Frames(self._settings.max_queued_frames, self._statistics)
         socket = Socket(
             self._backend,
             self._settings,

@@ -208,3 +208,11 @@ async def streaming(
         assert stream.status == 200, await stream.block()
         await stream.init()
         yield stream
+
+
+async def slow_consumers(site: Site) -> int:
+    """How many connections the gateway has closed since more waited for them than may."""
+    found: int = (await site.http.get(f"http://{site.address}/metadata")).json()["gateway"][
+        "slowConsumers"
+    ]
+    return found

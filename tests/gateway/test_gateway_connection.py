@@ -9,6 +9,7 @@ from typing import Any
 from rivet_ray.gateway.connection import Connection
 from rivet_ray.gateway.outgoing import Frames
 from rivet_ray.gateway.settings import GatewaySettings
+from rivet_ray.gateway.statistics import GatewayStatistics
 from rivet_ray.protocol.encodings import JSON
 from rivet_ray.protocol.port import Ask, Deliver, Failed, Reply
 from rivet_ray.store import ActorRecord
@@ -49,7 +50,8 @@ async def test_nothing_overtakes_what_waits() -> None:
     """Two answers in one tick make room; what arrives before it is used stands behind."""
     backend: Any = Backend()
     record = ActorRecord("id", "default", "counter", ())
-    client = Client(backend, GatewaySettings(max_in_flight=2), JSON, record, Frames(100))
+    frames = Frames(100, GatewayStatistics())
+    client = Client(backend, GatewaySettings(max_in_flight=2), JSON, record, frames)
     for name in ("one", "two", "three", "four"):
         client.handed(Ask(0, name, b"\x90"))
     assert backend.calls.started == ["one", "two"]

@@ -82,3 +82,4 @@ async def test_metadata(prefix: str) -> None:
     assert found["runtime"] == "rivetkit"
     assert found["version"]
     assert found["actorNames"] == {"counter": {"metadata": {}}}
+    assert found["gateway"] == {"slowConsumers": 0}

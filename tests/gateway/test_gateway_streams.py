@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from gateway_room import LEFT, Private, Room, gate
-from gateway_streams import Stream, opening, streaming
+from gateway_streams import Stream, opening, slow_consumers, streaming
 from gateway_wire import (
     HIDDEN,
     Serve,
@@ -324,6 +324,7 @@ async def test_a_client_that_does_not_read_is_closed(serve: Serve) -> None:
         assert last is not None
         assert json.loads(last[1]) == {"code": 1011, "reason": "slow_consumer"}
         assert len(before) < 100, "what waited was dropped"
+        assert await slow_consumers(site) == 1
         await gone(site, sleeper.init_message["ci"])
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from gateway_room import Private, Room, gate
+from gateway_streams import slow_consumers
 from gateway_wire import (
     HIDDEN,
     RawText,
@@ -425,15 +426,17 @@ async def sleeping(site: Site) -> AsyncIterator[tuple[Socket, str]]:
 
 
 async def test_a_client_that_does_not_read(serve: Serve) -> None:
-    """Its queue is bounded and then it is closed, though it cannot be told."""
+    """Its queue is bounded and then it is closed and counted, though it cannot be told."""
     settings = GatewaySettings(max_queued_frames=20, close_timeout=0.1)
     site = await serve(ACTORS, settings=settings)
+    assert await slow_consumers(site) == 0
     async with sleeping(site) as (socket, identity):
 
         async def gone() -> bool:
             return identity not in await socket.ask(1, "members")
 
         await eventually(gone)
+        assert await slow_consumers(site) == 1
 
 
 async def test_disconnect_of_a_client_that_does_not_read(serve: Serve) -> None:
@@ -441,6 +444,7 @@ async def test_disconnect_of_a_client_that_does_not_read(serve: Serve) -> None:
     site = await serve(ACTORS, settings=GatewaySettings(close_timeout=0.1))
     async with sleeping(site) as (socket, identity):
         assert await socket.ask(1, "kick", identity, "wake up") is False
+    assert await slow_consumers(site) == 0
 
 
 # --- Set-up that fails ----------------------------------------------------------------
