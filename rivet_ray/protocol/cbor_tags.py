@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 import cbor2
 
@@ -55,7 +55,7 @@ def _typed_array(tag: int, form: str) -> Callable[[Any, bool], list[int] | list[
 
 def _object(value: Any, immutable: bool) -> dict[str, Any]:
     """A RegExp, as its source and flags, or an Error, as its name, message and cause."""
-    members: list[Any] = _of(list, value, 27)
+    members = cast("list[Any]", _of(list, value, 27))
     if not 2 <= len(members) <= 3 or not isinstance(members[0], str):
         raise DecodeFault("tag 27 holds neither a RegExp nor an Error")
     if members[0] == "RegExp":

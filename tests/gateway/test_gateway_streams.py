@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import uuid
@@ -26,6 +27,9 @@ from gateway_wire import (
 
 from rivet_ray import UserError
 from rivet_ray.gateway import GatewaySettings
+
+AT_ONCE = 1.0
+"""Seconds, within which a client that closes its socket is known to be gone."""
 
 
 class Closed(Room):
@@ -256,7 +260,8 @@ async def test_a_client_that_left_is_no_connection(serve: Serve, politely: bool)
             leaver.writer.close()
         else:
             leaver.abort()
-        await gone(site, identity)
+        async with asyncio.timeout(AT_ONCE):
+            await gone(site, identity)
 
 
 async def test_a_client_that_left_while_its_action_runs(serve: Serve) -> None:
