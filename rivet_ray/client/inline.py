@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from rivet_ray import ids
 from rivet_ray.client.transport import Closing, Fetch
@@ -40,20 +41,11 @@ from rivet_ray.store import ActorRecord
 
 if TYPE_CHECKING:
     import httpx
+    from websockets.asyncio.client import ClientConnection
 
 T = TypeVar("T")
 
 UNREAD_LIMIT = 65_536
-
-
-class InlineOnly(TypeError):
-    """A client inside the server has no network, and so no raw sockets."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(
-            f"{what}() needs a client of a URL, App.client(url); "
-            "inside the server call the actor's actions"
-        )
 
 
 class Backend(Protocol):
@@ -151,7 +143,7 @@ class InlineTransport:
         *,
         body: bytes = b"",
         more: bool = False,
-        timeout: float,
+        timeout: float | None = None,
     ) -> Tunnel:
         """A raw request or socket to the actor; see `Calls.tunnel`."""
         return self._backend.calls.tunnel(
@@ -166,8 +158,10 @@ class InlineTransport:
 
     def websocket(
         self, query: ActorQuery, params: Any, path: str, protocols: Sequence[str]
-    ) -> NoReturn:
-        raise InlineOnly("websocket")
+    ) -> AbstractAsyncContextManager[ClientConnection]:
+        from rivet_ray.client.inline_websocket import websocket_inline
+
+        return websocket_inline(self, query, params, path, protocols)
 
     async def aclose(self) -> None:
         """The backend belongs to the server; nothing is closed here."""

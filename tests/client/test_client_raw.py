@@ -117,9 +117,3 @@ async def test_websocket(url: str) -> None:
                 await socket.recv()
             assert caught.value.rcvd is not None
             assert caught.value.rcvd.reason == "actor_not_found"
-
-
-async def test_not_without_a_network(url: str) -> None:
-    server = App.create_server(store="memory://")
-    with pytest.raises(TypeError, match="needs a client of a URL"):
-        server.client.notes.get_or_create("a").websocket("x")

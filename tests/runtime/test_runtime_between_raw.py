@@ -1,4 +1,4 @@
-"""One actor fetches from another: behind its gate, and without a deadlock."""
+"""Raw requests and sockets from actor to actor: behind the gate, and without a deadlock."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pytest
 from runtime_worlds import Probe
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
+from starlette.websockets import WebSocket
+from websockets.exceptions import ConnectionClosed
 
 from rivet_ray import Actor, Registry, action, use
 from rivet_ray.errors import RequestFailed
@@ -43,6 +45,16 @@ class Page(Actor[None]):
                 Page.reached.append(piece.decode())
         return "done"
 
+    async def on_websocket(self, websocket: WebSocket) -> None:
+        if websocket.url.path == "/back":
+            await self.client(App).reader.get("r").alone()
+        await websocket.accept()
+        Page.reached.append("open")
+        while (message := await websocket.receive())["type"] == "websocket.receive":
+            Page.reached.append(message["text"])
+            await websocket.send_text(message["text"])
+        Page.reached.append(f"closed {message['code']}")
+
     async def _forever(self) -> AsyncIterator[str]:
         try:
             while True:
@@ -52,6 +64,8 @@ class Page(Actor[None]):
 
 
 class Reader(Actor[Count]):
+    told: ClassVar[asyncio.Event]
+
     @action
     async def change_then_fetch(self) -> str:
         self.state.count += 1
@@ -96,6 +110,29 @@ class Reader(Actor[Count]):
             return len(piece)
         return 0
 
+    @action
+    async def talk(self) -> str:
+        async with self._page.websocket("/talk") as socket:
+            Page.reached.append("in")
+            await Reader.told.wait()
+            self.state.count += 1
+            await socket.send(str(self.state.count))
+            return str(await socket.recv())
+
+    @action
+    async def change_then_close(self) -> None:
+        async with self._page.websocket("/talk") as socket:
+            Page.reached.append("in")
+            await Reader.told.wait()
+            self.state.count += 1
+            await socket.close(4000 + self.state.count)
+
+    @action(exclusive=True)
+    async def alone_on_a_socket(self) -> str:
+        async with self._page.websocket("/back") as socket:
+            await socket.wait_closed()
+            return str(socket.close_reason)
+
     @property
     def _page(self) -> Any:
         return self.client(App).page.get_or_create("p")
@@ -112,6 +149,7 @@ class App(Registry):
 @pytest.fixture
 async def store() -> Probe:
     Page.reached.clear()
+    Reader.told = asyncio.Event()
     return Probe()
 
 
@@ -167,3 +205,56 @@ async def test_a_response_that_is_left_ends_its_handler(test: Setup[App]) -> Non
     assert await test.client.reader.get("r").glance() == 65_536
     await settle()
     assert Page.reached == ["left"]
+
+
+# --- Sockets ----------------------------------------------------------------------
+
+
+async def reached(last: str) -> None:
+    """The other actor has got that; sockets need more than turns of the loop."""
+    async with asyncio.timeout(3):
+        for pause in range(10_000):
+            if last in Page.reached:
+                return
+            await asyncio.sleep(min(pause, 10) / 1000)
+
+
+@pytest.mark.parametrize(
+    ("act", "last"), [("talk", "1"), ("change_then_close", "closed 4001")], ids=["message", "close"]
+)
+async def test_what_a_socket_shows_leaves_when_its_caller_is_durable(
+    test: Setup[App], store: Probe, act: str, last: str
+) -> None:
+    asked = asyncio.create_task(getattr(test.client.reader.get("r"), act)())
+    await reached("in")
+    store.hold()
+    Reader.told.set()
+    await asyncio.sleep(0.05)
+    assert Page.reached == ["open", "in"], "this left too early"
+    store.release()
+    await asked
+    await reached(last)
+
+
+async def test_a_socket_is_in_the_chain(test: Setup[App]) -> None:
+    async with asyncio.timeout(2):
+        assert await test.client.reader.get("r").alone_on_a_socket() == "call_cycle"
+
+
+async def test_a_caller_that_is_cancelled_closes_its_socket(test: Setup[App]) -> None:
+    asked = asyncio.create_task(test.client.reader.get("r").talk())
+    await reached("in")
+    asked.cancel()
+    await reached("closed 1000")
+
+
+async def test_a_host_that_is_lost_closes_the_socket(test: Setup[App]) -> None:
+    """With 1012, as a gateway does."""
+    async with test.client.page.get("p").websocket("/talk") as socket:
+        await socket.send("hello")
+        assert await socket.recv() == "hello"
+        test.backend.calls.close()
+        with pytest.raises(ConnectionClosed) as caught:
+            await socket.recv()
+    assert caught.value.rcvd is not None
+    assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (1012, "actor_stopped")

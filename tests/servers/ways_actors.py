@@ -9,6 +9,7 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
+from starlette.websockets import WebSocket
 
 from rivet_ray import Actor, Event, Forbidden, Registry, Unauthorized, UserError, action, use
 
@@ -204,6 +205,38 @@ class Site(Actor[Count, None, Any]):
             "body": (await request.body()).decode(),
             "params": request.state.params,
         }
+
+    async def on_websocket(self, websocket: WebSocket) -> None:
+        match websocket.url.path:
+            case "/refuse":
+                raise UserError("As you wish.", code="wished")
+            case "/close":
+                await websocket.accept(headers=[(b"x-mine", b"its")])
+                await websocket.close(4001, "as you wish")
+                return
+            case "/choose":
+                await websocket.accept(websocket.scope["subprotocols"][-1])
+            case _:
+                await websocket.accept()
+        if websocket.url.path == "/boom":
+            raise ValueError("the password is hunter2")
+        while (message := await websocket.receive())["type"] == "websocket.receive":
+            self.state.count += 1
+            await websocket.send({**message, "type": "websocket.send"})
+        self.state.count += message["code"]
+
+    @action(readonly=True)
+    def counted(self) -> int:
+        return self.state.count
+
+    @action
+    async def talk_to_other(self, key: str, *texts: str) -> list[str]:
+        async with self.client(App).site.get_or_create(key).websocket("talk") as socket:
+            found: list[str] = []
+            for text in texts:
+                await socket.send(text)
+                found.append(str(await socket.recv()))
+            return found
 
     async def _broken(self) -> AsyncIterator[str]:
         yield "one"

@@ -1,4 +1,4 @@
-"""`handle.fetch` over every way, and without any: what the actor gets, and what it answers."""
+"""`fetch` and `websocket` of handles, over the network and without one."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from ways import CALLING, World, over
+from ways import CALLING, World, eventually, over
+from websockets.exceptions import ConnectionClosed
 
 from rivet_ray.errors import RequestFailed
 
 RAW = [way for way in CALLING if way.transport in ("http", "inline")]
-"""A raw request is HTTP, whatever connections go over."""
+"""Raw requests and sockets are the same whatever connections go over."""
 pytestmark = pytest.mark.parametrize("way", over(RAW))
 LONG = b"0123456789" * 50_000
 
@@ -120,3 +121,76 @@ async def test_an_actor_asks_another(world: World, key: str) -> None:
     status, text = await site.fetch_other("other" + key, "echo", "x" * 100_000)
     assert (status, len(text)) == (201, 100_000)
     assert (await site.fetch_other("other" + key, "fail", ""))[0] == 400
+
+
+# --- Sockets ----------------------------------------------------------------------
+
+
+async def test_messages_come_as_they_went(world: World, key: str) -> None:
+    site = world.app.site.get_or_create(key)
+    messages: list[str | bytes] = ["grün", b"\xff\x00", "", b"", "é" * 100_000, LONG]
+    async with site.websocket("talk") as socket:
+        for message in messages:
+            await socket.send(message)
+            assert await socket.recv() == message
+        await socket.send(["in ", "frag", "ments"])
+        assert await socket.recv() == "in fragments"
+        assert socket.subprotocol == "rivetkit"
+        await socket.close(4002, "enough")
+
+    async def counted() -> bool:
+        return await site.counted() == len(messages) + 1 + 4002
+
+    await eventually(counted)
+
+
+async def test_many_messages_wait_for_a_slow_reader(world: World, key: str) -> None:
+    async with world.app.site.get_or_create(key).websocket("talk") as socket:
+        for number in range(50):
+            await socket.send(f"{number}" * 5_000)
+        for number in range(50):
+            assert await socket.recv() == f"{number}" * 5_000
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "reason"),
+    [
+        ("refuse", 1011, "wished"),
+        ("close", 4001, "as you wish"),
+        ("boom", 1011, "internal_error"),
+    ],
+)
+async def test_how_the_actor_ends_it(
+    world: World, key: str, path: str, code: int, reason: str
+) -> None:
+    async with world.app.site.get_or_create(key).websocket(path) as socket:
+        with pytest.raises(ConnectionClosed) as caught:
+            await socket.recv()
+        assert caught.value.rcvd is not None
+        assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (code, reason)
+        assert socket.response is not None
+        assert socket.response.headers.get("X-Mine") == ("its" if path == "close" else None)
+
+
+async def test_no_actor_and_no_handler(world: World, key: str) -> None:
+    for handle, reason in (
+        (world.app.site.get("no" + key), "actor_not_found"),
+        (world.app.echo.get_or_create(key), "websocket_handler_not_defined"),
+    ):
+        async with handle.websocket() as socket:
+            with pytest.raises(ConnectionClosed) as caught:
+                await socket.recv()
+            assert caught.value.rcvd is not None
+            assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (1011, reason)
+
+
+async def test_the_users_own_subprotocols(world: World, key: str) -> None:
+    site = world.app.site.get_or_create(key)
+    async with site.websocket("choose", protocols=["chat.v2", "chat.v1"]) as socket:
+        assert socket.subprotocol == "chat.v1"
+
+
+async def test_an_actor_talks_to_another(world: World, key: str) -> None:
+    site = world.app.site.get_or_create(key)
+    told = await site.talk_to_other("other" + key, "a", "b" * 100_000)
+    assert list(told) == ["a", "b" * 100_000]
