@@ -52,7 +52,7 @@ def _read_json(data: bytes) -> Any:
 
     try:
         value = json.loads(
-            data.decode(),
+            data.decode(errors="replace"),  # as JavaScript reads a body
             parse_constant=refuse,
             parse_int=number,
             parse_float=number,
@@ -86,8 +86,9 @@ def _checked(value: Any, depth: int = 0) -> Any:
 
 
 def _text(text: str) -> Any:
-    """JavaScript takes half of a surrogate pair; UTF-8 has no form for it."""
-    return text if all(not "\ud800" <= letter <= "\udfff" for letter in text) else ODD
+    """JavaScript takes half of a surrogate pair, and bytes that are not UTF-8 as U+FFFD."""
+    odd = any("\ud800" <= letter <= "\udfff" or letter == "\ufffd" for letter in text)
+    return ODD if odd else text
 
 
 _FLOATS = {25: ">e", 26: ">f", 27: ">d"}
@@ -225,6 +226,10 @@ def of_frame(encoding: str, frame: bytes, *, text: bool) -> Expected:
     """A message on a WebSocket, as one frame."""
     if text is not (encoding == "json"):
         return _refused("malformed_message", *(["message_too_long"] * (len(frame) > LIMIT)))
+    try:
+        frame.decode("utf-8" if text else "latin-1")
+    except UnicodeDecodeError:
+        return _refused("malformed_message")
     return of_message(encoding, frame)
 
 
