@@ -76,6 +76,7 @@ class Connection:
         "_backlog",
         "_gone",
         "_instance",
+        "_returns",
         "_state",
         "_waiting",
         "auth",
@@ -86,6 +87,7 @@ class Connection:
         "params",
         "previous",
         "request",
+        "returning",
         "sent",
         "session",
         "token",
@@ -112,6 +114,9 @@ class Connection:
         self.request: RequestInfo | None = caller.request
         self._state: Any = None
         self.events: set[str] = set()
+        self.returning: frozenset[str] = frozenset()
+        """What it wants as soon as it is let in again; see `reopened`."""
+        self._returns = 0
         self.expires: float | None = None
         self.sent = 0
         self._gone: asyncio.Future[None] | None = None
@@ -192,13 +197,14 @@ class Connection:
         if self.session is not None:
             self._tell_waiting(self.session)
 
-    def resumed(self, session: Session, caller: Caller) -> None:
+    def resumed(self, session: Session, caller: Caller, wanted: Sequence[str]) -> None:
         """A gateway has this connection again; `reopened` follows."""
         self.session = session
         self.caller = caller
         self.request = caller.request
         self.expires = None
-        self.events = set()
+        self.events, self.returning = set(), frozenset(wanted)
+        self._returns += 1
         self._gone = None
 
     def proves(self, token: str) -> bool:
@@ -221,7 +227,7 @@ class Connection:
             self.previous = None
             self._instance.connections.looked_at(self)
 
-    def reopened(self, call: int, wanted: Sequence[str], seen: int, *, claim: bool) -> None:
+    def reopened(self, call: int, seen: int, *, claim: bool) -> None:
         """Tell the gateway that it has the connection, then what was missed after `seen`.
 
         That is looked for when it may leave, and only then does the connection want
@@ -229,6 +235,7 @@ class Connection:
         now on leaves behind it.
         """
         session, events = self.session, self._instance.events
+        wanted, returns = self.returning, self._returns
         assert session is not None
         self._backlog = None
         last = events.last
@@ -236,14 +243,14 @@ class Connection:
         seen = min(seen, last)
 
         def release(error: RivetError | None) -> None:
-            if error is not None:
-                return
-            missed = events.missed(self, frozenset(wanted), seen, last)
+            if error is not None or self.session is not session or self._returns != returns:
+                return  # Its client has been cut off again meanwhile, or is back elsewhere.
+            missed = events.missed(self, wanted, seen, last)
             token = self.token if claim else None
             session.deliver(Attached(call, seen, token, sorted(wanted) if claim else []))
-            if self.session is session:
-                for event in wanted:
-                    self._instance.connections.subscribe(self.id, event, True)
+            for event in wanted:
+                self._instance.connections.subscribe(self.id, event, True)
+            self.returning = frozenset()
             if missed is None:
                 session.deliver(Close(self.id, SERVICE_RESTART, "resync"))
             else:
@@ -305,7 +312,7 @@ class Connection:
                 self.caller.params,
                 self.caller.auth,
                 state,
-                sorted(self.events),
+                sorted(self.events | self.returning),
                 self.expires,
                 self.sent,
                 self.previous,

@@ -228,13 +228,13 @@ class Connections:
         connection = self._attached.pop(identity, None)
         if connection is None:
             return
-        events = set(connection.events)
-        for event in events:
+        events = connection.events | connection.returning
+        for event in tuple(connection.events):
             self._unsubscribe(connection, event)
         if connection.session is not None:
             connection.session.forget(connection.id)
         connection.session = None
-        connection.events = events
+        connection.events, connection.returning = events, frozenset()
         connection.expires = self._instance.clock.now() + RESUME_WINDOW
         self._detached[connection.id] = connection
         connection.gone()
@@ -276,10 +276,10 @@ class Connections:
             return
         del self._detached[connection.id]
         self._attached[connection.id] = connection
-        connection.resumed(session, message.caller)
+        connection.resumed(session, message.caller, wanted)
         self.looked_at(connection)
         self._instance.touch()
-        connection.reopened(message.call, wanted, message.seen, claim=message.claim)
+        connection.reopened(message.call, message.seen, claim=message.claim)
 
     # --- Hooks ------------------------------------------------------------
 

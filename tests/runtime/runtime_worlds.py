@@ -144,8 +144,17 @@ class Tap:
         await settle()
         return self._number
 
-    def detach(self, connection: str) -> None:
-        self._session.send(Detach(connection))
+    async def claim(self, actor: str, connection: str, seen: int) -> int:
+        """As a client does that comes back: it is known here what it wants."""
+        self._number += 1
+        self._session.send(
+            Attach(self._number, actor, connection, "token", Caller(), True, [], seen, True)
+        )
+        await settle()
+        return self._number
+
+    def detach(self, connection: str, *, keep: bool = False) -> None:
+        self._session.send(Detach(connection, keep))
 
     def close(self) -> None:
         self._session.close()

@@ -6,12 +6,14 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import pytest
 from runtime_worlds import Probe, Tap, parts, started
 
 from rivet_ray import Actor, Event, Registry, action, use
 from rivet_ray.protocol.port import Attached, Deliver
 from rivet_ray.runtime import HostSettings
+from rivet_ray.runtime.connection import Record
 from rivet_ray.runtime.events import Events
 from rivet_ray.testing import Setup, setup_test
 from rivet_ray.testing.clock import settle
@@ -316,3 +318,44 @@ async def test_a_gateway_that_saw_more_than_was_saved() -> None:
         await test.client.room.get("k").say("two")
         await third.resume(actor, "c1", "said", seen=attached.sequence)
         assert third.seen() == ["attached", ("said", "two")]
+
+
+@pytest.mark.parametrize("how", ["by another gateway", "by the same one"])
+async def test_a_client_that_comes_back_twice_before_it_is_let_in(how: str) -> None:
+    """C5: what it wants is not forgotten while the first time waits for a write."""
+    probe = Probe()
+    async with setup_test(App, store=probe) as test:
+        actor, tap = await opened(test, "said")
+        seen = seen_by(tap)
+        room = test.client.room.get("k")
+        probe.hold()
+        telling = asyncio.ensure_future(room.say("one"))
+        await settle()
+        first = Tap(test)
+        last = Tap(test) if how == "by another gateway" else first
+        await first.claim(actor, "c1", seen)
+        if last is first:
+            first.detach("c1", keep=True)
+            await settle()
+        call = await last.claim(actor, "c1", seen)
+        probe.release()
+        await telling
+        await room.say("two")
+        await settle()
+        assert last.answer(call) is not None
+        assert last.seen() == ["attached", ("said", "one"), ("said", "two")]
+
+
+async def test_what_a_client_wants_is_saved_before_it_is_let_in() -> None:
+    """C5: the host may go in that moment, and its successor knows nothing else."""
+    probe = Probe()
+    async with setup_test(App, store=probe) as test:
+        actor, tap = await opened(test, "said")
+        await settle()
+        probe.batches.clear()
+        await Tap(test).claim(actor, "c1", seen_by(tap))
+        await settle()
+        records = [commit.put["conn/c1"] for batch in probe.batches for commit in batch]
+        assert records
+        decoder = msgspec.msgpack.Decoder(Record)
+        assert [decoder.decode(record).events for record in records] == [["said"]] * len(records)
