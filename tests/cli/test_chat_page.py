@@ -8,8 +8,8 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pytest
 from chromium import PATIENCE, Browser, Page, browsing
 from dev_server import ROOT, DevServer
 from page_actors import App as PageApp
-from road import Road
+from road import Road, road_to
 
 from examples.chat import App, ChatRoom, Message
 
@@ -65,17 +65,6 @@ def page_server() -> Iterator[tuple[str, list[str]]]:
             yield f"http://localhost:{found[1]}/chat.html", arguments
         finally:
             process.terminate()
-
-
-@asynccontextmanager
-async def road_to(port: int) -> AsyncIterator[Road]:
-    road = Road(port)
-    async with await asyncio.start_server(road.take, "127.0.0.1", 0) as proxy:
-        road.url = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
-        try:
-            yield road
-        finally:
-            await road.end()
 
 
 async def opened(browser: Browser, url: str, road: Road, name: str, before: str = "") -> Page:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import pytest
 from asgi_server import serving
-from road import Road
+from road import Road, road_to
 
 from rivet_ray import Registry
 from rivet_ray.gateway import GatewaySettings, create_app
@@ -29,16 +29,12 @@ async def world(
 ) -> AsyncIterator[tuple[Road, App]]:
     """The road, whose URL clients take, and the client beside it."""
     backend = Standalone(registry.definitions(), "memory://", settings=settings)
-    async with serving(create_app(backend, gateway)) as url:
-        road = Road(int(url.rpartition(":")[2]))
-        proxy = await asyncio.start_server(road.take, "127.0.0.1", 0)
-        road.url = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
-        try:
-            async with registry.client(url, timeout=PATIENCE) as beside:
-                yield road, beside
-        finally:
-            await road.end()
-            proxy.close()
+    async with (
+        serving(create_app(backend, gateway)) as url,
+        road_to(int(url.rpartition(":")[2])) as road,
+        registry.client(url, timeout=PATIENCE) as beside,
+    ):
+        yield road, beside
 
 
 async def eventually(condition: Any, seconds: float = PATIENCE) -> None:

@@ -4,90 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import random
-from dataclasses import dataclass, field
+import os
 from typing import Any
 
 import pytest
 from client_worlds import PATIENCE, WAYS, eventually, world
+from cut_actors import App
+from cutting import Watch, cut_anywhere
 
-from rivet_ray import Actor, Event, Registry, action, use
 from rivet_ray.client import reconnecting
 from rivet_ray.errors import ActorNotFound, ConnectionClosed, Outcome, RivetError
 from rivet_ray.runtime import HostSettings
-
-
-@dataclass
-class State:
-    count: int = 0
-    hooks: list[str] = field(default_factory=list[str])
-
-
-@dataclass
-class Member:
-    name: str = "nobody"
-
-
-class Counter(Actor[State, Member]):
-    public = True
-    counted = Event[int]()
-
-    def on_connect(self, conn: Any) -> None:
-        if conn.params == "watched":
-            self.state.hooks.append("connect")
-
-    def on_disconnect(self, conn: Any) -> None:
-        if conn.params == "watched":
-            self.state.hooks.append("disconnect")
-
-    @action
-    def increment(self) -> int:
-        self.state.count += 1
-        self.broadcast(Counter.counted, self.state.count)
-        return self.state.count
-
-    @action
-    async def slowly(self) -> int:
-        await asyncio.sleep(0.2)
-        return self.increment.local()
-
-    @action
-    def rename(self, name: str) -> None:
-        self.conn.state.name = name
-
-    @action
-    def whoami(self) -> str:
-        return self.conn.state.name
-
-    @action
-    def hooks(self) -> list[str]:
-        return list(self.state.hooks)
-
-    @action
-    async def kick(self) -> None:
-        for conn in self.conns:
-            if conn.params == "watched":
-                await conn.disconnect("enough")
-
-    @action
-    def end(self) -> None:
-        self.destroy()
-
-
-class App(Registry):
-    counter = use(Counter)
-
-
-class Watch:
-    """Everything that a connection tells."""
-
-    def __init__(self, connection: Any) -> None:
-        self.counts: list[int] = []
-        self.life: list[str] = []
-        connection.on(Counter.counted, self.counts.append)
-        for name in ("connected", "disconnected", "reconnected", "resync"):
-            connection.on(name, lambda name=name: self.life.append(name))
-        connection.on("error", lambda error: self.life.append(error.code))
 
 
 @WAYS
@@ -146,9 +73,10 @@ async def test_missed_events_that_are_gone_are_said(transport: Any) -> None:
             await beside.counter.get("k").increment()
         road.open = True
         await eventually(lambda: "resync" in watch.life)
+        # Its subscriptions are there before any call of it is.
+        assert await connection.actor.whoami() == "nobody", "it is another connection"
         await beside.counter.get("k").increment()
         await eventually(lambda: watch.counts == [6])
-        assert await connection.actor.whoami() == "nobody", "it is another connection"
 
 
 async def test_calls_under_way_are_unknown_unless_they_have_a_key() -> None:
@@ -208,40 +136,14 @@ def test_pauses_grow_and_differ() -> None:
 
 @WAYS
 async def test_cut_anywhere(transport: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    await cut_anywhere(transport, 40, monkeypatch)
+    async with world(App) as (road, beside):
+        found = await cut_anywhere(road, beside, transport, 40, monkeypatch, PATIENCE)
+        assert found == {os.getpid()}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @WAYS
 async def test_a_thousand_cuts(transport: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    await cut_anywhere(transport, 1_000, monkeypatch)
-
-
-async def cut_anywhere(transport: Any, cuts: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At random bytes, the openings among them: no event is missed or comes twice."""
-    monkeypatch.setattr(reconnecting, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(reconnecting, "LONGEST_PAUSE", 0.02)
-    # A client that is cut after a few events again and again falls far behind.
-    settings = HostSettings(replay_events=100_000, replay_size=100_000_000)
-    async with (
-        world(App, settings) as (road, beside),
-        App.client(road.url, transport=transport, timeout=PATIENCE) as client,
-        client.counter.get_or_create("k").connect(params="watched") as connection,
-    ):
-        watch = Watch(connection)
-        await connection.actor.rename("ann")
-        road.after = random.Random(cuts)
-        road.cut()
-        while road.cuts < cuts:
-            await beside.counter.get("k").increment()
-            await asyncio.sleep(0.002)
-        road.after = None
-        road.cut()
-        assert await connection.actor.whoami() == "ann"
-        last = await beside.counter.get("k").increment()
-        await eventually(lambda: watch.counts and watch.counts[-1] == last)
-        assert watch.counts == list(range(1, last + 1))
-        assert "resync" not in watch.life
-        assert await beside.counter.get("k").hooks() == ["connect"]
-        print(f"{road.cuts} cuts, {watch.life.count('reconnected')} reconnections, {last} events")
+    async with world(App) as (road, beside):
+        await cut_anywhere(road, beside, transport, 1_000, monkeypatch, PATIENCE)

@@ -21,9 +21,11 @@ PATIENCE = 40.0
 class ServeProcess:
     """The command, and what came of it."""
 
-    def __init__(self, store: str, topology: str, *options: str) -> None:
+    def __init__(
+        self, store: str, topology: str, *options: str, registry: str = "counted_actors:App"
+    ) -> None:
         self._arguments = (
-            *("serve", "counted_actors:App", "--ray", "--store", store),
+            *("serve", registry, "--ray", "--store", store),
             *("--topology", topology, "--port", "0", *options),
         )
         self.process: asyncio.subprocess.Process | None = None

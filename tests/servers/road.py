@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 
 class Road:
@@ -96,3 +98,15 @@ class Road:
         self.cut()
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+
+@asynccontextmanager
+async def road_to(port: int) -> AsyncIterator[Road]:
+    """A road to that port of this machine, whose `url` clients take."""
+    road = Road(port)
+    async with await asyncio.start_server(road.take, "127.0.0.1", 0) as proxy:
+        road.url = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+        try:
+            yield road
+        finally:
+            await road.end()
