@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, cast
 
 import msgspec
 from typing_extensions import TypeVar
 
+from rivet_ray.client import given
 from rivet_ray.client.connection import ActorConnection
 from rivet_ray.client.handle import ActorHandle, TypedHandle
 from rivet_ray.client.interface import Interface
 from rivet_ray.client.transport import ConnectionTransport, Fetch, Options, Transport
-from rivet_ray.definition.remote import ActorAccessor, Connection, KeyLike
+from rivet_ray.definition.remote import ActorAccessor, Connection, KeyLike, ParamsLike
 from rivet_ray.errors import Outcome, RequestFailed
 from rivet_ray.ids import key_from
 from rivet_ray.protocol import values
@@ -53,6 +54,12 @@ class Client:
     Every `heartbeat` seconds it asks whether the server is still there; one that does
     not answer for as long, or does not give the sign of life that its event stream
     announced, counts as a cut. None for never.
+
+    `params` of handles and connections are what `on_auth` and hooks get: a value, or
+    a function, plain or `async`, which is called before each call and before each
+    opening of a connection, so that a token may be renewed. What it raises, the call
+    raises, or the first opening; a connection that comes back tells it to `error`
+    handlers, and tries again. It should not block: `SyncClient` calls it in a thread.
     Raises ValueError for what cannot be used.
     """
 
@@ -108,14 +115,14 @@ class Client:
         name: str,
         key: KeyLike = (),
         *,
-        params: Any = None,
+        params: ParamsLike = None,
         input: Any = None,
         region: str | None = None,
     ) -> ActorHandle:
         """A handle to the actor of this type and key; the first call creates it."""
         return ActorHandle(self._get_or_create(name, key, input, region, params))
 
-    def get(self, name: str, key: KeyLike = (), *, params: Any = None) -> ActorHandle:
+    def get(self, name: str, key: KeyLike = (), *, params: ParamsLike = None) -> ActorHandle:
         """A handle to an actor that exists; its calls raise ActorNotFound if not."""
         return ActorHandle(self._get(name, key, params))
 
@@ -125,13 +132,13 @@ class Client:
         key: KeyLike = (),
         input: Any = None,
         *,
-        params: Any = None,
+        params: ParamsLike = None,
         region: str | None = None,
     ) -> ActorHandle:
         """Create the actor now. Raises ActorAlreadyExists when the key is taken."""
         return ActorHandle(await self._create(name, key, input, region, params))
 
-    def get_with_id(self, actor_id: str, *, params: Any = None) -> ActorHandle:
+    def get_with_id(self, actor_id: str, *, params: ParamsLike = None) -> ActorHandle:
         """A handle by the actor's id."""
         return ActorHandle(self._by_id(None, actor_id, params))
 
@@ -157,7 +164,7 @@ class Client:
 
     # --- For handles ----------------------------------------------------------------
 
-    def _get(self, name: str, key: KeyLike, params: Any) -> Address:
+    def _get(self, name: str, key: KeyLike, params: ParamsLike) -> Address:
         return Address(self, name, GetByKey(name, _checked(key)), params)
 
     def _get_or_create(
@@ -174,7 +181,7 @@ class Client:
         await address.resolve()
         return address
 
-    def _by_id(self, name: str | None, actor_id: str, params: Any) -> Address:
+    def _by_id(self, name: str | None, actor_id: str, params: ParamsLike) -> Address:
         return Address(self, name, GetById(actor_id), params)
 
     def _usable(self) -> Transport:
@@ -188,7 +195,10 @@ class Address:
 
     __slots__ = ("_client", "_params", "_query", "label")
 
-    def __init__(self, client: Client, name: str | None, query: ActorQuery, params: Any) -> None:
+    def __init__(
+        self, client: Client, name: str | None, query: ActorQuery, params: ParamsLike
+    ) -> None:
+        given.check(params)
         self._client = client
         self._query = query
         self._params = params
@@ -199,34 +209,55 @@ class Address:
 
     async def invoke(self, action: str, arguments: bytes, options: Options) -> bytes | None:
         client = self._client
+        transport = client._usable()
         timeout = client._timeout if options.timeout is None else options.timeout
-        return await client._usable().call(
-            self._query, action, arguments, self._params, timeout, options.idempotency_key
+        params, left = await given.within(self._params, timeout)
+        return await transport.call(
+            self._query, action, arguments, params, left, options.idempotency_key
         )
 
     async def resolve(self) -> str:
         if not isinstance(self._query, GetById):
-            actor_id = await self._client._usable().resolve(self._query, self._params)
-            self._query = GetById(actor_id)
+            transport = self._client._usable()
+            params, _ = await given.within(self._params, self._client._timeout)
+            self._query = GetById(await transport.resolve(self._query, params))
         return self._query.actor_id
 
     async def fetch(self, fetch: Fetch, options: Options) -> httpx.Response:
         client = self._client
+        transport = client._usable()
         timeout = client._timeout if options.timeout is None else options.timeout
-        return await client._usable().fetch(self._query, self._params, fetch, timeout)
+        params, left = await given.within(self._params, timeout)
+        return await transport.fetch(self._query, params, fetch, left)
 
     def websocket(
         self, path: str, protocols: Sequence[str]
     ) -> AbstractAsyncContextManager[ClientConnection]:
-        return self._client._usable().websocket(self._query, self._params, path, protocols)
+        transport = self._client._usable()
+        if callable(self._params):
+            return self._websocket(transport, path, protocols)
+        return transport.websocket(self._query, self._params, path, protocols)
 
-    def connect(self, interface: Interface | None, params: Any) -> Connection[Any]:
+    @asynccontextmanager
+    async def _websocket(
+        self, transport: Transport, path: str, protocols: Sequence[str]
+    ) -> AsyncGenerator[ClientConnection]:
+        params, _ = await given.within(self._params, self._client._timeout)
+        async with transport.websocket(self._query, params, path, protocols) as socket:
+            yield socket
+
+    def connect(self, interface: Interface | None, params: ParamsLike) -> Connection[Any]:
         client = self._client
         transport, query = client._usable(), self._query
-        given = self._params if params is None else params
+        source = self._params if params is None else params
+        given.check(source)
 
-        def dial(resume: Resume) -> ConnectionTransport:
-            return transport.connect(query, given, resume)
+        async def dial(resume: Resume) -> ConnectionTransport:
+            try:
+                found = await given.now(source)
+            except Exception as error:
+                raise given.ParamsFault(error) from error
+            return transport.connect(query, found, resume)
 
         return ActorConnection[Any](
             dial,
@@ -249,7 +280,7 @@ class Accessor(Generic[Actor_T]):
         self._name = name
         self._interface = interface
 
-    def get(self, key: KeyLike = (), *, params: Any = None) -> Actor_T:
+    def get(self, key: KeyLike = (), *, params: ParamsLike = None) -> Actor_T:
         return self._handle(self._client._get(self._name, key, params))
 
     def get_or_create(
@@ -258,7 +289,7 @@ class Accessor(Generic[Actor_T]):
         input: Any = None,
         *,
         region: str | None = None,
-        params: Any = None,
+        params: ParamsLike = None,
     ) -> Actor_T:
         return self._handle(self._client._get_or_create(self._name, key, input, region, params))
 
@@ -268,11 +299,11 @@ class Accessor(Generic[Actor_T]):
         input: Any = None,
         *,
         region: str | None = None,
-        params: Any = None,
+        params: ParamsLike = None,
     ) -> Actor_T:
         return self._handle(await self._client._create(self._name, key, input, region, params))
 
-    def get_with_id(self, actor_id: str, *, params: Any = None) -> Actor_T:
+    def get_with_id(self, actor_id: str, *, params: ParamsLike = None) -> Actor_T:
         return self._handle(self._client._by_id(self._name, actor_id, params))
 
     def _handle(self, address: Address) -> Actor_T:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any, NoReturn, Self, cast
 
 from typing_extensions import TypeVar
 
+from rivet_ray.client.given import ParamsFault
 from rivet_ray.client.handle import ActorHandle, TypedHandle
 from rivet_ray.client.interface import Interface, payload_decoder
 from rivet_ray.client.listeners import Stream, log
@@ -34,7 +35,7 @@ class ActorConnection(Connection[Actor_T]):
 
     def __init__(
         self,
-        dial: Callable[[Resume], ConnectionTransport],
+        dial: Callable[[Resume], Awaitable[ConnectionTransport]],
         interface: Interface | None,
         label: str,
         *,
@@ -58,6 +59,8 @@ class ActorConnection(Connection[Actor_T]):
         """Why the connection is over."""
         self._failed = False
         """It could not be opened, or not again: its end is an error."""
+        self._fault: Exception | None = None
+        """What the callable raised that makes its parameters, where that is the end."""
         self._connected = False
         self._task: asyncio.Task[None] | None = None
         self._disposed = False
@@ -163,6 +166,8 @@ class ActorConnection(Connection[Actor_T]):
     async def _open(self) -> Self:
         self._start()
         await self._settled.wait()
+        if self._fault is not None:
+            raise self._fault
         if self._end is not None:
             raise again(self._end, self._end.outcome)
         return self
@@ -175,6 +180,13 @@ class ActorConnection(Connection[Actor_T]):
             raise
         except RivetError as error:
             end, self._failed = error, True
+        except ParamsFault as fault:
+            self._fault, self._failed = fault.error, True
+            end = RequestFailed(
+                f"The parameters of the connection to {self.label} could not be had: {fault}",
+                outcome=Outcome.NOT_STARTED,
+            )
+            end.__cause__ = fault.error
         except Exception as error:
             log.exception("the connection to %s failed", self.label)
             end = RequestFailed(f"The connection to {self.label} failed: {error}")
@@ -205,9 +217,9 @@ class ActorConnection(Connection[Actor_T]):
                 self._listeners.emit("resync")
 
     async def _open_socket(self, resume: Resume) -> Socket:
-        socket = Socket(self._dial(resume), self._session)
         try:
             async with asyncio.timeout(self._timeout):
+                socket = Socket(await self._dial(resume), self._session)
                 self._init = await socket.open()
         except TimeoutError as error:
             raise RequestFailed(
@@ -224,6 +236,9 @@ class ActorConnection(Connection[Actor_T]):
             await asyncio.sleep(pause)
             try:
                 return await self._open_socket(resume)
+            except ParamsFault as fault:
+                # Perhaps whoever renews a token cannot be reached now either.
+                self._listeners.emit_error(fault.error)
             except RivetError as error:
                 if not may_pass(error):
                     raise
@@ -242,7 +257,8 @@ class ActorConnection(Connection[Actor_T]):
             self._listeners.emit("disconnected")
         if self._failed:
             if self._init is None:
-                self._listeners.emit("error", end)  # Who opens it gets it too.
+                # Who opens it gets it too.
+                self._listeners.emit("error", self._fault or end)
             else:
                 self._listeners.emit_error(end)
         self._settled.set()

@@ -11,7 +11,7 @@ from typing_extensions import ParamSpec, TypeVar
 from rivet_ray.client.interface import Interface, Operation, decode_plain, operation_of
 from rivet_ray.client.transport import NO_OPTIONS, Fetch, Options
 from rivet_ray.definition.actions import Action
-from rivet_ray.definition.remote import Connection
+from rivet_ray.definition.remote import Connection, ParamsLike
 from rivet_ray.protocol import values
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Channel(Protocol):
 
     async def resolve(self) -> str: ...
 
-    def connect(self, interface: Interface | None, params: Any) -> Connection[Any]: ...
+    def connect(self, interface: Interface | None, params: ParamsLike) -> Connection[Any]: ...
 
     async def fetch(self, fetch: Fetch, options: Options) -> httpx.Response: ...
 
@@ -134,10 +134,11 @@ class ActorHandle:
         """
         return ActorHandle(self._channel, Options(idempotency_key, timeout))
 
-    def connect(self, *, params: Any = None) -> Connection[ActorHandle]:
+    def connect(self, *, params: ParamsLike = None) -> Connection[ActorHandle]:
         """A connection, opened by `async with`, `await` or its first action.
 
-        `params` are those of the handle where they are not given.
+        `params` are those of the handle where they are not given. A function is
+        called before each opening, also after a cut.
         """
         return self._channel.connect(None, params)
 
@@ -195,7 +196,7 @@ class TypedHandle:
         object.__setattr__(self, "_TypedHandle__options", options)
         object.__setattr__(self, "_TypedHandle__interface", interface)
 
-    def connect(self, *, params: Any = None) -> Connection[Any]:
+    def connect(self, *, params: ParamsLike = None) -> Connection[Any]:
         return self.__channel.connect(self.__interface, params)
 
     async def resolve(self) -> str:

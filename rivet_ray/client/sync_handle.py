@@ -15,6 +15,7 @@ from typing import Any, Generic, Self, cast, overload
 from typing_extensions import ParamSpec, TypeVar, TypeVarTuple, Unpack
 
 from rivet_ray.client.connection import ActorConnection
+from rivet_ray.client.given import in_a_thread
 from rivet_ray.client.handle import ActorHandle
 from rivet_ray.client.handler_thread import Dispatched, HandlerThread
 from rivet_ray.client.listeners import Stream
@@ -22,7 +23,7 @@ from rivet_ray.client.loop_thread import LoopThread
 from rivet_ray.definition.actions import Action
 from rivet_ray.definition.actor import Actor
 from rivet_ray.definition.events import Event
-from rivet_ray.definition.remote import Unsubscribe
+from rivet_ray.definition.remote import ParamsLike, Unsubscribe
 
 Actor_co = TypeVar("Actor_co", covariant=True)
 Owner = TypeVar("Owner", bound=Actor[Any, Any, Any, Any, Any])
@@ -75,12 +76,14 @@ class SyncHandle(Generic[Actor_co]):
         handle = self._handle.with_options(idempotency_key=idempotency_key, timeout=timeout)
         return SyncHandle(self._thread, handle, self._actor)
 
-    def connect(self, *, params: Any = None) -> SyncConnection[Actor_co]:
+    def connect(self, *, params: ParamsLike = None) -> SyncConnection[Actor_co]:
         """A connection, opened by `with`, by `open` or by its first call.
 
-        `params` are those of the handle where they are not given.
+        `params` are those of the handle where they are not given. A function is
+        called before each opening, also after a cut.
         """
-        connection = cast("ActorConnection[ActorHandle]", self._handle.connect(params=params))
+        opened = self._handle.connect(params=in_a_thread(params))
+        connection = cast("ActorConnection[ActorHandle]", opened)
         return SyncConnection(self._thread, connection, self._actor)
 
     def resolve(self) -> str:

@@ -8,11 +8,12 @@ from typing import Any, Literal, Self, cast, overload
 from typing_extensions import TypeVar
 
 from rivet_ray.client.client import Client
+from rivet_ray.client.given import in_a_thread
 from rivet_ray.client.handle import ActorHandle
 from rivet_ray.client.loop_thread import LoopThread
 from rivet_ray.client.sync_handle import SyncHandle
 from rivet_ray.definition import Actor, ActorRegistry
-from rivet_ray.definition.remote import KeyLike
+from rivet_ray.definition.remote import KeyLike, ParamsLike
 
 ActorT = TypeVar("ActorT", bound=Actor[Any, Any, Any, Any, Any])
 
@@ -31,7 +32,9 @@ class SyncClient:
     an event loop every method that waits raises RuntimeError.
 
     `encoding` is `cbor` or `json`; `timeout` is how many seconds a call waits
-    for its answer. Raises ValueError for a URL or an encoding that cannot be used.
+    for its answer; the rest is that of `Client`. A function that makes `params` is
+    called in a thread, and may block. Raises ValueError for a URL or an encoding that
+    cannot be used.
     """
 
     def __init__(
@@ -62,13 +65,17 @@ class SyncClient:
 
     @overload
     def get(
-        self, actor: type[ActorT], key: KeyLike = (), *, params: Any = None
+        self, actor: type[ActorT], key: KeyLike = (), *, params: ParamsLike = None
     ) -> SyncHandle[ActorT]: ...
     @overload
-    def get(self, actor: str, key: KeyLike = (), *, params: Any = None) -> SyncHandle[Any]: ...
-    def get(self, actor: Any, key: KeyLike = (), *, params: Any = None) -> SyncHandle[Any]:
+    def get(
+        self, actor: str, key: KeyLike = (), *, params: ParamsLike = None
+    ) -> SyncHandle[Any]: ...
+    def get(self, actor: Any, key: KeyLike = (), *, params: ParamsLike = None) -> SyncHandle[Any]:
         """A handle to an actor that exists; its calls raise ActorNotFound if not."""
-        return self._handle(actor, self._client.get(self._name(actor), key, params=params))
+        return self._handle(
+            actor, self._client.get(self._name(actor), key, params=in_a_thread(params))
+        )
 
     @overload
     def get_or_create(
@@ -78,7 +85,7 @@ class SyncClient:
         input: Any = None,
         *,
         region: str | None = None,
-        params: Any = None,
+        params: ParamsLike = None,
     ) -> SyncHandle[ActorT]: ...
     @overload
     def get_or_create(
@@ -88,7 +95,7 @@ class SyncClient:
         input: Any = None,
         *,
         region: str | None = None,
-        params: Any = None,
+        params: ParamsLike = None,
     ) -> SyncHandle[Any]: ...
     def get_or_create(
         self,
@@ -97,11 +104,13 @@ class SyncClient:
         input: Any = None,
         *,
         region: str | None = None,
-        params: Any = None,
+        params: ParamsLike = None,
     ) -> SyncHandle[Any]:
         """A handle to the actor of this key; the first call creates it."""
         name = self._name(actor)
-        handle = self._client.actor(name, key, input=input, region=region, params=params)
+        handle = self._client.actor(
+            name, key, input=input, region=region, params=in_a_thread(params)
+        )
         return self._handle(actor, handle)
 
     @overload
@@ -112,7 +121,7 @@ class SyncClient:
         input: Any = None,
         *,
         region: str | None = None,
-        params: Any = None,
+        params: ParamsLike = None,
     ) -> SyncHandle[ActorT]: ...
     @overload
     def create(
@@ -122,7 +131,7 @@ class SyncClient:
         input: Any = None,
         *,
         region: str | None = None,
-        params: Any = None,
+        params: ParamsLike = None,
     ) -> SyncHandle[Any]: ...
     def create(
         self,
@@ -131,22 +140,26 @@ class SyncClient:
         input: Any = None,
         *,
         region: str | None = None,
-        params: Any = None,
+        params: ParamsLike = None,
     ) -> SyncHandle[Any]:
         """Create the actor now. Raises ActorAlreadyExists when the key is taken."""
         name = self._name(actor)
-        creating = self._client.create(name, key, input, region=region, params=params)
+        creating = self._client.create(name, key, input, region=region, params=in_a_thread(params))
         return self._handle(actor, self._thread.run(creating))
 
     @overload
     def get_with_id(
-        self, actor: type[ActorT], actor_id: str, *, params: Any = None
+        self, actor: type[ActorT], actor_id: str, *, params: ParamsLike = None
     ) -> SyncHandle[ActorT]: ...
     @overload
-    def get_with_id(self, actor: str, actor_id: str, *, params: Any = None) -> SyncHandle[Any]: ...
-    def get_with_id(self, actor: Any, actor_id: str, *, params: Any = None) -> SyncHandle[Any]:
+    def get_with_id(
+        self, actor: str, actor_id: str, *, params: ParamsLike = None
+    ) -> SyncHandle[Any]: ...
+    def get_with_id(
+        self, actor: Any, actor_id: str, *, params: ParamsLike = None
+    ) -> SyncHandle[Any]:
         """A handle by the actor's id."""
-        address = self._client._by_id(self._name(actor), actor_id, params)
+        address = self._client._by_id(self._name(actor), actor_id, in_a_thread(params))
         return self._handle(actor, ActorHandle(address))
 
     # --- Life --------------------------------------------------------------------

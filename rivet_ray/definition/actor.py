@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
     from rivet_ray.definition.compiled import ActorDefinition
-    from rivet_ray.definition.remote import Connection
+    from rivet_ray.definition.remote import Connection, ParamsLike
     from rivet_ray.definition.schedule import Schedule
 
     Fetched: TypeAlias = ASGIApp | str | bytes | dict[str, Any] | list[Any]
@@ -322,7 +322,7 @@ class Actor(Generic[State, ConnState, Params, Input, Auth]):
     # Python has no mapped types, so a handle is typed as the actor itself.
     # These exist on handles only.
 
-    def connect(self, *, params: Any = None) -> Connection[Self]:
+    def connect(self, *, params: ParamsLike = None) -> Connection[Self]:
         """On a handle: open a connection, `async with handle.connect() as conn`."""
         self.__only_on_a_handle("connect")
 

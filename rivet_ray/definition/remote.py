@@ -6,10 +6,15 @@ registry can be typed without importing any client.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Set
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self, get_args, overload
+from typing import Any, ClassVar, Literal, Protocol, Self, get_args, overload
+from uuid import UUID
 
+import msgspec
 from typing_extensions import TypeVar, TypeVarTuple, Unpack
 
 from rivet_ray.definition.events import Event
@@ -20,6 +25,41 @@ Payload = TypeVarTuple("Payload")
 T = TypeVar("T")
 
 KeyLike = str | Sequence[str]
+
+
+class _Dataclass(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+class _Model(Protocol):
+    """A pydantic model."""
+
+    def model_dump_json(self) -> str: ...
+
+
+Value = (
+    int
+    | float
+    | str
+    | bytes
+    | date
+    | time
+    | timedelta
+    | Decimal
+    | Enum
+    | UUID
+    | Mapping[Any, Any]
+    | Sequence[Any]
+    | Set[Any]
+    | msgspec.Struct
+    | _Dataclass
+    | _Model
+    | None
+)
+"""What can travel. The types of what it holds are checked where it is encoded."""
+ParamsLike = Value | Callable[[], Value] | Callable[[], Awaitable[Value]]
+"""Connection parameters, or what makes them: called before each opening of a
+connection, the later ones included, and before each call of a handle."""
 Lifecycle = Literal["connected", "disconnected", "reconnected", "resync", "error"]
 LIFECYCLE: frozenset[str] = frozenset(get_args(Lifecycle))
 Unsubscribe = Callable[[], None]
@@ -28,7 +68,7 @@ Unsubscribe = Callable[[], None]
 class ActorAccessor(Protocol[Actor_co]):
     """The actors of one type: `client.counter`."""
 
-    def get(self, key: KeyLike = (), *, params: Any = None) -> Actor_co:
+    def get(self, key: KeyLike = (), *, params: ParamsLike = None) -> Actor_co:
         """A handle to an actor that exists; its calls raise ActorNotFound if not."""
         ...
 
@@ -38,7 +78,7 @@ class ActorAccessor(Protocol[Actor_co]):
         input: Any = None,
         *,
         region: str | None = None,
-        params: Any = None,
+        params: ParamsLike = None,
     ) -> Actor_co:
         """A handle to the actor of this key; the first call creates it."""
         ...
@@ -49,12 +89,12 @@ class ActorAccessor(Protocol[Actor_co]):
         input: Any = None,
         *,
         region: str | None = None,
-        params: Any = None,
+        params: ParamsLike = None,
     ) -> Actor_co:
         """Create the actor now. Raises ActorAlreadyExists when the key is taken."""
         ...
 
-    def get_with_id(self, actor_id: str, *, params: Any = None) -> Actor_co:
+    def get_with_id(self, actor_id: str, *, params: ParamsLike = None) -> Actor_co:
         """A handle by the actor's id."""
         ...
 

@@ -188,29 +188,23 @@ async def test_sessions(docs: Docs, monkeypatch: pytest.MonkeyPatch) -> None:
             assert await send("s1") == (401, "unauthorized"), "and not for long"
 
 
-async def test_a_token_that_ran_out(docs: Docs) -> None:
+async def test_a_token_that_runs_out(docs: Docs) -> None:
     client = await docs.serve(docs.load("forum.py").App)
-    with_token = docs.load("refresh.py").with_token
-    old = params(aud="forum", role="member", exp=int(time.time()) - 5)["token"]
-    new = params(aud="forum", role="member")["token"]
-    asked: list[bool] = []
+    fetched: list[str] = []
+    good_for = 60.0
 
-    async def fetch(renewed: bool) -> str:
-        asked.append(renewed)
-        return new if renewed else old
+    async def fetch() -> tuple[str, float]:
+        fetched.append(token(aud="forum", role="member"))
+        return fetched[-1], good_for
 
-    scope: dict[str, Any] = {"client": client, "with_token": with_token, "token": fetch}
+    scope = {"client": client, "Tokens": docs.load("refresh.py").Tokens, "fetch": fetch}
     lines = "".join(f"    {line}\n" for line in program("in your program").splitlines())
     exec(f"async def shown():\n{lines}    return count", scope)
-    assert await scope["shown"]() == 1
-    assert asked == [False, True]
-
-    async def garbled(renewed: bool) -> str:
-        return "a.b.c"
-
-    scope["token"] = garbled
-    with pytest.raises(Unauthorized):
-        await scope["shown"]()
+    assert await scope["shown"]() == 2
+    assert len(fetched) == 1, "the token at hand was good"
+    good_for = 10.0
+    assert await scope["shown"]() == 4
+    assert len(fetched) == 3, "one for the call and one for the connection"
 
 
 async def test_rate_limits(docs: Docs) -> None:

@@ -12,6 +12,7 @@ from asgi_server import serving
 from road import Road, road_to
 
 from rivet_ray import Registry
+from rivet_ray.asgi import serve_exchange
 from rivet_ray.gateway import GatewaySettings, create_app
 from rivet_ray.runtime import HostSettings, Standalone
 
@@ -28,7 +29,9 @@ async def world(
     gateway: GatewaySettings | None = None,
 ) -> AsyncIterator[tuple[Road, App]]:
     """The road, whose URL clients take, and the client beside it."""
-    backend = Standalone(registry.definitions(), "memory://", settings=settings)
+    backend = Standalone(
+        registry.definitions(), "memory://", settings=settings, handle=serve_exchange
+    )
     async with (
         serving(create_app(backend, gateway)) as url,
         road_to(int(url.rpartition(":")[2])) as road,

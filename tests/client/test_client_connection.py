@@ -14,6 +14,7 @@ from rivet_ray.client import ActorConnection, Client
 from rivet_ray.client.transport import Closing
 from rivet_ray.errors import Outcome
 from rivet_ray.protocol import v0, values
+from rivet_ray.protocol.subprotocols import Resume
 
 both_encodings = pytest.mark.parametrize("encoding", ["json", "cbor"])
 
@@ -297,8 +298,11 @@ class Sink:
 
 
 def connection(sink: Sink) -> ActorConnection[Any]:
+    async def dial(resume: Resume) -> Sink:
+        return sink
+
     return ActorConnection[Any](
-        lambda resume: sink,
+        dial,
         None,
         "counter",
         timeout=3,

@@ -153,6 +153,25 @@ SNIPPETS = {
                 conn.on(Counter.new_count, number)
                 conn.on(Counter.moved, both)
         """,
+    "parameters": """
+        def of(name: str) -> str:
+            return name
+
+        async def later(name: str) -> str:
+            return name
+
+        async def f(client: App, blocking: SyncClient, thing: object) -> None:
+            client.counter.get("k", params=of)  # !
+            client.counter.get_or_create("k", params=later)  # !
+            client.counter.get("k", params=JoinParams)  # !
+            client.counter.get("k", params=thing)  # !
+            client.counter.get("k").connect(params=of)  # !
+            Client().get("counter", params=of)  # !
+            blocking.get(Counter, "k", params=of)  # !
+            blocking.get_or_create(Counter, "k").connect(params=later)  # !
+            client.counter.get("k", params=JoinParams("r"))
+            client.counter.get("k", params=lambda: of("a"))
+        """,
     "state": """
         class Wrong(Actor[CounterState, Member, JoinParams, int, str]):
             @action

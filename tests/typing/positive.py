@@ -284,6 +284,26 @@ def handle_move(name: str, field: int) -> None: ...
 def handle_over() -> None: ...
 
 
+async def new_token() -> dict[str, str]:
+    return {"token": "t"}
+
+
+class TokenSource:
+    async def __call__(self) -> JoinParams:
+        return JoinParams("r")
+
+
+async def parameters(client: App, blocking: SyncClient) -> None:
+    client.counter.get("k", params=JoinParams("r"))
+    client.counter.get("k", params=new_token)
+    client.counter.get_or_create("k", params=TokenSource())
+    client.counter.get_with_id("0123456789abcdef", params=lambda: {"token": "t"})
+    await client.counter.create("k", params=["a", 1, None])
+    client.counter.get("k").connect(params=new_token)
+    Client().actor("counter", params=new_token).connect(params=lambda: None)
+    blocking.get(Counter, "k", params=new_token).connect(params=lambda: "token")
+
+
 def handle_anything(*values: Any) -> None: ...
 
 
