@@ -11,8 +11,9 @@ from typing import Any
 import gateway_room
 import pytest
 from gateway_serve import Stack, running_stack
+from gateway_servers import Actors, serving
 from gateway_surfaces import SURFACES, Knock
-from gateway_wire import WIRES, Actors, Serve, Site, Wire, serving
+from gateway_wire import WIRES, Serve, Site, Wire
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import httpx
-from gateway_wire import PATIENCE, Actors, Site, Wire, eventually
+from gateway_servers import Actors
+from gateway_wire import PATIENCE, Site, Wire, eventually
 
 from rivet_ray.definition import ActorDefinition
 from rivet_ray.gateway import GatewaySettings, create_app

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from gateway_browser import Pages
-from gateway_wire import JSON, get_or_create, serving
+from gateway_servers import serving
+from gateway_wire import JSON, get_or_create
 
 from rivet_ray import CORS, Actor, Forbidden, action
 from rivet_ray.gateway import GatewaySettings

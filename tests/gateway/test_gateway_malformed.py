@@ -39,8 +39,9 @@ from gateway_senders import (
     send_request,
 )
 from gateway_serve import Stack
+from gateway_servers import serving
 from gateway_tally import Tally, on, volume
-from gateway_wire import CBOR, JSON, PATIENCE, Site, eventually, get_or_create, serving
+from gateway_wire import CBOR, JSON, PATIENCE, Site, eventually, get_or_create
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from served_command import ServedCommand

@@ -8,7 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
-from gateway_wire import JSON, Site, get_or_create, serving
+from gateway_servers import serving
+from gateway_wire import JSON, Site, get_or_create
 
 from examples.counter import App
 from rivet_ray import Actor, action
