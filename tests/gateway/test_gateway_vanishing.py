@@ -13,6 +13,7 @@ import httpx
 import pytest
 from asgi_server import serving
 from network import HERE, Network, network
+from openings import opening
 
 from rivet_ray import Actor, Event, Registry, action, use
 from rivet_ray.gateway import GatewaySettings
@@ -129,30 +130,15 @@ async def test_a_client_that_vanishes(transport: Any, towards: str | None, event
 @WAYS
 async def test_one_that_does_not_count_events_is_gone_at_once(transport: str) -> None:
     async with world() as (net, url, room):
-        address = url.removeprefix("http://").split(":")
-        reader, writer = await asyncio.open_connection(address[0], int(address[1]))
-        path = "websocket" if transport == "websocket" else "sse"
-        query = '{"getOrCreateForKey":{"name":"room","key":["k"]}}'
-        lines = [f"GET /actors/connect/{path} HTTP/1.1", f"Host: {':'.join(address)}"]
-        if transport == "sse":
-            lines += [f"X-RivetKit-Query: {query}", "X-RivetKit-Encoding: json"]
-            lines += ['X-RivetKit-Conn-Params: "ann"']
-        else:
-            offered = ["query." + _quoted(query), "encoding.json", "conn_params.%22ann%22"]
-            lines += ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"]
-            lines += ["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]
-            lines += [f"Sec-WebSocket-Protocol: {', '.join([*offered, 'rivetkit'])}"]
-        writer.write("\r\n".join([*lines, "", ""]).encode())
+        host, port = url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(opening(transport, "room", "k", "ann"))
         assert b"\r\n" in await reader.read(1_000)
         await soon(room.present, ["ann"], PATIENCE)
         net.vanishes()
         await soon(room.present, [], BOUND)
         net.returns()
         writer.transport.abort()
-
-
-def _quoted(text: str) -> str:
-    return "".join(c if c.isalnum() else f"%{ord(c):02X}" for c in text)
 
 
 async def test_the_next_request_of_the_same_socket_may_take_its_time() -> None:

@@ -49,6 +49,10 @@ class Network:
         """A listening socket of `THERE`, which `make` makes of an address and a port."""
         return self._within("there", make, THERE, 0)
 
+    def connect(self, port: int) -> socket.socket:
+        """A socket of `THERE`, connected to that port of `HERE`."""
+        return self._within("there", socket.create_connection, (HERE, port))
+
     def vanishes(self, towards: str | None = None) -> None:
         """What is sent towards that machine arrives nowhere; None for both directions."""
         self._lead(NOBODY, towards)
