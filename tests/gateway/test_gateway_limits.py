@@ -1,6 +1,6 @@
 """The documented limits, each to the byte and with its error.
 
-Those of messages on connections are in test_gateway_websocket and test_gateway_messages.
+Those of messages on connections are in test_gateway_websocket_ends and test_gateway_messages.
 """
 
 from __future__ import annotations
