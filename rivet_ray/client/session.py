@@ -77,18 +77,16 @@ class Session:
         Calls under way fail with what is known of them (C8); with `again` those
         that have an idempotency key are sent once more.
         """
-        unsent = self._unsent
         self._unsent = {}
         for number, call in list(self._calls.items()):
             if call.answer.done():
-                continue
+                continue  # Its caller has given it up, and takes it out itself.
             if call.sent and not (again and call.request.key is not None):
                 call.answer.set_exception(_under_way(error, call))
             else:
                 call.sent_before = call.sent_before or call.sent
                 call.sent = False
                 self._unsent[number] = call
-        assert unsent.keys() <= self._unsent.keys()
 
     async def call(
         self, action: str, arguments: bytes, timeout: float, key: str | None = None

@@ -61,3 +61,19 @@ async def test_what_did_not_start_this_time_may_have_begun_before(
     assert caught.value.code == "overloaded"
     assert asked == [("add", "once")] * (2 if sent_before else 1)
     assert caught.value.outcome is (Outcome.UNKNOWN if sent_before else Outcome.NOT_STARTED)
+
+
+async def test_a_call_that_is_given_up_in_the_moment_of_a_cut() -> None:
+    """Its task has not run yet; the others wait for the next socket."""
+    session = Session("counter")
+    calls = [asyncio.ensure_future(session.call("add", b"", 60.0)) for _ in range(2)]
+    await settle()
+    calls[0].cancel()
+    session.cut(ConnectionClosed("lost"), again=True)
+    await settle()
+    assert calls[0].cancelled()
+    message = session.next_message()
+    assert isinstance(message, v0.ActionRequest)
+    session.receive(v0.ActionResponse(message.id, b"answer"))
+    assert await calls[1] == b"answer"
+    assert session.next_message() is None
