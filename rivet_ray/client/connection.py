@@ -13,7 +13,7 @@ from rivet_ray.client.given import ParamsFault
 from rivet_ray.client.handle import ActorHandle, TypedHandle
 from rivet_ray.client.interface import Interface, payload_decoder
 from rivet_ray.client.listeners import Stream, log
-from rivet_ray.client.reconnecting import OUR_FAULT, RESYNC, comes_back, may_pass, pauses
+from rivet_ray.client.reconnecting import OUR_FAULT, RESYNC, TOO_LONG, comes_back, may_pass, pauses
 from rivet_ray.client.session import Session, Socket, again
 from rivet_ray.client.transport import ConnectionTransport, Fetch, Options
 from rivet_ray.definition.events import Event
@@ -202,6 +202,8 @@ class ActorConnection(Connection[Actor_T]):
         self._listeners.emit("connected")
         while True:
             closing = await socket.run()
+            if closing.reason == TOO_LONG:
+                self._session.refuse_longest()
             end = self._was_closed(f"closed ({closing}).")
             if not self._reconnect or not comes_back(closing):
                 return end

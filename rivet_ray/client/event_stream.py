@@ -11,7 +11,14 @@ import httpx
 
 from rivet_ray.client.listeners import log
 from rivet_ray.client.transport import Closing, Refused, rebuild
-from rivet_ray.errors import ConnectionClosed, Outcome, RequestFailed, RivetError, from_code
+from rivet_ray.errors import (
+    ConnectionClosed,
+    MessageTooLong,
+    Outcome,
+    RequestFailed,
+    RivetError,
+    from_code,
+)
 from rivet_ray.protocol.encodings import DecodeFault, Encoding
 from rivet_ray.protocol.event_stream import (
     CLOSE,
@@ -110,7 +117,7 @@ class EventStreamConnection:
         try:
             await self._post("actors/message", body, self._proof)
         except RivetError as error:
-            if isinstance(message, ActionRequest):
+            if isinstance(message, ActionRequest) or isinstance(error, MessageTooLong):
                 raise Refused(error) from error
             # Without it events would be missing, and nobody would know.
             self._closing = Closing(ABNORMAL, f"a subscription was not taken: {error}")

@@ -15,8 +15,10 @@ LONGEST_PAUSE = 30.0
 NORMAL, PROTOCOL_ERROR, POLICY = 1000, 1002, 1008
 RESYNC = "resync"
 """The reason of a close by which a server says that events were missed."""
-OUR_FAULT = frozenset({"malformed_message", "message_too_long"})
-"""Reasons of closes for what was sent: it is not sent again."""
+TOO_LONG = "message_too_long"
+"""The reason of a close for one message, which is not sent again."""
+OUR_FAULT = frozenset({"malformed_message"})
+"""Reasons of closes for what was sent: nothing of it is sent again."""
 
 
 def comes_back(closing: Closing) -> bool:

@@ -10,6 +10,7 @@ from rivet_ray.client.transport import Closing, ConnectionTransport, Refused, re
 from rivet_ray.errors import (
     ActionTimedOut,
     ConnectionClosed,
+    MessageTooLong,
     Outcome,
     Overloaded,
     RivetError,
@@ -168,9 +169,24 @@ class Session:
                 log.warning("the connection to %s was initialised twice", self.label)
 
     def refuse(self, message: ToServer, fault: EncodeFault | RivetError) -> None:
-        """A call that `next_message` gave cannot be written, or was not taken: it alone fails."""
+        """What `next_message` gave cannot be written, or was not taken: it alone fails."""
         if isinstance(message, ActionRequest):
             self._fail(message.id, fault)
+        else:
+            self.listeners.emit_error(fault)
+
+    def refuse_longest(self) -> None:
+        """The server closed because of a message that is too long, and does not say which."""
+        under_way = [call for call in self._calls.values() if call.sent and not call.answer.done()]
+        if not under_way:
+            return
+        longest = max(under_way, key=lambda call: len(call.request.arguments))
+        name = longest.request.name
+        error = MessageTooLong(
+            f"The server takes no message as long as that of {name!r} on {self.label}.",
+            outcome=Outcome.NOT_STARTED,
+        )
+        self._fail(longest.request.id, error)
 
     def end(self, error: RivetError) -> None:
         """No socket will come any more: fail every call, saying what is known (C8)."""

@@ -13,8 +13,15 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.protocol import State
 from websockets.typing import Subprotocol
 
-from rivet_ray.client.transport import Closing, rebuild
-from rivet_ray.errors import ConnectionClosed, Outcome, RequestFailed, RivetError, from_code
+from rivet_ray.client.transport import Closing, Refused, rebuild
+from rivet_ray.errors import (
+    ConnectionClosed,
+    MessageTooLong,
+    Outcome,
+    RequestFailed,
+    RivetError,
+    from_code,
+)
 from rivet_ray.protocol.encodings import DecodeFault, Encoding
 from rivet_ray.protocol.v0 import (
     ErrorMessage,
@@ -54,6 +61,8 @@ class WebSocketConnection:
         self._beating: asyncio.Task[None] | None = None
         self._socket: ClientConnection | None = None
         self._closing: Closing | None = None
+        self._longest: int | None = None
+        """How long a message may be, where the server says so."""
 
     @property
     def closing(self) -> Closing:
@@ -92,6 +101,7 @@ class WebSocketConnection:
         except BaseException:
             await self._socket.close()
             raise
+        self._longest = init.longest
         if self._heartbeat is not None:
             beating = self._beat(self._socket, self._heartbeat)
             self._beating = asyncio.create_task(beating, name=f"rivet_ray pings {self._url}")
@@ -102,6 +112,7 @@ class WebSocketConnection:
         if socket is None or socket.state is not State.OPEN:
             raise ConnectionClosed("The WebSocket is closed.", outcome=Outcome.NOT_STARTED)
         frame = encode_to_server(self._encoding, message)
+        self._check_length(frame)
         try:
             await socket.send(frame, text=not self._encoding.binary)
         except SocketClosed as error:
@@ -138,6 +149,22 @@ class WebSocketConnection:
             # What waits to be sent goes nowhere, and the closing waits behind it.
             self._socket.transport.abort()
             await self._socket.wait_closed()
+
+    def _check_length(self, frame: bytes) -> None:
+        """The server would close the socket, and with it end every other call."""
+        longest = self._longest
+        if longest is None or len(frame) <= longest:
+            return
+        length = len(frame) if self._encoding.binary else len(frame.decode())
+        if length > longest:
+            unit = "bytes" if self._encoding.binary else "characters"
+            raise Refused(
+                MessageTooLong(
+                    f"A message has at most {longest} {unit}, and this one {length}. "
+                    "Call the action on the handle, whose body may be longer.",
+                    outcome=Outcome.NOT_STARTED,
+                )
+            )
 
     async def _beat(self, socket: ClientConnection, seconds: float) -> None:
         """Notice a server that is gone, and of which TCP still believes that it is there."""

@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Awaitable
 from functools import partial
 
+import msgspec
+
 from rivet_ray import ids
 from rivet_ray.errors import ConnectionNotFound, InternalError, Outcome, Overloaded, RivetError
 from rivet_ray.gateway.backend import Backend
@@ -234,8 +236,14 @@ class Connection(ABC):
 
     def attached(self, message: Attached) -> None:
         self.token = message.token or self.token
-        counted = None if self.resume is None else message.sequence
-        self.tell(v0.Init(self.record.id, self.id, self.token, counted))
+        init = v0.Init(self.record.id, self.id, self.token)
+        if self.resume is not None:
+            init = msgspec.structs.replace(
+                init,
+                sequence=message.sequence,
+                longest=self.settings.max_incoming_message_size,
+            )
+        self.tell(init)
 
     def closed(self, code: int, reason: str) -> None:
         self.left = self.left or reason not in MAY_COME_BACK

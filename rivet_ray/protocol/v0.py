@@ -83,7 +83,13 @@ class Goodbye(msgspec.Struct, frozen=True, gc=False):
     """
 
 
-_INIT_NAMES = {"actor_id": "ai", "connection_id": "ci", "token": "ct", "sequence": "s"}
+_INIT_NAMES = {
+    "actor_id": "ai",
+    "connection_id": "ci",
+    "token": "ct",
+    "sequence": "s",
+    "longest": "ml",
+}
 
 
 class Init(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename=_INIT_NAMES):
@@ -94,6 +100,9 @@ class Init(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename=_IN
     token: str
     sequence: int | None = None
     """The actor's last event before, for clients that count events."""
+    longest: int | None = None
+    """How long a client's message may be, told to the same clients: in characters of a
+    text frame, in bytes of a binary one or of a body."""
 
 
 class ActionResponse(msgspec.Struct, frozen=True, gc=False):
