@@ -32,6 +32,8 @@ TOKEN = b"x-rivetkit-conn-token"
 SEEN = v0.SEEN_HEADER.lower().encode()
 KEY = v0.KEY_HEADER.lower().encode()
 MAX_KEY = 255
+LONGEST_ESCAPE = 6
+r"""Bytes of `\u0041`, the longest form of one that JSON has."""
 
 _INTERNAL = frozenset(
     name.lower().encode() for name in (*v0.INTERNAL_HEADERS, *older.INTERNAL_HEADERS)
@@ -133,28 +135,40 @@ def _as_utf_8(header: bytes) -> bytes:
 
 
 def params_of(text: str | bytes | None, limit: int) -> bytes | None:
-    """Connection parameters from JSON to msgpack. Raises InvalidParams."""
+    """Connection parameters from JSON to msgpack. Raises InvalidParams.
+
+    They are measured as JSON in its shortest form, however they are written: a header
+    holds ASCII only, where a letter may take six bytes as an escape.
+    """
     if text is None:
         return None
     data = text.encode() if isinstance(text, str) else _as_utf_8(text)
-    if len(data) > limit:
+    if len(data) > LONGEST_ESCAPE * limit:
         raise _params_too_long(limit)
     try:
-        return values.encode(msgspec.json.decode(data))
+        value = msgspec.json.decode(data)
+        params = values.encode(value)
     except (msgspec.DecodeError, UnicodeError, RecursionError, OverflowError) as error:
         raise InvalidParams(f"The connection parameters are not JSON: {error}") from error
+    _measure(value, limit)
+    return params
 
 
 def first_params(encoding: Encoding, frame: bytes | str, limit: int) -> bytes | None:
     """Parameters that come as a message, as msgpack; they are measured as JSON too."""
     params = older.decode_first(encoding, frame)
-    if params is not None and len(ENCODINGS["json"].encode(values.decode(params))) > limit:
-        raise _params_too_long(limit)
+    if params is not None:
+        _measure(values.decode(params), limit)
     return params
 
 
+def _measure(params: Any, limit: int) -> None:
+    if len(ENCODINGS["json"].encode(params)) > limit:
+        raise _params_too_long(limit)
+
+
 def _params_too_long(limit: int) -> InvalidParams:
-    return InvalidParams(f"Connection parameters have at most {limit} bytes, as JSON.")
+    return InvalidParams(f"Connection parameters have at most {limit} bytes, as JSON in UTF-8.")
 
 
 def key_of(headers: dict[bytes, bytes]) -> str | None:

@@ -25,7 +25,7 @@ class GatewaySettings:
     body_timeout: float = 60.0
     """Seconds for a client to send a body that is read whole before anything begins."""
     max_params_size: int = 4_096
-    """The longest connection parameters, in bytes of JSON."""
+    """The longest connection parameters, in bytes of the shortest JSON, in UTF-8."""
     params_timeout: float = 5.0
     """Seconds for the first message of a WebSocket that brings its parameters in one."""
     max_in_flight: int = 1_024

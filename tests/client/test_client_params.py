@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket
 
 from rivet_ray import Actor, Outcome, Registry, SyncClient, Unauthorized, action, use
 from rivet_ray.client import given
-from rivet_ray.errors import RequestFailed
+from rivet_ray.errors import InvalidParams, RequestFailed
 
 valid: set[str] = set()
 
@@ -229,3 +229,27 @@ async def test_blocking_code(transport: Any, kind: Any) -> None:
         road_loop = asyncio.get_running_loop()
         await asyncio.to_thread(program)
     assert not any(name.startswith("rivet_ray client") for name in threads)
+
+
+@WAYS
+async def test_letters_count_as_much_on_every_way(transport: Any) -> None:
+    """4 KiB of UTF-8: in a header each of them is an escape of six bytes."""
+    text = "文" * 1_364
+    valid.clear()
+    async with (
+        world(App) as (road, _),
+        App.client(road.url, transport=transport, timeout=PATIENCE) as client,
+    ):
+        handle = client.guarded.get_or_create("k", params=text)
+        valid.add(text)
+        assert await handle.used() == text
+        valid.add(text)
+        assert (await handle.fetch("x")).text == text
+        valid.add(text)
+        async with handle.websocket("x") as socket:
+            assert await socket.recv() == text
+        valid.add(text)
+        async with handle.connect() as connection:
+            assert await connection.actor.used() == text
+        with pytest.raises(InvalidParams):
+            await client.guarded.get_or_create("k", params=text + "文").used()

@@ -94,14 +94,33 @@ async def test_the_longest_parameters(serve: Serve, limit: int) -> None:
     assert await errors(site, A, json.dumps("x" * (limit - 1))) == refused("invalid_params")
 
 
-async def test_parameters_are_measured_in_bytes(serve: Serve) -> None:
-    """On a WebSocket they may be any text; in a header they are escaped."""
-    site = await serve(ACTORS, settings=GatewaySettings(max_params_size=100))
+async def test_parameters_are_measured_as_the_shortest_json(serve: Serve) -> None:
+    """However they are written: in a header what is not ASCII is escaped."""
+    limit = 100
+    site = await serve(ACTORS, settings=GatewaySettings(max_params_size=limit))
+    for text, length in (
+        (json.dumps("é" * 49), 49),
+        (json.dumps("😀" * 24), 24),
+        ('"' + "\\u0041" * 98 + '"', 98),
+        (json.dumps([0] * 49, separators=(",    ", "")), 49),
+        ("[" + " " * (6 * limit - 3) + "1]", 1),
+    ):
+        assert (await site.call(A, "params", conn_params=text)).output == length
+        assert (await site.resolve(A, conn_params=text)).status == 200
+        async with opening(site, site.headers(A, conn_params=text)) as stream:
+            await stream.init()
+            assert await stream.ask(0, "params") == length
+        async with site.connect(A, RawText(text)) as socket:
+            assert await socket.ask(0, "params") == length
     async with site.connect(A, RawText('"' + "é" * 49 + '"')) as socket:
         assert await socket.ask(0, "params") == 49
-    async with site.connecting(A, RawText('"' + "é" * 50 + '"')) as socket:
-        code, reason, _ = await socket.closed()
-        assert (code, reason) == (1011, "invalid_params")
+    for text in (
+        json.dumps("é" * 50),
+        json.dumps("😀" * 25),
+        "[" + ",".join(["1e5"] * 20) + "]",  # 100000.0 each
+        "[" + " " * (6 * limit - 2) + "1]",
+    ):
+        assert await errors(site, A, text) == refused("invalid_params")
 
 
 # --- Bodies -----------------------------------------------------------------------------
