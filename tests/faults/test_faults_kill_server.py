@@ -53,9 +53,16 @@ async def test_thirty_kills(tmp_path: Path) -> None:
     ],
 )
 async def test_a_planted_fault_is_seen(tmp_path: Path, planted: str, seen: str) -> None:
-    """The same run is red when the server lacks one of its mechanisms."""
-    broken = (await kill(tmp_path, 4, planted=planted)).broken
-    assert any(seen in words for words in broken), broken[:20]
+    """The same run is red when the server lacks one of its mechanisms.
+
+    A kill has to hit a moment in which that matters: of four it may be none.
+    """
+    broken: list[str] = []
+    for seed in range(1, 6):
+        broken += (await kill(tmp_path / str(seed), 4, seed=seed, planted=planted)).broken
+        if any(seen in words for words in broken):
+            return
+    pytest.fail(f"not seen in 20 kills: {broken[:20]}")
 
 
 class Told(History):
