@@ -14,6 +14,8 @@ from rivet_ray import Actor, Event, Registry, action, use
 class State:
     count: int = 0
     hooks: list[str] = field(default_factory=list[str])
+    gateways: list[int] = field(default_factory=list[int])
+    """The processes that have let the watched connection in, as far as increments saw."""
 
 
 @dataclass
@@ -39,6 +41,9 @@ class Counter(Actor[State, Member, str | None, None, int]):
     @action
     def increment(self) -> int:
         self.state.count += 1
+        for conn in self.conns:
+            if conn.params == "watched" and conn.auth not in self.state.gateways:
+                self.state.gateways.append(conn.auth)
         self.broadcast(Counter.counted, self.state.count)
         return self.state.count
 
@@ -56,9 +61,8 @@ class Counter(Actor[State, Member, str | None, None, int]):
         return self.conn.state.name
 
     @action
-    def gateway(self) -> int:
-        """The process that let the caller in."""
-        return self.conn.auth
+    def gateways(self) -> list[int]:
+        return self.state.gateways
 
     @action
     def hooks(self) -> list[str]:

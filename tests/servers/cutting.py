@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from cut_actors import App, Counter
 from road import Road
 
 from rivet_ray.client import reconnecting
-from rivet_ray.errors import RivetError
 
 BEHIND = 100
 """Events that a client may lag behind; a host remembers 256."""
@@ -44,24 +42,16 @@ async def cut_anywhere(
 ) -> set[int]:
     """At random bytes, the openings among them: no event is missed or comes twice.
 
-    Returns the processes of the gateways that the connection came back to. `beside`
-    is a client that does not take the road, `patience` what a call of it may take.
+    Returns the processes of the gateways that let the connection in. `beside` is a
+    client that does not take the road, `patience` what a call of it may take.
     """
     monkeypatch.setattr(reconnecting, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(reconnecting, "LONGEST_PAUSE", 0.02)
-    gateways: set[int] = set()
-    asking: set[asyncio.Task[None]] = set()
     async with (
         App.client(road.url, transport=transport, timeout=patience) as client,
         client.counter.get_or_create(transport).connect(params="watched") as connection,
     ):
         watch = Watch(connection)
-
-        async def ask() -> None:
-            with suppress(RivetError):
-                gateways.add(await connection.actor.gateway())
-
-        connection.on("reconnected", lambda: asking.add(asyncio.ensure_future(ask())))
         await connection.actor.rename("ann")
         counter = beside.counter.get(transport)
         road.after = random.Random(cuts)
@@ -86,6 +76,6 @@ async def cut_anywhere(
         assert watch.counts == list(range(1, last + 1))
         assert set(watch.life) == {"disconnected", "reconnected"}, "no resync among them"
         assert await counter.hooks() == ["connect"]
-        await asyncio.gather(*asking)
+        gateways = set(await counter.gateways())
     print(f"{road.cuts} cuts, {watch.life.count('reconnected')} reconnections, {last} events")
     return gateways
