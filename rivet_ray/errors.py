@@ -386,12 +386,13 @@ def from_code(
     message: str,
     metadata: Any = None,
     outcome: Outcome | None = None,
+    status: int | None = None,
 ) -> RivetError:
-    """Rebuild an error that arrived over a wire as the class it left as.
-
-    A code of no class of ours is the code of somebody's `UserError`.
-    """
-    error = _BY_CODE.get(code)
-    if error is None or error is UserError:
-        return UserError(message, code, metadata, outcome=outcome)
-    return error(message, metadata=metadata, outcome=outcome)
+    """The error of a wire as the class it left as; an unknown code is a `UserError`'s."""
+    kind = _BY_CODE.get(code, UserError)
+    if kind is UserError:
+        error: RivetError = UserError(message, code, metadata, outcome=outcome)
+    else:
+        error = kind(message, metadata=metadata, outcome=outcome)
+    error.status = status or error.status
+    return error

@@ -13,7 +13,15 @@ from rivet_ray.client.given import ParamsFault
 from rivet_ray.client.handle import ActorHandle, TypedHandle
 from rivet_ray.client.interface import Interface, payload_decoder
 from rivet_ray.client.listeners import Stream, log
-from rivet_ray.client.reconnecting import OUR_FAULT, RESYNC, TOO_LONG, comes_back, may_pass, pauses
+from rivet_ray.client.reconnecting import (
+    OUR_FAULT,
+    RESYNC,
+    TOO_LONG,
+    comes_back,
+    may_pass,
+    pauses,
+    wait_of,
+)
 from rivet_ray.client.session import Session, Socket, again
 from rivet_ray.client.transport import ConnectionTransport, Fetch, Options
 from rivet_ray.definition.events import Event
@@ -233,9 +241,10 @@ class ActorConnection(Connection[Actor_T]):
 
     async def _open_again(self, resume: Resume) -> Socket:
         """Try for as long as it takes. Raises what a server refuses for good."""
-        told = False
+        told, wait = False, 0.0
         for pause in pauses():
-            await asyncio.sleep(pause)
+            await asyncio.sleep(max(pause, wait))
+            wait = 0.0
             try:
                 return await self._open_socket(resume)
             except ParamsFault as fault:
@@ -244,6 +253,7 @@ class ActorConnection(Connection[Actor_T]):
             except RivetError as error:
                 if not may_pass(error):
                     raise
+                wait = wait_of(error)
                 if not told:
                     told = True
                     log.warning("the connection to %s is cut, trying again: %s", self.label, error)

@@ -19,7 +19,13 @@ from websockets.asyncio.client import ClientConnection
 
 from rivet_ray.client.either import EitherConnection
 from rivet_ray.client.event_stream import EventStreamConnection
-from rivet_ray.client.transport import ConnectionTransport, Fetch, read_outcome, rebuild
+from rivet_ray.client.transport import (
+    ConnectionTransport,
+    Fetch,
+    read_outcome,
+    rebuild,
+    retry_after,
+)
 from rivet_ray.client.websocket import WebSocketConnection, raw_websocket
 from rivet_ray.errors import Outcome, RequestFailed, RivetError
 from rivet_ray.protocol import values
@@ -262,8 +268,10 @@ class HttpTransport:
         try:
             message = decode_error(JSON if is_json else self._encoding, answer.content)
         except DecodeFault:
-            return self._unreadable(f"status {answer.status_code}: {answer.text[:200]!r}", outcome)
-        return rebuild(message, outcome)
+            error = self._unreadable(f"status {answer.status_code}: {answer.text[:200]!r}", outcome)
+            error.metadata = retry_after(answer.headers.get("Retry-After"))
+            return error
+        return rebuild(message, outcome, answer.status_code)
 
     def _unreadable(self, what: str, outcome: Outcome | None = Outcome.UNKNOWN) -> RequestFailed:
         return RequestFailed(

@@ -22,7 +22,7 @@ from rivet_ray.errors import (
 )
 from rivet_ray.protocol import values
 from rivet_ray.protocol.caller import Caller
-from rivet_ray.protocol.port import Ask, Attached, Deliver, Failed, Reply, Said, Want
+from rivet_ray.protocol.port import Ask, Attached, Deliver, Failed, Reply, Said, Want, own_status
 from rivet_ray.protocol.queries import ActorQuery
 from rivet_ray.protocol.raw import RawRequest
 from rivet_ray.protocol.subprotocols import Resume
@@ -224,7 +224,12 @@ class InlineConnection:
         failure = answer.failure
         self._put(
             ErrorMessage(
-                failure.code, failure.message, failure.metadata, action_id, failure.outcome
+                failure.code,
+                failure.message,
+                failure.metadata,
+                action_id,
+                failure.outcome,
+                own_status(failure.code, failure.status),
             )
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from typing import Any, cast
 
 from rivet_ray.client.transport import Closing
 from rivet_ray.errors import PublicError, RivetError
@@ -11,6 +12,11 @@ from rivet_ray.errors import PublicError, RivetError
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 30.0
 """Seconds, each pause twice the one before; a random part of it is left out."""
+
+LONGEST_WAIT = 300.0
+"""Seconds for which a refusal may put a client off."""
+NOT_NOW = frozenset({408, 425, 429})
+"""HTTP statuses below 500 that say nothing against the same request later."""
 
 NORMAL, PROTOCOL_ERROR, POLICY = 1000, 1002, 1008
 RESYNC = "resync"
@@ -28,7 +34,16 @@ def comes_back(closing: Closing) -> bool:
 
 def may_pass(error: RivetError) -> bool:
     """Whether a refusal may pass by itself: nobody answered, or not now."""
-    return not isinstance(error, PublicError) or error.status >= 500
+    return not isinstance(error, PublicError) or error.status >= 500 or error.status in NOT_NOW
+
+
+def wait_of(error: RivetError) -> float:
+    """Seconds that a refusal asks to wait: `retry_after` of its metadata."""
+    told: Any = error.metadata
+    seconds = cast("dict[Any, Any]", told).get("retry_after") if isinstance(told, dict) else None
+    if isinstance(seconds, (int, float)) and seconds > 0:
+        return min(float(seconds), LONGEST_WAIT)
+    return 0.0
 
 
 def pauses() -> Iterator[float]:

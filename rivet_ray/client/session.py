@@ -270,4 +270,4 @@ def _under_way(error: RivetError, call: _Call) -> RivetError:
 
 def again(error: RivetError, outcome: Outcome | None) -> RivetError:
     """The same error for one more caller; an exception is not raised twice."""
-    return from_code(error.code, error.message, error.metadata, outcome)
+    return from_code(error.code, error.message, error.metadata, outcome, error.status)

@@ -5,6 +5,7 @@ Handles and connections are written against these two protocols only.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -152,15 +153,24 @@ class Transport(Protocol):
         ...
 
 
-def rebuild(message: ErrorMessage, outcome: Outcome | None) -> RivetError:
+def rebuild(
+    message: ErrorMessage, outcome: Outcome | None, status: int | None = None
+) -> RivetError:
     """The error of a message as the class it was raised as.
 
-    `outcome` holds where the message does not say one.
+    `outcome` and `status` hold where the message does not say them.
     """
     metadata = None if message.metadata is None else values.decode(message.metadata)
-    return from_code(
-        message.code, message.message, metadata, read_outcome(message.outcome, outcome)
-    )
+    told = read_outcome(message.outcome, outcome)
+    status = status if message.status is None else message.status
+    return from_code(message.code, message.message, metadata, told, status)
+
+
+def retry_after(header: str | None) -> dict[str, float] | None:
+    """What `Retry-After` says in seconds, as metadata of an error; dates are passed over."""
+    if header is None or re.fullmatch(r"\d{1,9}", header) is None:
+        return None
+    return {"retry_after": float(header)}
 
 
 def read_outcome(text: str | None, otherwise: Outcome | None) -> Outcome | None:

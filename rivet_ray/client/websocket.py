@@ -13,7 +13,7 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.protocol import State
 from websockets.typing import Subprotocol
 
-from rivet_ray.client.transport import Closing, Refused, rebuild
+from rivet_ray.client.transport import Closing, Refused, rebuild, retry_after
 from rivet_ray.errors import (
     ConnectionClosed,
     MessageTooLong,
@@ -88,7 +88,9 @@ class WebSocketConnection:
             )
         except InvalidStatus as error:
             status = error.response.status_code
-            raise _unreachable(self._url, f"it answered HTTP status {status}") from error
+            refused = _unreachable(self._url, f"it answered HTTP status {status}")
+            refused.metadata = retry_after(error.response.headers.get("Retry-After"))
+            raise refused from error
         except (OSError, WebSocketException) as error:
             raise _unreachable(self._url, str(error) or type(error).__name__) from error
 

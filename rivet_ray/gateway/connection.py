@@ -12,7 +12,13 @@ from functools import partial
 import msgspec
 
 from rivet_ray import ids
-from rivet_ray.errors import ConnectionNotFound, InternalError, Outcome, Overloaded, RivetError
+from rivet_ray.errors import (
+    ConnectionNotFound,
+    InternalError,
+    Outcome,
+    Overloaded,
+    RivetError,
+)
 from rivet_ray.gateway.backend import Backend
 from rivet_ray.gateway.outgoing import SLOW, Outgoing
 from rivet_ray.gateway.responses import error_message
@@ -20,7 +26,17 @@ from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.protocol import v0
 from rivet_ray.protocol.caller import Caller
 from rivet_ray.protocol.encodings import Encoding
-from rivet_ray.protocol.port import Ask, Attached, Deliver, Failed, Leave, Reply, Said, Want
+from rivet_ray.protocol.port import (
+    Ask,
+    Attached,
+    Deliver,
+    Failed,
+    Leave,
+    Reply,
+    Said,
+    Want,
+    own_status,
+)
 from rivet_ray.protocol.queries import Intent
 from rivet_ray.protocol.subprotocols import Resume
 from rivet_ray.store import ActorRecord
@@ -207,7 +223,12 @@ class Connection(ABC):
         else:
             failure = answer.failure
             message = v0.ErrorMessage(
-                failure.code, failure.message, failure.metadata, action_id, failure.outcome
+                failure.code,
+                failure.message,
+                failure.metadata,
+                action_id,
+                failure.outcome,
+                own_status(failure.code, failure.status),
             )
         self.tell(message)
 

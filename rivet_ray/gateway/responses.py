@@ -10,6 +10,7 @@ from starlette.types import Send
 from rivet_ray.errors import InternalError, Outcome, RivetError
 from rivet_ray.protocol import v0, values
 from rivet_ray.protocol.encodings import Encoding
+from rivet_ray.protocol.port import own_status
 
 log = logging.getLogger("rivet_ray.gateway")
 
@@ -46,7 +47,8 @@ def error_message(error: BaseException, action_id: int | None = None) -> v0.Erro
         return v0.ErrorMessage(InternalError.code, InternalError.MESSAGE, hidden, action_id, told)
     outcome = error.outcome or Outcome.NOT_STARTED
     code, message = values.sendable(error.code), values.sendable(error.message)
-    return v0.ErrorMessage(code, message, _metadata(error), action_id, outcome.value)
+    status = own_status(error.code, error.status)
+    return v0.ErrorMessage(code, message, _metadata(error), action_id, outcome.value, status)
 
 
 def _metadata(error: RivetError) -> bytes | None:

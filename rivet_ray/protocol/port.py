@@ -38,10 +38,12 @@ class Failure(Message, frozen=True):
         """The error as the class it was raised as."""
         metadata = None if self.metadata is None else values.decode(self.metadata)
         outcome = None if self.outcome is None else Outcome(self.outcome)
-        error = from_code(self.code, self.message, metadata, outcome)
-        if error.status != self.status:
-            error.status = self.status  # That of a class of the application.
-        return error
+        return from_code(self.code, self.message, metadata, outcome, self.status)
+
+
+def own_status(code: str, status: int) -> int | None:
+    """The status of an error where its code does not imply it."""
+    return None if from_code(code, "").status == status else status
 
 
 # --- Raw requests and sockets, in both directions ------------------------------

@@ -77,10 +77,7 @@ class SubscriptionRequest(
 
 
 class Goodbye(msgspec.Struct, frozen=True, gc=False):
-    """The client of an event stream goes, and will not come back: a message of ours.
-
-    The end of a stream does not tell whether it was cut.
-    """
+    """Ours: the client of an event stream goes for good, and was not cut off."""
 
 
 _INIT_NAMES = {
@@ -101,8 +98,7 @@ class Init(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename=_IN
     sequence: int | None = None
     """The actor's last event before, for clients that count events."""
     longest: int | None = None
-    """How long a client's message may be, told to the same clients: in characters of a
-    text frame, in bytes of a binary one or of a body."""
+    """The longest message that they may send: characters of a text frame, or bytes."""
 
 
 class ActionResponse(msgspec.Struct, frozen=True, gc=False):
@@ -130,6 +126,8 @@ class ErrorMessage(msgspec.Struct, frozen=True, gc=False):
     action_id: int | None = None
     outcome: str | None = None
     """An `errors.Outcome` value."""
+    status: int | None = None
+    """What HTTP would say, where the code does not imply it: an extra member of ours."""
 
 
 ToServer = ActionRequest | SubscriptionRequest | Goodbye
@@ -181,6 +179,7 @@ class _Error(_Wire, rename={"code": "c", "message": "m", "metadata": "md", "acti
     metadata: Any = msgspec.UNSET
     action_id: _ActionId | None = None
     outcome: str | None = msgspec.field(default=None, name="oc")
+    status: int | None = msgspec.field(default=None, name="st")
 
 
 class _Response(_Wire, rename={"id": "i", "output": "o"}):
@@ -233,7 +232,7 @@ def encode_action_response(encoding: Encoding, output: bytes | None) -> bytes:
 
 
 def encode_error(encoding: Encoding, error: ErrorMessage) -> bytes:
-    """The body of an HTTP error; action and outcome are not part of it."""
+    """The body of an HTTP error; action, outcome and status are not part of it."""
     return encoding.encode(_error_body(error))
 
 
@@ -283,6 +282,7 @@ def encode_to_client(encoding: Encoding, message: ToClient) -> bytes:
         case ErrorMessage():
             error = _error_body(message)
             error.action_id, error.outcome = message.action_id, message.outcome
+            error.status = message.status
             body = _ToClientBody(error=error)
     return encoding.encode(_ToClient(body))
 
@@ -337,7 +337,7 @@ def decode_to_client(encoding: Encoding, frame: bytes | str) -> ToClient:
             return EventMessage(name, _pack_arguments(arguments), sequence)
         case (None, _Error(code=code, message=text) as error, None, None):
             metadata = _pack_optional(error.metadata)
-            return ErrorMessage(code, text, metadata, error.action_id, error.outcome)
+            return ErrorMessage(code, text, metadata, error.action_id, error.outcome, error.status)
         case (Init() as init, None, None, None):
             return init
         case _:

@@ -134,6 +134,11 @@ TO_CLIENT: list[tuple[v0.ToClient, str, str]] = [
         "a16162 a1626576 a3 616e636e6577 616180 6173fb41f0000000000000",
     ),
     (
+        ErrorMessage("c", "m", None, None, None, 429),
+        '{"b":{"e":{"c":"c","m":"m","st":429}}}',
+        "a16162 a16165 a3 61636163 616d616d 6273741901ad",
+    ),
+    (
         ErrorMessage("c", "m", None, 3),
         '{"b":{"e":{"c":"c","m":"m","ai":3}}}',
         "a16162 a16165 a3 61636163 616d616d 62616903",
