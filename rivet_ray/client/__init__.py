@@ -4,6 +4,7 @@ from rivet_ray.client.client import Client
 from rivet_ray.client.connection import ActorConnection
 from rivet_ray.client.handle import ActorHandle
 from rivet_ray.client.sync_handle import SyncConnection, SyncEventStream, SyncHandle
+from rivet_ray.client.sync_raw import SyncResponse, SyncWebSocket
 from rivet_ray.client.synchronous import SyncClient
 
 __all__ = [
@@ -14,4 +15,6 @@ __all__ = [
     "SyncConnection",
     "SyncEventStream",
     "SyncHandle",
+    "SyncResponse",
+    "SyncWebSocket",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Generic, Self, cast, overload
 
@@ -20,6 +20,7 @@ from rivet_ray.client.handle import ActorHandle
 from rivet_ray.client.handler_thread import Dispatched, HandlerThread
 from rivet_ray.client.listeners import Stream
 from rivet_ray.client.loop_thread import LoopThread
+from rivet_ray.client.sync_raw import Body, SyncResponse, SyncWebSocket, pieces_of
 from rivet_ray.definition.actions import Action
 from rivet_ray.definition.actor import Actor
 from rivet_ray.definition.events import Event
@@ -93,6 +94,34 @@ class SyncHandle(Generic[Actor_co]):
         """
         return self._thread.run(self._handle.resolve())
 
+    def fetch(
+        self,
+        path: str = "",
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        body: Body | None = None,
+        stream: bool = False,
+    ) -> SyncResponse:
+        """An HTTP request to the actor's `on_fetch`, as with the asynchronous client.
+
+        With `stream` it returns with the head, and the body is read from the answer,
+        whole or piece by piece. Raises RequestFailed.
+        """
+        given = body if body is None or isinstance(body, (bytes, str)) else pieces_of(body)
+        request = self._handle.fetch(
+            path, method=method, headers=headers, body=given, stream=stream
+        )
+        return SyncResponse(self._thread, self._thread.run(request))
+
+    def websocket(self, path: str = "", *, protocols: Sequence[str] = ()) -> SyncWebSocket:
+        """A WebSocket to the actor's `on_websocket`; `protocols` are for the actor.
+
+        `with handle.websocket("live") as socket:`. An actor that does not let it in
+        closes it, with a code and a reason.
+        """
+        return SyncWebSocket(self._thread, self._handle.websocket(path, protocols=protocols))
+
     def _check(self, action: Any) -> None:
         owner: type | None = getattr(action, "owner", None)
         if self._actor is None or owner is None or issubclass(self._actor, owner):
@@ -159,10 +188,11 @@ class SyncConnection(Generic[Actor_co]):
         """Call `handler` for each event, in order, in a thread of the connection.
 
         `event` is a reference, the name of an event, or one of the life-cycle
-        events `connected`, `disconnected` and `error`. A handler may block and
-        may call actors; where 1,024 events wait for it, further ones are
-        dropped, and `error` handlers get a SlowConsumer for each. Returns a
-        function that ends the subscription.
+        events: `connected`, then `disconnected` at each cut and at the end,
+        `reconnected` when it is open again, `resync` right after that where events
+        may have been missed, and `error`. A handler may block and may call actors;
+        where 1,024 events wait for it, further ones are dropped, and `error` handlers
+        get a SlowConsumer for each. Returns a function that ends the subscription.
         """
         return self._listen(event, handler, self._connection.on)
 
@@ -244,6 +274,9 @@ class SyncConnection(Generic[Actor_co]):
                 self._thread.run(self._connection.dispose())
         finally:
             self._handlers.close()
+
+    dispose = close
+    """As the asynchronous client calls it."""
 
     def __enter__(self) -> Self:
         return self.open()

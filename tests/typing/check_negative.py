@@ -288,6 +288,8 @@ SNIPPETS = {
             counter.call(5)  # !
             counter.increment(5)  # !
             client.get(Counter, 5)  # !
+            counter.fetch("x", body=5)  # !
+            counter.websocket("x").send(5)  # !
             client.get(int, "k")  # !
             client.get_with_id(Counter, 5)  # !
             with counter.connect() as conn:

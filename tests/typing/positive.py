@@ -32,7 +32,13 @@ from rivet_ray import (
     use,
 )
 from rivet_ray.auth import JWT, APIKeys
-from rivet_ray.client import SyncConnection, SyncEventStream, SyncHandle
+from rivet_ray.client import (
+    SyncConnection,
+    SyncEventStream,
+    SyncHandle,
+    SyncResponse,
+    SyncWebSocket,
+)
 from rivet_ray.definition import ActorAccessor, Connection, EventStream, Unsubscribe, Use
 from rivet_ray.testing import Setup as TestSetup
 
@@ -380,6 +386,15 @@ def blocking() -> None:
         assert_type(handle.call(Counter.named, "a", 1, 2), list[str])
         assert_type(handle.call("increment", 5), Any)
         assert_type(handle.resolve(), str)
+        answer = handle.fetch("notes", method="PUT", body=[b"a", b"b"], stream=True)
+        assert_type(answer, SyncResponse)
+        assert_type((answer.status_code, answer.text), tuple[int, str])
+        for piece in answer:
+            assert_type(piece, bytes)
+        with handle.websocket("live", protocols=["p"]) as socket:
+            assert_type(socket, SyncWebSocket)
+            socket.send("hello")
+            assert_type(socket.receive(timeout=1), str | bytes)
         patient = handle.with_options(idempotency_key="x", timeout=5)
         assert_type(patient.call(Counter.increment, 5), int)
         child = client.get(Child, "k")
