@@ -4,7 +4,8 @@
 //   room.on("new_message", (message) => …);
 //   room.onopen = () => …;           // a new connection is open: what came before is not told
 //   room.onstatus = (text) => …;     // for people: "connected by WebSocket", "connecting again"
-//   await room.call("send", "hello"); // one effect, also where it has to be sent again
+//   await room.call("send", "hello"); // one effect and one answer, however often it is sent
+//   await room.read("history");       // for what only reads: sent again, it answers anew
 //   room.close();
 //
 // It comes by WebSocket or, where that does not get through, by an event stream; after a cut it
@@ -35,9 +36,17 @@ export class Connection {
   }
 
   call(name, ...args) {
+    return this.#ask({n: name, a: args, k: unique()});
+  }
+
+  read(name, ...args) {
+    return this.#ask({n: name, a: args});
+  }
+
+  #ask(asked) {
     return new Promise((resolve, reject) => {
       if (this.#over) return reject(new Error("The connection is closed."));
-      const request = {i: this.#nextId++, n: name, a: args, k: unique()};
+      const request = {i: this.#nextId++, ...asked};
       this.#calls.set(request.i, {request, resolve, reject});
       this.#say?.({ar: request});
     });
@@ -120,7 +129,14 @@ export class Connection {
     };
     const cut = new AbortController();
     this.#leave = () => cut.abort();
+    let late, quiet = 0; // seconds that pass at most until something comes, as the server says
+    const heard = () => {
+      clearTimeout(late);
+      if (quiet !== null) late = setTimeout(() => cut.abort(), (Number(quiet) + 10) * 1000);
+    };
+    heard();
     const stream = await fetch(this.url + "connect/sse", {headers, signal: cut.signal});
+    quiet = stream.headers.get("X-RivetKit-Keep-Alive");
     let posted = Promise.resolve(); // one after another, so that they arrive in order
     const send = (body) => {
       const headers = {...encoding, ...proof(), "X-RivetKit-Actor": this.#mine.ai};
@@ -133,7 +149,7 @@ export class Connection {
       posted.finally(() => cut.abort());
     };
     const reader = stream.body.pipeThrough(new TextDecoderStream()).getReader();
-    for (let text = "", read; !(read = await reader.read()).done;) {
+    for (let text = "", read; heard(), !(read = await reader.read()).done;) {
       const events = (text + read.value).split("\n\n");
       text = events.pop();
       for (const event of events) {

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rivet_ray.definition import CORS
 from rivet_ray.protocol import v0
+from rivet_ray.protocol.event_stream import KEEP_ALIVE_HEADER
 
 log = logging.getLogger("rivet_ray.gateway")
 
@@ -44,7 +45,8 @@ class CrossOrigin:
         credentials: Headers = []
         if cors.allows_credentials:
             credentials = [(b"access-control-allow-credentials", b"true")]
-        exposed = dict.fromkeys((v0.OUTCOME_HEADER, *cors.expose_headers))
+        ours = (v0.OUTCOME_HEADER, KEEP_ALIVE_HEADER)
+        exposed = dict.fromkeys((*ours, *cors.expose_headers))
         self._answered: Headers = [
             *credentials,
             (b"access-control-expose-headers", ",".join(exposed).encode()),

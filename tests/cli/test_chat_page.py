@@ -192,6 +192,36 @@ return {statuses, after: await desk.call("present").catch((error) => error.messa
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
+@pytest.mark.parametrize("when", ["at once", "later"])
+async def test_a_stream_on_which_nothing_comes_is_given_up(when: str, tmp_path: Path) -> None:
+    """C5: a server that vanished without a word costs a while, and no message.
+
+    At once: what the page asks for when it opens is not answered either, and is asked again.
+    """
+    with page_server() as (url, arguments), ExitStack() as servers:
+        server = servers.enter_context(DevServer(*arguments, "--store", f"file://{tmp_path}"))
+        async with road_to(server.port) as road, browsing() as browser:
+            page = await opened(browser, url, road, "Ann", COUNTED + BLOCKED)
+            await page.shows("document.readyState", "complete")
+            await page.shows(STATUS, "connected by event stream")
+            if when == "later":
+                await page.shows("window.posting", 0)
+            road.loses_answers = True
+            async with App.client(server.url) as client:
+                room = client.chat_room.get_or_create("rüm (1)")
+                await room.send("into the dark")
+                # 15 s until the server says that it is there, and 10 s that it may be late.
+                await page.shows(f"{STATUS}.startsWith('connecting again')", True)
+                road.loses_answers = False
+                await room.send("and back")
+            await page.shows(TEXTS, ["into the dark", "and back"])
+            await page.shows("window.posting", 0)
+            await page.shows(TEXTS, ["into the dark", "and back"])
+            assert page.exceptions == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("blocked", [False, True])
 async def test_what_the_module_of_the_page_promises(blocked: bool) -> None:
     way = "connected by " + ("event stream" if blocked else "WebSocket")

@@ -162,7 +162,7 @@ async def test_every_option(serve: Serve) -> None:
         assert headers == {"allow-origin": origin, "allow-methods": "GET,POST", "max-age": "60"}
         headers = said(await ask(site, "action", origin))
         exposed = names(headers.pop("expose-headers"))
-        assert exposed == {"x-rivetkit-outcome", "x-request-id"}
+        assert exposed == {"x-rivetkit-outcome", "x-rivetkit-keep-alive", "x-request-id"}
         assert headers == {"allow-origin": origin}
 
 
@@ -204,7 +204,7 @@ async def test_answers(serve: Serve, route: str) -> None:
     assert said(answer) == {
         "allow-origin": APP,
         "allow-credentials": "true",
-        "expose-headers": "X-RivetKit-Outcome",
+        "expose-headers": "X-RivetKit-Outcome,X-RivetKit-Keep-Alive",
     }
     assert answer.headers["vary"] == "Origin"
 
