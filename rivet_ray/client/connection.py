@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, NoReturn, Self, cast
 
@@ -34,7 +35,10 @@ Actor_T = TypeVar("Actor_T")
 
 
 class ActorConnection(Connection[Actor_T]):
-    """A connection, opened by `async with`, by `await` or by its first action.
+    """A connection, opened by its first use: `async with`, `await`, an action, a handler.
+
+    Who waits for the first opening is told what went wrong, and it is over. Where
+    nobody waits, as a handler does not, it is tried again until somebody does.
 
     `dial` makes the transport of each life of it. `timeout` is how many seconds
     opening may take, and each call. `ended` is called once, when nothing of the
@@ -70,6 +74,12 @@ class ActorConnection(Connection[Actor_T]):
         self._fault: Exception | None = None
         """What the callable raised that makes its parameters, where that is the end."""
         self._connected = False
+        self._awaited = False
+        """Somebody is told if it cannot be opened."""
+        self._trying = False
+        """It could not be opened yet, and nobody waits for it."""
+        self._hurry = asyncio.Event()
+        """Set by the first who does."""
         self._task: asyncio.Task[None] | None = None
         self._disposed = False
         self._handle = ActorHandle(self) if interface is None else TypedHandle(self, interface)
@@ -101,7 +111,7 @@ class ActorConnection(Connection[Actor_T]):
         name = _name(event)
         if name in LIFECYCLE:
             raise ValueError(f"{name!r} is a life-cycle event; use conn.on({name!r}, handler)")
-        stream = Stream(self._listeners, name, payload_decoder(event), self._start)
+        stream = Stream(self._listeners, name, payload_decoder(event), self._use)
         if self._end is not None:
             stream.end(again(self._end, self._end.outcome) if self._failed else None)
         else:
@@ -109,12 +119,15 @@ class ActorConnection(Connection[Actor_T]):
         return stream
 
     def _listen(self, event: Any, handler: Callable[..., Any], *, once: bool) -> Unsubscribe:
-        return self._listeners.handle(_name(event), handler, payload_decoder(event), once=once)
+        remove = self._listeners.handle(_name(event), handler, payload_decoder(event), once=once)
+        if _loop_runs():
+            self._start()
+        return remove
 
     # --- Calls: the channel of `actor` ----------------------------------------
 
     async def invoke(self, action: str, arguments: bytes, options: Options) -> bytes | None:
-        self._start()
+        self._use()
         if self._end is not None:
             raise again(self._end, Outcome.NOT_STARTED)
         timeout = self._timeout if options.timeout is None else options.timeout
@@ -165,6 +178,11 @@ class ActorConnection(Connection[Actor_T]):
         await self._listeners.cancel_tasks()
         self._listeners.remove_handlers()
 
+    def _use(self) -> None:
+        """What waits to be sent on a connection that is being tried waits for its deadline."""
+        self._awaited = self._awaited or not self._trying
+        self._start()
+
     def _start(self) -> None:
         if self._task is None and self._end is None:
             self._task = asyncio.create_task(self._run(), name=f"rivet_ray {self.label}")
@@ -172,6 +190,9 @@ class ActorConnection(Connection[Actor_T]):
             self._task.add_done_callback(lambda _: self._on_end(self))
 
     async def _open(self) -> Self:
+        self._awaited = True
+        if self._trying:
+            self._hurry.set()
         self._start()
         await self._settled.wait()
         if self._fault is not None:
@@ -204,7 +225,9 @@ class ActorConnection(Connection[Actor_T]):
 
     async def _live(self) -> RivetError:
         """The connection from its opening to its end; why it ended."""
-        socket = await self._open_socket(Resume())
+        socket = await self._open_first()
+        self._trying = False
+        self._hurry.clear()
         self._settled.set()
         self._connected = True
         self._listeners.emit("connected")
@@ -239,25 +262,41 @@ class ActorConnection(Connection[Actor_T]):
         self._session.opened(self._init, resume)
         return socket
 
-    async def _open_again(self, resume: Resume) -> Socket:
+    async def _open_first(self) -> Socket:
+        try:
+            return await self._open_socket(Resume())
+        except (RivetError, ParamsFault) as fault:
+            if self._awaited or not self._reconnect or not may_pass(fault):
+                raise
+            self._trying = True
+            self._listeners.emit_error(fault.error if isinstance(fault, ParamsFault) else fault)
+            wait = wait_of(fault)
+        return await self._open_again(Resume(), wait)
+
+    async def _open_again(self, resume: Resume, wait: float = 0.0) -> Socket:
         """Try for as long as it takes. Raises what a server refuses for good."""
-        told, wait = False, 0.0
+        told = self._trying
         for pause in pauses():
-            await asyncio.sleep(max(pause, wait))
-            wait = 0.0
+            await self._sleep(max(pause, wait))
             try:
                 return await self._open_socket(resume)
-            except ParamsFault as fault:
-                # Perhaps whoever renews a token cannot be reached now either.
-                self._listeners.emit_error(fault.error)
-            except RivetError as error:
-                if not may_pass(error):
+            except (RivetError, ParamsFault) as fault:
+                if not may_pass(fault) or (self._trying and self._awaited):
                     raise
-                wait = wait_of(error)
+                if isinstance(fault, ParamsFault):
+                    # Perhaps whoever renews a token cannot be reached now either.
+                    self._listeners.emit_error(fault.error)
+                    continue
+                wait = wait_of(fault)
                 if not told:
                     told = True
-                    log.warning("the connection to %s is cut, trying again: %s", self.label, error)
+                    log.warning("the connection to %s is cut, trying again: %s", self.label, fault)
         raise AssertionError("the pauses never end")
+
+    async def _sleep(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hurry.wait()
 
     def _finish(self, end: RivetError) -> None:
         """The connection is over: tell everyone who waits for something of it."""
@@ -268,11 +307,11 @@ class ActorConnection(Connection[Actor_T]):
             self._connected = False
             self._listeners.emit("disconnected")
         if self._failed:
-            if self._init is None:
-                # Who opens it gets it too.
-                self._listeners.emit("error", self._fault or end)
+            failure = self._fault or end
+            if self._init is None and self._awaited:
+                self._listeners.emit("error", failure)  # Who waits gets it too.
             else:
-                self._listeners.emit_error(end)
+                self._listeners.emit_error(failure)
         self._settled.set()
 
     def _was_closed(self, how: str) -> ConnectionClosed:
@@ -288,6 +327,14 @@ class ActorConnection(Connection[Actor_T]):
 
     def __repr__(self) -> str:
         return f"<connection to {self.label}>"
+
+
+def _loop_runs() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _name(event: Event[Any] | str) -> str:

@@ -135,7 +135,10 @@ class ActorHandle:
         return ActorHandle(self._channel, Options(idempotency_key, timeout))
 
     def connect(self, *, params: ParamsLike = None) -> Connection[ActorHandle]:
-        """A connection, opened by `async with`, `await` or its first action.
+        """A connection, opened by `async with`, `await`, its first action or handler.
+
+        Who waits for it is told what went wrong; a handler alone waits for nothing,
+        and it is tried again: see `Connection`.
 
         `params` are those of the handle where they are not given. A function is
         called before each opening, also after a cut.

@@ -32,14 +32,14 @@ def comes_back(closing: Closing) -> bool:
     return closing.code not in (NORMAL, PROTOCOL_ERROR, POLICY)
 
 
-def may_pass(error: RivetError) -> bool:
+def may_pass(error: Exception) -> bool:
     """Whether a refusal may pass by itself: nobody answered, or not now."""
     return not isinstance(error, PublicError) or error.status >= 500 or error.status in NOT_NOW
 
 
-def wait_of(error: RivetError) -> float:
+def wait_of(error: Exception) -> float:
     """Seconds that a refusal asks to wait: `retry_after` of its metadata."""
-    told: Any = error.metadata
+    told: Any = error.metadata if isinstance(error, RivetError) else None
     seconds = cast("dict[Any, Any]", told).get("retry_after") if isinstance(told, dict) else None
     if isinstance(seconds, (int, float)) and seconds > 0:
         return min(float(seconds), LONGEST_WAIT)

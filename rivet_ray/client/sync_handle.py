@@ -78,7 +78,7 @@ class SyncHandle(Generic[Actor_co]):
         return SyncHandle(self._thread, handle, self._actor)
 
     def connect(self, *, params: ParamsLike = None) -> SyncConnection[Actor_co]:
-        """A connection, opened by `with`, by `open` or by its first call.
+        """A connection, opened by `with`, by `open`, by its first call or handler.
 
         `params` are those of the handle where they are not given. A function is
         called before each opening, also after a cut.

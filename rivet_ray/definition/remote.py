@@ -111,6 +111,12 @@ class Connection(Protocol[Actor_co]):
     async with handle.connect() as conn:
         conn.on(Counter.new_count, print)
         await conn.actor.increment(1)
+
+    Its first use opens it. `async with`, `await`, an action or the reading of a stream
+    waits for that: what goes wrong is raised, and the connection is over. A handler
+    opens it in the background, where an event loop runs: what goes wrong goes to
+    `error` handlers, and unless the server refuses it for good it is tried again; who
+    waits for it later is told of the next failure.
     """
 
     @property
