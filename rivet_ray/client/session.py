@@ -176,15 +176,19 @@ class Session:
             self.listeners.emit_error(fault)
 
     def refuse_longest(self) -> None:
-        """The server closed because of a message that is too long, and does not say which."""
+        """The server closed because of a message that is too long, and does not say which.
+
+        The longest is not sent again. It may be another that its caller has given up
+        meanwhile, so nothing more is known of its effect (C8).
+        """
         under_way = [call for call in self._calls.values() if call.sent and not call.answer.done()]
         if not under_way:
             return
         longest = max(under_way, key=lambda call: len(call.request.arguments))
         name = longest.request.name
         error = MessageTooLong(
-            f"The server takes no message as long as that of {name!r} on {self.label}.",
-            outcome=Outcome.NOT_STARTED,
+            f"The server takes no message as long as that of {name!r} on {self.label}, it seems.",
+            outcome=Outcome.UNKNOWN,
         )
         self._fail(longest.request.id, error)
 

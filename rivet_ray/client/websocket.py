@@ -157,7 +157,9 @@ class WebSocketConnection:
         longest = self._longest
         if longest is None or len(frame) <= longest:
             return
-        length = len(frame) if self._encoding.binary else len(frame.decode())
+        # Of text it counts UTF-16 units, as JavaScript does.
+        text = None if self._encoding.binary else frame.decode()
+        length = len(frame) if text is None else len(text.encode("utf-16-le")) // 2
         if length > longest:
             unit = "bytes" if self._encoding.binary else "characters"
             raise Refused(
