@@ -103,11 +103,18 @@ def _connection(port: int, tls: bool) -> socket.socket:
         return context.wrap_socket(plain)
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
     """Below the ports that systems give to outgoing connections, so it stays free while
-    the server is down, and no client connects to itself there."""
+    the server is down, and no client connects to itself there. Each is given once: a
+    server may listen only later."""
     for port in random.sample(range(20_000, 32_000), 100):
+        if port in _given:
+            continue
         with socket.socket() as tried, contextlib.suppress(OSError):
             tried.bind(("127.0.0.1", port))
+            _given.add(port)
             return port
     raise AssertionError("no free port")
