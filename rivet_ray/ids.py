@@ -18,6 +18,11 @@ MAX_KEY_PART = 128
 """The longest part of a key, in UTF-16 code units (as JavaScript counts)."""
 
 
+def code_units(text: str) -> int:
+    """How long JavaScript says that a text is: in UTF-16 code units."""
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
 def actor_id(namespace: str, name: str, key: Sequence[str], generation: int = 1) -> str:
     """The id of an actor: 16 hex digits that depend on its name and key alone.
 

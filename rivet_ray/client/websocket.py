@@ -13,6 +13,7 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.protocol import State
 from websockets.typing import Subprotocol
 
+from rivet_ray import ids
 from rivet_ray.client.transport import Closing, Refused, rebuild, retry_after
 from rivet_ray.errors import (
     ConnectionClosed,
@@ -159,7 +160,7 @@ class WebSocketConnection:
             return
         # Of text it counts UTF-16 units, as JavaScript does.
         text = None if self._encoding.binary else frame.decode()
-        length = len(frame) if text is None else len(text.encode("utf-16-le")) // 2
+        length = len(frame) if text is None else ids.code_units(text)
         if length > longest:
             unit = "bytes" if self._encoding.binary else "characters"
             raise Refused(

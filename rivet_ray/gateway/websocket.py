@@ -7,6 +7,7 @@ import logging
 
 from starlette.types import Message, Receive, Scope, Send
 
+from rivet_ray import ids
 from rivet_ray.errors import (
     InvalidQueryJSON,
     InvalidRequest,
@@ -203,4 +204,4 @@ class Socket(Connection):
 
 def _size(frame: bytes | str) -> int:
     """In bytes, or for text in UTF-16 units, as JavaScript counts."""
-    return len(frame) if isinstance(frame, bytes) else len(frame.encode("utf-16-le")) // 2
+    return len(frame) if isinstance(frame, bytes) else ids.code_units(frame)

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from rivet_ray.errors import InvalidQueryJSON, InvalidRequest
-from rivet_ray.ids import MAX_KEY_PART
+from rivet_ray.ids import MAX_KEY_PART, code_units
 
 Intent = Literal["get", "create", "connect", "action", "message"]
 
@@ -107,7 +107,5 @@ def encode_query(query: ActorQuery) -> str:
 def check_key(key: Sequence[str]) -> None:
     """Raise InvalidRequest when a part of a key is too long."""
     for part in key:
-        if len(part) > MAX_KEY_PART or len(part.encode("utf-16-le", "surrogatepass")) > (
-            2 * MAX_KEY_PART
-        ):
+        if len(part) > MAX_KEY_PART or code_units(part) > MAX_KEY_PART:
             raise InvalidRequest(f"A part of an actor's key has at most {MAX_KEY_PART} characters.")
