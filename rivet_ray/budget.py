@@ -1,0 +1,85 @@
+"""Bounds on the bytes that a process holds for somebody.
+
+A `Budget` is one bound: of a connection, a caller, an actor or the process. What
+counts against a budget counts against the budgets above it too, so the queues and
+tables of one party share its bound, and all parties together share the bound of
+the process. A party takes bytes before it keeps something and gives them back when
+that has left; what does not fit is not kept.
+
+    process = Budget("process", 256 * MIB)
+    caller = Budget("caller", 16 * MIB, process)
+    connection = Budget("connection", MIB, caller)
+
+    connection.take(len(message))       # raises Overloaded: nothing was taken
+    ...
+    connection.give_back(len(message))
+
+Budgets belong to one event loop.
+"""
+
+from __future__ import annotations
+
+from rivet_ray.errors import Outcome, Overloaded
+
+KIB = 1_024
+MIB = 1_024 * KIB
+
+
+class Budget:
+    """A bound on the bytes held for one party, and for those below it.
+
+    `name` says whose bound it is; errors and counters name it. `limit` is in bytes.
+    """
+
+    __slots__ = ("_bounds", "held", "limit", "name", "peak", "refused")
+
+    def __init__(self, name: str, limit: int, *above: Budget) -> None:
+        self.name = name
+        self.limit = limit
+        self.held = 0
+        """Bytes that are held now."""
+        self.peak = 0
+        """The most bytes that were held at once."""
+        self.refused = 0
+        """How often something was not kept because of this bound."""
+        bounds: dict[Budget, None] = {self: None}
+        for budget in above:
+            bounds.update(dict.fromkeys(budget._bounds))
+        self._bounds: tuple[Budget, ...] = tuple(bounds)
+
+    def __repr__(self) -> str:
+        return f"<budget of a {self.name}: {self.held} of {self.limit} bytes>"
+
+    def exceeded(self, size: int) -> Budget | None:
+        """Return the first bound that `size` more bytes would exceed, or None."""
+        for budget in self._bounds:
+            if budget.held + size > budget.limit:
+                return budget
+        return None
+
+    def fits(self, size: int) -> bool:
+        """Take `size` bytes if no bound is exceeded; return whether they were taken."""
+        exceeded = self.exceeded(size)
+        if exceeded is not None:
+            exceeded.refused += 1
+            return False
+        for budget in self._bounds:
+            budget.held += size
+            if budget.held > budget.peak:
+                budget.peak = budget.held
+        return True
+
+    def take(self, size: int) -> None:
+        """Take `size` bytes. Raises Overloaded, as not started, if a bound is exceeded."""
+        if not self.fits(size):
+            exceeded = self.exceeded(size) or self
+            raise Overloaded(
+                f"Too much waits for this {exceeded.name}: at most {exceeded.limit} bytes. "
+                "Try again later.",
+                outcome=Outcome.NOT_STARTED,
+            )
+
+    def give_back(self, size: int) -> None:
+        """Give back bytes that were taken; they are held no longer."""
+        for budget in self._bounds:
+            budget.held -= size

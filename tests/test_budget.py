@@ -1,0 +1,48 @@
+"""Bounds on what is held for somebody."""
+
+from __future__ import annotations
+
+import pytest
+
+from rivet_ray.budget import Budget
+from rivet_ray.errors import Outcome, Overloaded
+
+
+def test_what_fits_is_counted_and_given_back() -> None:
+    budget = Budget("connection", 10)
+    assert budget.fits(6)
+    assert budget.fits(4)
+    assert (budget.held, budget.peak, budget.refused) == (10, 10, 0)
+    budget.give_back(4)
+    assert (budget.held, budget.peak) == (6, 10)
+
+
+def test_what_does_not_fit_is_not_counted_and_named() -> None:
+    budget = Budget("connection", 10)
+    budget.take(8)
+    with pytest.raises(Overloaded, match=r"this connection: at most 10 bytes") as caught:
+        budget.take(3)
+    assert caught.value.outcome is Outcome.NOT_STARTED
+    assert (budget.held, budget.refused) == (8, 1)
+
+
+def test_what_counts_below_counts_above() -> None:
+    process = Budget("process", 12)
+    first, second = Budget("caller", 10, process), Budget("caller", 10, process)
+    first.take(8)
+    assert not second.fits(5)
+    assert (process.held, second.held) == (8, 0)
+    assert (process.refused, second.refused) == (1, 0)
+    first.give_back(8)
+    assert second.fits(5)
+    assert process.held == 5
+
+
+def test_a_budget_that_is_above_by_two_ways_counts_once() -> None:
+    process = Budget("process", 100)
+    caller, actor = Budget("caller", 100, process), Budget("actor", 100, process)
+    connection = Budget("connection", 100, caller, actor)
+    connection.take(10)
+    assert (process.held, caller.held, actor.held, connection.held) == (10, 10, 10, 10)
+    connection.give_back(10)
+    assert (process.held, caller.held, actor.held, connection.held) == (0, 0, 0, 0)
