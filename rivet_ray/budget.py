@@ -14,7 +14,8 @@ that has left; what does not fit is not kept.
     ...
     connection.give_back(len(message))
 
-Budgets belong to one event loop.
+What is refused is counted by the name of the bound, for a whole tree of budgets:
+`process.refusals` is `{"connection": 3}`. Budgets belong to one event loop.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Budget:
     `name` says whose bound it is; errors and counters name it. `limit` is in bytes.
     """
 
-    __slots__ = ("_bounds", "held", "limit", "name", "peak", "refused")
+    __slots__ = ("__weakref__", "_bounds", "held", "limit", "name", "peak", "refusals", "refused")
 
     def __init__(self, name: str, limit: int, *above: Budget) -> None:
         self.name = name
@@ -42,6 +43,8 @@ class Budget:
         """The most bytes that were held at once."""
         self.refused = 0
         """How often something was not kept because of this bound."""
+        self.refusals: dict[str, int] = above[0].refusals if above else {}
+        """How often something was not kept, by name of the bound; shared by the whole tree."""
         bounds: dict[Budget, None] = {self: None}
         for budget in above:
             bounds.update(dict.fromkeys(budget._bounds))
@@ -61,13 +64,22 @@ class Budget:
         """Take `size` bytes if no bound is exceeded; return whether they were taken."""
         exceeded = self.exceeded(size)
         if exceeded is not None:
-            exceeded.refused += 1
+            exceeded.refuse()
             return False
         for budget in self._bounds:
             budget.held += size
             if budget.held > budget.peak:
                 budget.peak = budget.held
         return True
+
+    def refuse(self) -> None:
+        """Count that something is not kept because of this bound."""
+        self.refused += 1
+        self.refusals[self.name] = self.refusals.get(self.name, 0) + 1
+
+    def below(self, other: Budget) -> bool:
+        """Whether what counts here counts against `other` too."""
+        return other in self._bounds
 
     def take(self, size: int) -> None:
         """Take `size` bytes. Raises Overloaded, as not started, if a bound is exceeded."""
@@ -83,3 +95,11 @@ class Budget:
         """Give back bytes that were taken; they are held no longer."""
         for budget in self._bounds:
             budget.held -= size
+
+    def end(self) -> None:
+        """Give back everything. Nothing is counted from now on.
+
+        For a budget without others below it, whose party is gone.
+        """
+        self.give_back(self.held)
+        self._bounds = ()

@@ -46,3 +46,33 @@ def test_a_budget_that_is_above_by_two_ways_counts_once() -> None:
     assert (process.held, caller.held, actor.held, connection.held) == (10, 10, 10, 10)
     connection.give_back(10)
     assert (process.held, caller.held, actor.held, connection.held) == (0, 0, 0, 0)
+
+
+def test_refusals_are_counted_by_the_name_of_the_bound() -> None:
+    process = Budget("process", 12)
+    first, second = Budget("caller", 10, process), Budget("caller", 10, process)
+    assert not first.fits(11)
+    assert not second.fits(11)
+    first.take(8)
+    assert not second.fits(8)
+    assert process.refusals == {"caller": 2, "process": 1}
+    assert second.refusals is process.refusals
+
+
+def test_a_party_that_is_gone_holds_nothing() -> None:
+    process = Budget("process", 12)
+    caller = Budget("caller", 10, process)
+    caller.take(8)
+    caller.end()
+    assert (caller.held, process.held) == (0, 0)
+    assert caller.fits(100), "nobody is hurt by it"
+    caller.give_back(100)
+    assert (caller.held, process.held) == (0, 0)
+
+
+def test_who_is_below_whom() -> None:
+    process = Budget("process", 12)
+    caller = Budget("caller", 10, process)
+    assert caller.below(process)
+    assert caller.below(caller)
+    assert not process.below(caller)
