@@ -60,7 +60,7 @@ class StateCodec:
                 same = known.get(name)
                 parts[name] = same[1] if same and same[0] is value else encode(value)
             return parts
-        except (AttributeError, TypeError, OverflowError, RecursionError, ValueError) as error:
+        except _ENCODING_FAULTS as error:
             if not fields and values.is_pydantic_model(type(state)):
                 model = cast("Any", type(state))
                 fields = {name: getattr(state, name) for name in model.model_fields}
@@ -161,7 +161,7 @@ class StateCodec:
         """A state as one value. Raises InvalidStateType, naming the path."""
         try:
             return values.encode(state)
-        except (TypeError, OverflowError, RecursionError, ValueError) as error:
+        except _ENCODING_FAULTS as error:
             raise _fault({WHOLE: state}, error) from error
 
     def decode(self, data: bytes) -> Any:
@@ -318,4 +318,4 @@ def _items(value: Any) -> list[tuple[str, Any]]:
         names = list(value.__struct_fields__)
     else:
         return []
-    return [(f".{name}", getattr(value, name)) for name in names]
+    return [(f".{name}", getattr(value, name)) for name in names if hasattr(value, name)]

@@ -94,19 +94,32 @@ class Alarms:
                 due = await self._store.alarms_due(now, BATCH + len(self._waking))
                 fresh = [actor for _, actor in due if actor not in self._waking]
                 for actor in fresh[:BATCH]:
-                    self._waking.add(actor)
-                    self._host.wake(actor, partial(self._failed, actor))
+                    self._wake(actor)
                 if len(fresh) < BATCH and not self._again:
                     break
                 await asyncio.sleep(0)
             following = await self._store.next_alarm(now)
             if following is not None:
                 self._arm(following)
-        except StoreError as error:
-            log.warning("alarms cannot be read, trying again in %g s: %s", RETRY, error)
+        except Exception as error:
+            unexpected = None if isinstance(error, StoreError) else error
+            log.warning(
+                "alarms cannot be read, trying again in %g s: %s",
+                RETRY,
+                error,
+                exc_info=unexpected,
+            )
             self._arm(self._clock.now() + RETRY)
         finally:
             self._task = None
+
+    def _wake(self, actor: str) -> None:
+        self._waking.add(actor)
+        try:
+            self._host.wake(actor, partial(self._failed, actor))
+        except Exception as error:  # It must not keep the others asleep.
+            log.exception("actor %s broke its waking", actor)
+            self._failed(actor, error)
 
     def _failed(self, actor: str, error: BaseException) -> None:
         log.warning("actor %s could not be woken, trying again in %g s: %s", actor, RETRY, error)

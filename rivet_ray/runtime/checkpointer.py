@@ -113,21 +113,36 @@ class Checkpointer:
     def _gather(self) -> None:
         self._gathering = False
         touched, self._touched = self._touched, {}
-        writing = self._writer is not None
         entries: list[tuple[Saved, Commit]] = []
         for instance in touched:
-            if instance.holding:
-                continue  # It will be touched again, or never.
-            in_flight = instance.checkpoint.in_flight
-            if (writing or in_flight) and self._must_wait(instance):
-                self._touched[instance] = None
+            # What is wrong with one of them is nobody else's affair.
+            try:
+                commit = self._look_at(instance)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                log.exception("%r cannot be saved", instance)
+                lose(instance, StoreError(f"the actor cannot be saved: {error}"))
                 continue
-            commit = self._collect(instance)
             if commit is not None:
                 entries.append((instance, commit))
         if entries:
             batch = Batch(entries, self._clock.monotonic())
             self._writer = asyncio.get_running_loop().create_task(self._write(batch))
+
+    def _look_at(self, instance: Saved) -> Commit | None:
+        """What is to be written of the instance now; what need not wait is released."""
+        if instance.holding:
+            return None  # It will be touched again, or never.
+        in_flight = instance.checkpoint.in_flight
+        if (self._writer is not None or in_flight) and self._must_wait(instance):
+            self._touched[instance] = None
+            return None
+        commit = self._collect_or_undo(instance)
+        instance.compared()
+        if commit is None:
+            instance.checkpoint.gate.open_held()
+        return commit
 
     def _must_wait(self, instance: Saved) -> bool:
         """While a write is in flight: release the instance if it is unchanged."""
@@ -136,18 +151,6 @@ class Checkpointer:
             return True
         checkpoint.gate.open_held()
         return False
-
-    def _collect(self, instance: Saved) -> Commit | None:
-        try:
-            commit = self._collect_or_undo(instance)
-        except Exception as error:
-            log.exception("%r cannot be saved", instance)
-            instance.give_up(StoreError(f"the actor cannot be saved: {error}"))
-            return None
-        instance.compared()
-        if commit is None:
-            instance.checkpoint.gate.open_held()
-        return commit
 
     @staticmethod
     def _collect_or_undo(instance: Saved) -> Commit | None:
@@ -279,7 +282,7 @@ class Checkpointer:
     @staticmethod
     def _give_up(entries: Sequence[tuple[Saved, Commit]]) -> None:
         for instance, _ in entries:
-            instance.give_up(unconfirmed())
+            lose(instance, unconfirmed())
 
     def abandon(self) -> None:
         """Write nothing any more; what waits is never released."""
@@ -298,6 +301,14 @@ class Checkpointer:
                 self._gather()
             if tasks := self._under_way():
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+
+
+def lose(instance: Saved, error: RivetError) -> None:
+    """Give an instance up, whatever that meets: others of its batch come after it."""
+    try:
+        instance.give_up(error)
+    except Exception:
+        log.exception("%r was given up, and that failed", instance)
 
 
 def unconfirmed() -> StoreUnavailable:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 from rivet_ray.clock import Clock, Timer
+
+log = logging.getLogger("rivet_ray.runtime")
 
 
 @asynccontextmanager
@@ -89,7 +92,10 @@ class Deadlines:
         for owner in late:
             entry = self._entries.pop(owner, None)
             if entry is not None:
-                entry[1]()
+                try:
+                    entry[1]()
+                except Exception:
+                    log.exception("what was to happen at a deadline failed")
         if self._entries:
             self._set(min(at for at, _ in self._entries.values()))
 

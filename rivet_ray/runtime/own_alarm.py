@@ -64,7 +64,11 @@ class OwnAlarm:
     def _wake(self) -> None:
         if not self._closed:
             self._waking = True
-            self._host.wake(self._actor, self._failed)
+            try:
+                self._host.wake(self._actor, self._failed)
+            except Exception as error:
+                log.exception("actor %s broke its waking", self._actor)
+                self._failed(error)
 
     def _failed(self, error: BaseException) -> None:
         self._waking = False
