@@ -30,7 +30,7 @@ class CrossOrigin:
 
     Every OPTIONS is answered 204 here and goes no further. All other answers,
     errors too, get their headers as they pass; no body is held. WebSockets
-    and their paths pass untouched: browsers do not guard them by CORS.
+    pass untouched: browsers do not guard them by CORS.
     """
 
     def __init__(self, app: ASGIApp, cors: CORS) -> None:
@@ -59,7 +59,7 @@ class CrossOrigin:
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or _of_a_websocket(scope["path"]):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         allowed = await self._allowed(scope)
@@ -115,8 +115,3 @@ class CrossOrigin:
             log.error("the CORS function gave %r, which is no origin", verdict)
             return None
         return verdict
-
-
-def _of_a_websocket(path: str) -> bool:
-    trimmed = path.rstrip("/")
-    return trimmed.endswith("/actors/connect/websocket") or "/raw/websocket/" in path

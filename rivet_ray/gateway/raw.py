@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import msgspec
 from starlette.types import Scope
@@ -50,15 +50,21 @@ WEBSOCKET = b"sec-websocket-"
 
 
 def _split(scope: Scope, marker: bytes) -> tuple[bytes, bytes]:
-    """The path up to the marker and with it, and what stands behind, as the client wrote it."""
-    raw: bytes | None = scope.get("raw_path")
-    if raw is not None and marker in raw:
-        before, _, rest = raw.split(b"?", 1)[0].partition(marker)
-    else:
-        # The client has escaped what needs no escape, or the server keeps no raw path.
-        rest = quote("/" + scope["path_params"].get("path", "")).encode()
-        before = quote(scope["path"]).encode().partition(marker)[0]
-    return before + marker, rest or b"/"
+    """The path up to the marker and with it, and what stands behind, as the client wrote it.
+
+    The marker may occur elsewhere too, so the router says what stands behind it.
+    """
+    behind: str | None = scope["path_params"].get("path")
+    rest = "" if behind is None else f"/{behind}"
+    raw: bytes = (scope.get("raw_path") or b"").split(b"?", 1)[0]
+    end = raw.find(marker) + len(marker)
+    while end >= len(marker):
+        if unquote(raw[end:].decode("latin-1")) == rest:
+            return raw[:end], raw[end:] or b"/"
+        end = raw.find(marker, end) + len(marker)
+    # The client has escaped what needs no escape, or the server keeps no raw path.
+    before: str = scope["path"].removesuffix(rest)
+    return quote(before).encode(), quote(rest or "/").encode()
 
 
 def slim(caller: Caller) -> Caller:

@@ -36,13 +36,18 @@ class Counter(Actor[None]):
         return PlainTextResponse("mine", 418)
 
 
+class Generous(Counter):
+    async def on_fetch(self, request: Request) -> Response:
+        return PlainTextResponse("mine", headers={"Access-Control-Allow-Origin": "*"})
+
+
 class Guarded(Counter):
     @classmethod
     def on_auth(cls, request: Any, params: Any, intents: frozenset[str]) -> None:
         raise Unauthorized("Who are you?")
 
 
-ACTORS = {"counter": Counter, "guarded": Guarded}
+ACTORS = {"counter": Counter, "generous": Generous, "guarded": Guarded}
 COUNTER = get_or_create("counter", "a")
 
 ROUTES = {
@@ -267,10 +272,18 @@ async def test_websockets_pass(serve: Serve) -> None:
     site = await serve(ACTORS, settings=only())
     async with site.connect(COUNTER, origin=EVIL) as socket:
         assert await socket.ask(0, "act") == 7
-    for path in ("/registry/actors/connect/websocket", "/actors/raw/websocket/x"):
-        answer = await preflight(site, path, APP)
-        assert answer.status == 404
-        assert said(answer) == {}
+
+
+@pytest.mark.parametrize("path", ["/x", "/raw/websocket/x", "/actors/connect/websocket"])
+@pytest.mark.parametrize("origin", [APP, EVIL])
+async def test_an_actor_does_not_widen_it(serve: Serve, path: str, origin: str) -> None:
+    """Whatever its path contains: only the registry says who may read the answer."""
+    site = await serve(ACTORS, settings=only())
+    headers = site.headers(get_or_create("generous", "a"))
+    path = f"/registry/actors/raw/http{path}"
+    answer = await site.post(path, {**headers, "Origin": origin}, method="GET")
+    assert answer.headers.get_list("access-control-allow-origin") == [APP] * (origin == APP)
+    assert (await preflight(site, path, origin)).status == 204
 
 
 # --- Functions ------------------------------------------------------------------------
