@@ -39,8 +39,9 @@ class Schedule(Protocol):
     the store's clock, and is removed in the same write that saves its effect,
     so a crash in between runs it again, with a higher `attempt`.
 
-    An action that raises is tried again after 1, 2, 4, ... seconds, at most
-    300 apart and at most 10 times; then the entry is kept as `failed`.
+    An action that raises, or that ends its process, is tried again after 1, 2, 4, ...
+    seconds, at most 300 apart and at most 10 times; then the entry is kept as `failed`.
+    Each attempt is on record before it begins.
     """
 
     @overload

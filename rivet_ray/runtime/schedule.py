@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -20,15 +21,18 @@ from rivet_ray.runtime.turn import Turn, current_turn
 if TYPE_CHECKING:
     from rivet_ray.runtime.instance import Instance
 
+log = logging.getLogger("rivet_ray.runtime")
+
 PART = "schedule/"
 MAX_ATTEMPTS = 10
 FIRST_RETRY = 1.0
 LONGEST_RETRY = 300.0
 LONGEST_WAIT = 3600.0
+INTERRUPTED = "Interrupted: the process ended, or lost its store, while the action ran"
 LATEST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 
-class Entry(msgspec.Struct):
+class Entry(msgspec.Struct, omit_defaults=True):
     """One entry, as it is saved."""
 
     action: str
@@ -38,6 +42,43 @@ class Entry(msgspec.Struct):
     attempt: int = 0
     error: str | None = None
     failed: bool = False
+    again: float | None = None
+    """While an attempt is under way: when the next one is due if nobody hears of its end."""
+
+    @property
+    def wakes(self) -> float:
+        """When it is to be looked at next."""
+        return self.due if self.again is None else self.again
+
+    def begin(self, now: float) -> None:
+        """Another attempt, which is on record before the action runs."""
+        self.attempt += 1
+        self.again = self._following(now)
+
+    def cut_off(self) -> None:
+        """Its attempt was ended in good order, and is repeated at the next start."""
+        self.again = None
+
+    def fail(self, error: str, now: float) -> None:
+        """Its attempt has failed; there may be another one."""
+        self.error = error
+        self.failed = self.attempt >= MAX_ATTEMPTS
+        if not self.failed:
+            self.due = self._following(now)
+        self.again = None
+
+    def interrupted(self) -> bool:
+        """Whether the attempt on record never ended; it has failed then."""
+        if self.again is None:
+            return False
+        self.due, self.again = self.again, None
+        self.error = INTERRUPTED
+        self.failed = self.attempt >= MAX_ATTEMPTS
+        return True
+
+    def _following(self, now: float) -> float:
+        wait: float = min(FIRST_RETRY * 2.0 ** (self.attempt - 1), LONGEST_RETRY)
+        return now + wait
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -58,7 +99,16 @@ class ActorSchedule:
 
     def load(self, part: str, value: bytes) -> None:
         """Take over an entry from the snapshot."""
-        self._entries[part.removeprefix(PART)] = _decoder.decode(value)
+        identity = part.removeprefix(PART)
+        entry = self._entries[identity] = _decoder.decode(value)
+        if entry.interrupted() and entry.failed:
+            log.error(
+                "%r: scheduled %s was interrupted in attempt %d, its last; it does not run again",
+                self._instance,
+                entry.action,
+                entry.attempt,
+            )
+            self._instance.ledger.put(part, _encoder.encode(entry))
 
     # --- For the actor ------------------------------------------------------
 
@@ -141,7 +191,7 @@ class ActorSchedule:
     def next_alarm(self) -> float | None:
         """When the next entry is due, those that run now included."""
         return min(
-            (entry.due for entry in self._entries.values() if not entry.failed), default=None
+            (entry.wakes for entry in self._entries.values() if not entry.failed), default=None
         )
 
     def run_due(self) -> None:
@@ -189,14 +239,14 @@ class ActorSchedule:
             self._timer.cancel()
 
     async def _run(self, identity: str) -> None:
-        instance = self._instance
+        instance, entry = self._instance, self._entries.get(identity)
         try:
-            entry = self._entries.get(identity)
             if entry is None:
                 return
-            entry.attempt += 1
+            entry.begin(instance.clock.now())
             self._save(identity)
-            # C6: a run after a crash knows that it is not the first one.
+            # C6: a run after a crash knows that it is not the first one, and so does the
+            # runtime: what ends its process each time does not run for ever.
             await instance.durable()
             if identity not in self._entries:
                 return
@@ -208,6 +258,11 @@ class ActorSchedule:
             else:
                 error = await instance.actions.run_scheduled(turn, definition, entry.arguments)
             self._ended(identity, entry, error)
+        except asyncio.CancelledError:
+            if entry and instance.state is State.STOPPING and identity in self._entries:
+                entry.cut_off()
+                self._save(identity)
+            raise
         finally:
             self._running.pop(identity, None)
             self._watch_soon()
@@ -221,10 +276,5 @@ class ActorSchedule:
             del self._entries[identity]
             self._instance.ledger.delete(PART + identity)
             return
-        entry.error = f"{type(error).__name__}: {error}"
-        if entry.attempt >= MAX_ATTEMPTS:
-            entry.failed = True
-        else:
-            wait = min(FIRST_RETRY * 2 ** (entry.attempt - 1), LONGEST_RETRY)
-            entry.due = self._instance.clock.now() + wait
+        entry.fail(f"{type(error).__name__}: {error}", self._instance.clock.now())
         self._save(identity)

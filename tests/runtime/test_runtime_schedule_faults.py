@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+import runtime_killer
 from runtime_alarm import START, Alarm, App
 from runtime_worlds import Probe, part, parts
 
@@ -110,12 +114,81 @@ async def test_run_after_a_crash_knows_that_it_is_the_second() -> None:
         await alarm.any(1_000, "wait", "x")
         await test.clock.advance(1)
         await test.crash()
+        [(_, _, due, attempt, _)] = await test.client.alarm.get_or_create("k").entries()
+        assert (due - START, attempt) == (2.0, 1), "it waits, as after any failure"
+        await test.clock.advance(1)
         [(_, _, _, attempt, _)] = await test.client.alarm.get_or_create("k").entries()
         assert attempt == 2
         await test.client.alarm.get_or_create("k").open()
         await settle()
         assert part(test, actor, "state/fired") == ["x"]
         assert parts(test, actor, "schedule/") == []
+
+
+async def test_action_that_ends_its_process_is_tried_ten_times_and_kept_as_failed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """C6: with the pauses of any other failure, over all restarts; then it is to be seen."""
+    async with setup_test(App, settings=QUICK) as test:
+        await test.client.alarm.get_or_create("k").any(1_000, "wait", "x")
+        await test.client.alarm.get_or_create("k").after(600_000, "others go on")
+        started: list[float] = []
+        attempt = 0
+        for second in range(700):
+            await test.clock.advance(1)
+            [entry] = [e for e in await _entries(test) if e[0] == "wait"]
+            if entry[3] > attempt:
+                attempt = entry[3]
+                started.append(second + 1)
+                await test.crash()
+        assert started == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
+        [(_, _, _, attempt, failed)] = [e for e in await _entries(test) if e[0] == "wait"]
+        assert (attempt, failed) == (10, True)
+        assert "Interrupted" in str((await test.client.alarm.get("k").errors())[-1])
+        assert "was interrupted in attempt 10" in caplog.text
+        assert await test.client.alarm.get("k").fired() == ["others go on"]
+
+
+async def _entries(test: Any) -> list[tuple[str, list[Any], float, int, bool]]:
+    return [tuple(entry) for entry in await test.client.alarm.get("k").entries()]
+
+
+def test_action_that_ends_its_process_in_truth(tmp_path: Path) -> None:
+    """C6: each start of a process makes one attempt, until none is left; that is kept."""
+
+    def run() -> tuple[int, list[str]]:
+        ended = subprocess.run(
+            [sys.executable, runtime_killer.__file__, str(tmp_path)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return ended.returncode, ended.stdout.splitlines()
+
+    for attempt in range(1, runtime_killer.ATTEMPTS + 1):
+        assert run() == (runtime_killer.END, [f"attempt {attempt}"])
+    for _ in range(2):
+        code, lines = run()
+        assert (code, len(lines)) == (0, 1)
+        assert lines[0].startswith("failed Interrupted")
+
+
+async def test_attempt_that_an_orderly_stop_cuts_off_is_repeated_at_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with setup_test(App, settings=QUICK) as test:
+        actor = await test.client.alarm.get_or_create("k").resolve()
+        await test.client.alarm.get("k").any(1_000, "wait", "x")
+        await test.clock.advance(1)
+        for restart in range(1, 13):
+            await test.restart()
+            await settle()
+            [(_, _, _, attempt, failed)] = await test.client.alarm.get("k").entries()
+            assert (attempt, failed) == (restart + 1, False)
+        await test.client.alarm.get("k").open()
+        await settle()
+        assert part(test, actor, "state/fired") == ["x"]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
