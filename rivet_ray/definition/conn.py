@@ -49,17 +49,28 @@ class Conn(Protocol, Generic[ConnState, Params_co, Auth_co]):
 
     @property
     def params(self) -> Params_co:
-        """What the client passed to `connect(params=…)`, or None."""
+        """What the client passed to `connect(params=…)`, or None.
+
+        A connection that comes back after a cut keeps the parameters of its opening,
+        which `on_before_connect` has seen.
+        """
         ...
 
     @property
     def auth(self) -> Auth_co:
-        """What `on_auth` returned, or None where it did not run."""
+        """What `on_auth` returned, or None where it did not run.
+
+        `on_auth` runs again when a connection comes back after a cut; this is what it
+        returned last.
+        """
         ...
 
     @property
     def request(self) -> Request | None:
-        """The client's request; None for calls from inside the server."""
+        """The client's request, the last one of a connection that came back after a cut.
+
+        None for calls from inside the server.
+        """
         ...
 
     @overload

@@ -119,8 +119,9 @@ class Attach(Message, frozen=True, tag="attach"):
 
     With `claim` as well it is the client that was cut off and comes back, through
     any gateway: it gets another token, and whoever holds the connection is told to
-    close it. The token before is good for one more claim until the connection is
-    used, because the answer may be lost on its way.
+    close it. Of its `caller` auth and request are the connection's from then on; the
+    parameters stay those of the opening. The token before is good for one more claim
+    until the connection is used, because the answer may be lost on its way.
     """
 
     call: int

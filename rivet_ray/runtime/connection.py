@@ -200,7 +200,7 @@ class Connection:
     def resumed(self, session: Session, caller: Caller, wanted: Sequence[str]) -> None:
         """A gateway has this connection again; `reopened` follows."""
         self.session = session
-        self.caller = caller
+        self.caller = msgspec.structs.replace(self.caller, request=caller.request)
         self.request = caller.request
         self.expires = None
         self.events, self.returning = set(), frozenset(wanted)
@@ -216,9 +216,12 @@ class Connection:
     def claimed(self, token: str, caller: Caller) -> None:
         """Its client is back with that token, and gets another. `on_auth` has run again.
 
-        Raises what does not fit the actor's types.
+        Its parameters stay those of its opening, which `on_before_connect` has let in;
+        what came with the claim was for `on_auth` alone. Raises what does not fit the
+        actor's types.
         """
         self.auth = self._instance.definition.decode("Auth", caller.auth)
+        self.caller = msgspec.structs.replace(self.caller, auth=caller.auth)
         self.previous, self.token = token, ids.connection_token()
 
     def used(self) -> None:
