@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -226,3 +229,27 @@ def test_json_long_digits_in_strings_are_no_integers() -> None:
     """Only integers are limited, not digits in strings or fractions."""
     value = ["9" * 40, 2**64 - 1, -(2**63), 0.12345678901234567]
     assert JSON.decode(JSON.encode(value)) == value
+
+
+# --- Time -------------------------------------------------------------------
+
+
+def _cpu(function: Callable[[], object]) -> float:
+    """Seconds of this thread; the best of three."""
+    best = math.inf
+    for _ in range(3):
+        begun = time.thread_time()
+        function()
+        best = min(best, time.thread_time() - begun)
+    return best
+
+
+@both
+@pytest.mark.parametrize("part", ["x", "123456789012345678 ", "null "])
+def test_a_long_text_takes_little_more_than_its_encoding(encoding: Encoding, part: str) -> None:
+    """No pass over the bytes is slow: each holds the interpreter, and so everybody."""
+    text = part * (4_000_000 // len(part))
+    least = _cpu(lambda: msgspec.json.encode(text))
+    data = encoding.encode(text)
+    assert _cpu(lambda: encoding.encode(text)) < 40 * least
+    assert _cpu(lambda: encoding.decode(data)) < 40 * least
