@@ -367,32 +367,3 @@ class StoreLostData(StoreError, PublicError):
     code = "store_lost_data"
     status = 503
     public = True
-
-
-def _tree(base: type[RivetError]) -> dict[str, type[RivetError]]:
-    found: dict[str, type[RivetError]] = {}
-    for error in base.__subclasses__():
-        found.update(_tree(error))
-        if error.public:
-            found.setdefault(error.code, error)
-    return found
-
-
-_BY_CODE = _tree(RivetError) | {UserError.code: UserError, InternalError.code: InternalError}
-
-
-def from_code(
-    code: str,
-    message: str,
-    metadata: Any = None,
-    outcome: Outcome | None = None,
-    status: int | None = None,
-) -> RivetError:
-    """The error of a wire as the class it left as; an unknown code is a `UserError`'s."""
-    kind = _BY_CODE.get(code, UserError)
-    if kind is UserError:
-        error: RivetError = UserError(message, code, metadata, outcome=outcome)
-    else:
-        error = kind(message, metadata=metadata, outcome=outcome)
-    error.status = status or error.status
-    return error

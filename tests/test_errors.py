@@ -8,7 +8,8 @@ import pytest
 
 import rivet_ray
 from rivet_ray import errors
-from rivet_ray.errors import Outcome, PublicError, RivetError, UserError, from_code
+from rivet_ray.errors import Outcome, PublicError, RivetError, UserError
+from rivet_ray.protocol.error_codes import from_code
 
 
 def tree(base: type[RivetError] = RivetError) -> Iterator[type[RivetError]]:

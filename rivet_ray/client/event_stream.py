@@ -17,9 +17,9 @@ from rivet_ray.errors import (
     Outcome,
     RequestFailed,
     RivetError,
-    from_code,
 )
 from rivet_ray.protocol.encodings import DecodeFault, Encoding
+from rivet_ray.protocol.error_codes import from_code
 from rivet_ray.protocol.event_stream import (
     CLOSE,
     CONTENT_TYPE,

@@ -14,9 +14,9 @@ from rivet_ray.errors import (
     Outcome,
     Overloaded,
     RivetError,
-    from_code,
 )
 from rivet_ray.protocol.encodings import EncodeFault
+from rivet_ray.protocol.error_codes import from_code
 from rivet_ray.protocol.subprotocols import Resume
 from rivet_ray.protocol.v0 import (
     ActionRequest,

@@ -10,8 +10,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from rivet_ray.errors import Outcome, RivetError, from_code
+from rivet_ray.errors import Outcome, RivetError
 from rivet_ray.protocol import values
+from rivet_ray.protocol.error_codes import from_code
 from rivet_ray.protocol.queries import ActorQuery
 from rivet_ray.protocol.subprotocols import Resume
 from rivet_ray.protocol.v0 import ErrorMessage, Init, ToClient, ToServer

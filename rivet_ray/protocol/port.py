@@ -16,9 +16,10 @@ from typing import Protocol
 
 import msgspec
 
-from rivet_ray.errors import Outcome, RivetError, from_code
+from rivet_ray.errors import Outcome, RivetError
 from rivet_ray.protocol import values
 from rivet_ray.protocol.caller import Caller, Message
+from rivet_ray.protocol.error_codes import from_code
 from rivet_ray.protocol.raw import RawArrived, RawData, RawEnd, RawOpen, RawStart, RawTaken
 
 INITIAL_CREDIT = 1024
