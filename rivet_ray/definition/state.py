@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import msgspec
 import typing_extensions
 from typing_extensions import is_typeddict
 
+from rivet_ray.definition.fidelity import (
+    Difference,
+    Faithful,
+    attributes_beside,
+    difference,
+    object_fields,
+)
 from rivet_ray.errors import InvalidStateType
 from rivet_ray.protocol import values
 
@@ -38,6 +45,9 @@ class StateCodec:
         self._fields = _fields_of(kind)
         self._checks, self._other = _checks_of(kind)
         self._whole = _check(kind)
+        origin = getattr(kind, "__origin__", kind)
+        self._names = object_fields(origin)
+        self._reads_whole = values.is_pydantic_model(kind) or hasattr(origin, "__post_init__")
         self._attributes: dict[str, str] = _attributes_of(kind)
 
     def split(
@@ -76,38 +86,53 @@ class StateCodec:
         }
 
     def verify(self, state: Any, changed: Mapping[str, bytes]) -> None:
-        """Make sure that what is about to be saved can be read back as it is.
+        """Make sure that what is about to be saved reads back as what it is.
 
         Annotations are not enforced when a field is set: without this a float in
-        an integer's place, or a set in untyped data, would be saved and then be
+        an integer's place, or a `defaultdict` in a dict's, would be saved and then be
         refused, or be something else, when the actor is loaded. Raises
-        InvalidStateType.
+        InvalidStateType, which names the path.
         """
-        if values.is_pydantic_model(self.kind):
-            self._verify_model(state)
+        if self._reads_whole:
+            self._verify_whole(state)
             return
         fields = self._fields(state)
         for name, data in changed.items():
             check = self._whole if name == WHOLE else self._checks.get(name, self._other)
-            decoder, same = check
+            if check is NO_CHECK or name not in fields:
+                continue
+            if check is NOT_A_KEY:
+                kind = self.kind.__qualname__
+                raise InvalidStateType(f"{_path(name)} cannot be saved: it is no key of {kind}")
             try:
-                read = None if decoder is None else decoder.decode(data)
+                read = check.decoder.decode(data)
             except (msgspec.ValidationError, ValueError, TypeError) as error:
                 raise InvalidStateType(f"{_path(name)} cannot be saved: {error}") from error
-            if name not in fields:
-                continue
-            if same and read != fields.get(name):
-                raise InvalidStateType(
-                    f"{_path(name)} cannot be saved: it would come back as something else; "
-                    "untyped data holds JSON-like values only (no sets, tuples or objects)"
-                )
+            value = fields[name]
+            if not check.faithful(value):
+                _refuse(_path(name), difference(value, read))
+        if self._names is not None:
+            _refuse("state", attributes_beside(state, self._names))
+
+    def _verify_whole(self, state: Any) -> None:
+        """A state that computes some of its fields when it is read."""
+        try:
+            if values.is_pydantic_model(self.kind):
+                read = self.kind.model_validate(_model_fields(state))
+            else:
+                read = self.join(self.split(state))
+        except InvalidStateType:
+            raise
+        except (msgspec.ValidationError, ValueError, TypeError) as error:
+            raise InvalidStateType(f"The state cannot be saved: {error}") from error
+        _refuse("state", difference(state, read))
 
     def faults(self, state: Any) -> list[str]:
         """The parts that cannot be saved or read back; `[WHOLE]` where all is wrong."""
         try:
             fields = self._fields(state)
-            if values.is_pydantic_model(self.kind):
-                self._verify_model(state)
+            if self._reads_whole:
+                self._verify_whole(state)
                 return []
         except (*_ENCODING_FAULTS, InvalidStateType):
             return [WHOLE]
@@ -137,12 +162,6 @@ class StateCodec:
         except (AttributeError, TypeError):
             return fresh  # A frozen state is replaced, never changed.
         return cast("Any", state)
-
-    def _verify_model(self, model: Any) -> None:
-        try:
-            self.kind.model_validate(_model_fields(model))
-        except ValueError as error:
-            raise InvalidStateType(f"The state cannot be saved: {error}") from error
 
     def join(self, parts: Mapping[str, bytes]) -> Any:
         """The state of these parts; fields without one take their defaults.
@@ -209,17 +228,24 @@ def _model_fields(state: Any) -> Mapping[str, Any]:
     return cast("Mapping[str, Any]", state.model_dump(mode="json", by_alias=True, round_trip=True))
 
 
-Check = tuple[msgspec.msgpack.Decoder[Any] | None, bool]
+class Check(NamedTuple):
+    """How to read a part, and when that need not be compared with what was written."""
+
+    decoder: msgspec.msgpack.Decoder[Any]
+    faithful: Callable[[Any], bool]
 
 
-NO_CHECK: Check = (None, False)
+def _always(value: Any) -> bool:
+    return True
+
+
+NO_CHECK = Check(values.decoder(Any), _always)
+NOT_A_KEY = Check(values.decoder(Any), _always)
+"""Of a key that a TypedDict does not have: it would not be read back."""
 
 
 def _checks_of(kind: Any) -> tuple[dict[str, Check], Check]:
-    """How to read each field, and every other part.
-
-    Each with whether it must read equal to what was saved: where it has no type.
-    """
+    """How to read each field, and every other part."""
     origin: Any = getattr(kind, "__origin__", kind)
     if origin is dict:
         arguments = _parts(kind)
@@ -232,8 +258,25 @@ def _checks_of(kind: Any) -> tuple[dict[str, Check], Check]:
         hints = typing_extensions.get_type_hints(origin, include_extras=not is_typeddict(origin))
     except NameError:
         return {}, NO_CHECK
+    given = dict(zip(getattr(origin, "__parameters__", ()), _parts(kind), strict=False))
     names = _wire_names(origin, hints)
-    return {names[name]: _check(hint) for name, hint in hints.items() if name in names}, NO_CHECK
+    checks = {
+        names[name]: _check(_concrete(hint, given)) for name, hint in hints.items() if name in names
+    }
+    return checks, NOT_A_KEY if is_typeddict(origin) else NO_CHECK
+
+
+def _concrete(hint: Any, given: Mapping[Any, Any]) -> Any:
+    """A hint of a generic class, with the types that its parameters stand for."""
+    if isinstance(hint, TypeVar):
+        return given.get(hint, Any)
+    parameters: tuple[Any, ...] = getattr(hint, "__parameters__", ())
+    return hint[tuple(given.get(name, Any) for name in parameters)] if parameters else hint
+
+
+def _refuse(path: str, found: Difference | None) -> None:
+    if found is not None:
+        raise InvalidStateType(f"{path}{found.path} cannot be saved: {found.reason}")
 
 
 def _attributes_of(kind: Any) -> dict[str, str]:
@@ -253,10 +296,8 @@ def _wire_names(origin: type[Any], hints: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _check(hint: Any) -> Check:
-    if isinstance(hint, TypeVar) or any(isinstance(item, TypeVar) for item in _parts(hint)):
-        return NO_CHECK
     try:
-        return (values.decoder(hint), Any in (hint, *_parts(hint)) or hint in (dict, list, object))
+        return Check(values.decoder(hint), Faithful(hint))
     except TypeError:
         return NO_CHECK
 

@@ -1,0 +1,357 @@
+"""Whether a value reads back as the value that was written.
+
+`difference` holds the truth: it walks both values and names the first place where
+they differ, types included. `Faithful` is the quick look before it, compiled once
+for each type: it says yes only where a round trip cannot change anything, so that
+the walk runs for odd values alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import decimal
+import functools
+import inspect
+import io
+import pickle
+import uuid
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import NoneType
+from typing import Any, NamedTuple, cast
+
+import msgspec
+from msgspec import inspect as kinds
+
+from rivet_ray.protocol import values
+
+
+class Difference(NamedTuple):
+    """Where a value would come back as something else, and as what."""
+
+    path: str
+    """From the value itself: `.points[3].x`; empty for the whole."""
+    reason: str
+
+
+def difference(written: Any, read: Any) -> Difference | None:
+    """Return the first place where `read` is not what was written, or None.
+
+    Types count, as do the zones of datetimes and attributes beside the fields.
+    """
+    if type(written) in (dict, list) and _same_builtins(written, read):
+        return None
+    return _walk(written, read, "")
+
+
+class _Builtins(pickle.Pickler):
+    """Writes values of builtin types alone, each with its type; nothing reads it back."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        raise TypeError
+
+
+def _same_builtins(written: Any, read: Any) -> bool:
+    """Return whether both are the same values of builtin types; compared in C."""
+    found: list[bytes] = []
+    for value in (written, read):
+        buffer = io.BytesIO()
+        pickler = _Builtins(buffer, 5)
+        pickler.fast = True  # Without it the same text in two places is not written twice.
+        try:
+            pickler.dump(value)
+        except TypeError:
+            return False
+        found.append(buffer.getvalue())
+    return found[0] == found[1]
+
+
+def _walk(written: Any, read: Any, path: str) -> Difference | None:
+    kind = cast("type[Any]", type(written))
+    if kind is not type(read):
+        if kind is int and isinstance(read, float) and written == read:
+            return None  # An int is a float to the type checkers, too.
+        other = cast("type[Any]", type(read))
+        return Difference(path, f"{_a(kind)} would come back as {_a(other)}")
+    if kind in (list, tuple):
+        return _walk_sequence(written, read, path)
+    if kind is dict:
+        return _walk_mapping(written, read, path)
+    if kind in (set, frozenset):
+        found = {item: item for item in read}
+        return _walk_pairs(((item, found.get(item, _MISSING)) for item in written), path)
+    if kind in (datetime.datetime, datetime.time):
+        return _walk_time(written, read, path)
+    names = _field_names(written)
+    if names is not None:
+        return _walk_fields(written, read, names, path)
+    if isinstance(written, tuple):  # a NamedTuple
+        return _walk_sequence(cast("Sequence[Any]", written), read, path)
+    if written == read or _by_identity(kind):
+        return None
+    return Difference(path, f"{written!r:.80} would come back as {read!r:.80}")
+
+
+def _by_identity(kind: Any) -> bool:
+    return kind.__eq__ is object.__eq__
+
+
+def _walk_sequence(written: Sequence[Any], read: Sequence[Any], path: str) -> Difference | None:
+    if len(written) != len(read):
+        return Difference(path, f"{len(written)} items would come back as {len(read)}")
+    for index, (item, other) in enumerate(zip(written, read, strict=True)):
+        found = _walk(item, other, f"{path}[{index}]")
+        if found is not None:
+            return found
+    return None
+
+
+def _walk_mapping(
+    written: Mapping[Any, Any], read: Mapping[Any, Any], path: str
+) -> Difference | None:
+    keys = {key: key for key in read}
+    for key, value in written.items():
+        place = f"{path}[{key!r:.80}]"
+        if key not in keys:
+            return Difference(place, "it would not come back")
+        found = _walk(key, keys[key], place) or _walk(value, read[key], place)
+        if found is not None:
+            return found
+    if len(written) != len(read):
+        added = next(key for key in read if key not in written)
+        return Difference(f"{path}[{added!r:.80}]", "it would be there when the state is read")
+    return None
+
+
+def _walk_pairs(pairs: Iterable[tuple[Any, Any]], path: str) -> Difference | None:
+    for item, other in pairs:
+        if other is _MISSING:
+            return Difference(path, f"{item!r:.80} would not come back")
+        found = _walk(item, other, path)
+        if found is not None:
+            return found
+    return None
+
+
+def _walk_time(written: Any, read: Any, path: str) -> Difference | None:
+    zone, other = written.tzinfo, read.tzinfo
+    if not _same_zone(zone, other):
+        return Difference(
+            path,
+            f"the zone {zone} would come back as {other}; keep datetimes in UTC "
+            "(value.astimezone(timezone.utc)), and the name of the zone beside them",
+        )
+    if written != read or written.fold != read.fold:
+        return Difference(path, f"{written!r} would come back as {read!r}")
+    return None
+
+
+def _same_zone(zone: datetime.tzinfo | None, other: datetime.tzinfo | None) -> bool:
+    if zone is None or other is None:
+        return zone is other
+    offset = zone.utcoffset(None)  # None for a zone whose offset depends on the date
+    return zone == other or (offset is not None and offset == other.utcoffset(None))
+
+
+def object_fields(kind: Any) -> frozenset[str] | None:
+    """Return the fields of a class whose objects may have attributes beside them, or None."""
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return frozenset(field.name for field in dataclasses.fields(kind))
+    return None
+
+
+def attributes_beside(value: Any, names: Collection[str], path: str = "") -> Difference | None:
+    """Return an attribute that is not among the fields, so that it would be lost."""
+    for name in _beside(value, names):
+        return Difference(
+            f"{path}.{name}",
+            f"it is not a field of {type(value).__qualname__}, so it would be lost",
+        )
+    return None
+
+
+def _walk_fields(written: Any, read: Any, names: Sequence[str], path: str) -> Difference | None:
+    for name in names:
+        found = _walk(
+            getattr(written, name, _MISSING), getattr(read, name, _MISSING), f"{path}.{name}"
+        )
+        if found is not None:
+            return found
+    for name, value in _beside(written, names).items():
+        kept = _beside(read, names)
+        if name not in kept:
+            return attributes_beside(written, {*names, *kept}, path)
+        found = _walk(value, kept[name], f"{path}.{name}")
+        if found is not None:
+            return found
+    return None
+
+
+def _field_names(value: Any) -> Sequence[str] | None:
+    kind = cast("type[Any]", type(value))
+    if isinstance(value, msgspec.Struct):
+        return value.__struct_fields__
+    if dataclasses.is_dataclass(kind):
+        return [field.name for field in dataclasses.fields(kind)]
+    if values.is_pydantic_model(kind):
+        return list(cast("Any", kind).model_fields)
+    return None
+
+
+def _beside(value: Any, names: Collection[str]) -> dict[str, Any]:
+    """Attributes of an object that are not its fields, nor cached properties."""
+    if values.is_pydantic_model(type(value)):
+        return {**(value.__pydantic_extra__ or {}), **(value.__pydantic_private__ or {})}
+    attributes: dict[str, Any] = getattr(value, "__dict__", {})
+    if len(attributes) == len(names):
+        return {}
+    kind = cast("type[Any]", type(value))
+    return {
+        name: item
+        for name, item in attributes.items()
+        if name not in names
+        and not isinstance(inspect.getattr_static(kind, name, None), functools.cached_property)
+    }
+
+
+def _a(kind: type[Any]) -> str:
+    name = "None" if kind is NoneType else kind.__qualname__
+    if kind is NoneType or kind is _Missing:
+        return name
+    return f"an {name}" if name[0].lower() in "aeiou" else f"a {name}"
+
+
+class _Missing:
+    """An attribute that is not set."""
+
+
+_Missing.__qualname__ = "nothing"
+_MISSING = _Missing()
+
+
+# --- The quick look ---------------------------------------------------------------
+
+Test = Callable[[Any], bool]
+Plan = Mapping[type[Any], Test | None]
+"""What a value may be, by its very type; with a test where the type is not enough."""
+
+UNCERTAIN: Plan = {}
+
+_ATOMS: Mapping[type[kinds.Type], type[Any]] = {
+    kinds.NoneType: NoneType,
+    kinds.BoolType: bool,
+    kinds.IntType: int,
+    kinds.FloatType: float,
+    kinds.StrType: str,
+    kinds.BytesType: bytes,
+    kinds.UUIDType: uuid.UUID,
+    kinds.DecimalType: decimal.Decimal,
+    kinds.DateType: datetime.date,
+    kinds.TimeDeltaType: datetime.timedelta,
+}
+
+
+class Faithful:
+    """The quick look at values of one type: whether a round trip changes nothing, for sure.
+
+    It does not check that the value fits the type; the decoder does that.
+    """
+
+    def __init__(self, kind: Any) -> None:
+        self._seen: dict[Any, dict[type[Any], Test | None]] = {}
+        try:
+            self._plan = self._of(kinds.type_info(kind))
+        except (TypeError, ValueError, RecursionError):
+            self._plan = UNCERTAIN
+
+    def __call__(self, value: Any) -> bool:
+        return _certain(self._plan, value)
+
+    def _of(self, info: kinds.Type) -> Plan:
+        atom = _ATOMS.get(type(info))
+        if atom is not None:
+            return {atom: None}
+        match info:
+            case kinds.Metadata():
+                return self._of(info.type)
+            case kinds.UnionType():
+                plan: dict[type[Any], Test | None] = {}
+                for part in info.types:
+                    plan.update(self._of(part))
+                return plan
+            case kinds.EnumType():
+                return {info.cls: None}
+            case kinds.LiteralType():
+                return {type(value): None for value in info.values}
+            case kinds.DateTimeType():
+                return {datetime.datetime: _in_utc}
+            case kinds.ListType():
+                return {list: _each(self._of(info.item_type))}
+            case kinds.VarTupleType():
+                return {tuple: _each(self._of(info.item_type))}
+            case kinds.SetType():
+                return {set: _each(self._of(info.item_type))}
+            case kinds.FrozenSetType():
+                return {frozenset: _each(self._of(info.item_type))}
+            case kinds.DictType():
+                return {dict: _entries(self._of(info.key_type), self._of(info.value_type))}
+            case kinds.StructType() | kinds.DataclassType():
+                return self._object(info)
+            case _:
+                return UNCERTAIN
+
+    def _object(self, info: kinds.StructType | kinds.DataclassType) -> Plan:
+        kind = info.cls
+        if kind in self._seen:
+            return self._seen[kind]
+        plan = self._seen[kind] = {}
+        if hasattr(kind, "__post_init__") or not all(_is_set_by_init(kind)):
+            return plan
+        fields = [(field.name, self._of(field.type)) for field in info.fields]
+
+        def test(value: Any) -> bool:
+            attributes = getattr(value, "__dict__", None)
+            if attributes is not None and len(attributes) != len(fields):
+                return False
+            try:
+                return all(_certain(plan, getattr(value, name)) for name, plan in fields)
+            except AttributeError:
+                return False
+
+        plan[kind] = test
+        return plan
+
+
+def _is_set_by_init(kind: type[Any]) -> Iterable[bool]:
+    if dataclasses.is_dataclass(kind):
+        return (field.init for field in dataclasses.fields(kind))
+    return ()
+
+
+_NO: Test = lambda _: False  # noqa: E731
+
+
+def _certain(plan: Plan, value: Any) -> bool:
+    kind = cast("type[Any]", type(value))
+    test = plan.get(kind, _NO)
+    return test is None or test(value)
+
+
+def _in_utc(value: datetime.datetime) -> bool:
+    return value.tzinfo is datetime.UTC or value.tzinfo is None
+
+
+def _each(plan: Plan) -> Test:
+    exact = frozenset(kind for kind, test in plan.items() if test is None)
+
+    def test(items: Any) -> bool:
+        if exact.issuperset(map(type, items)):
+            return True
+        return all(_certain(plan, item) for item in items)
+
+    return test
+
+
+def _entries(keys: Plan, items: Plan) -> Test:
+    key_test, item_test = _each(keys), _each(items)
+    return lambda value: key_test(value) and item_test(value.values())
