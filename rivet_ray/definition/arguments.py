@@ -10,6 +10,8 @@ from typing import Any, cast
 
 import msgspec
 
+from rivet_ray.definition.fidelity import difference
+from rivet_ray.definition.models import custom_types, excluded_fields, secret_fields
 from rivet_ray.errors import InvalidArgument
 from rivet_ray.protocol import values
 
@@ -22,7 +24,7 @@ def type_fault(kind: Any) -> str | None:
     """Why values of a type cannot travel or be saved, or None when they can."""
     try:
         values.decoder(kind)
-        custom = _custom_types(msgspec.inspect.type_info(kind))
+        custom = custom_types(msgspec.inspect.type_info(kind))
     except (TypeError, ValueError, RecursionError) as error:
         return str(error)
     names = sorted({found.__qualname__ for found in custom if not values.is_pydantic_model(found)})
@@ -31,27 +33,25 @@ def type_fault(kind: Any) -> str | None:
             f"{', '.join(names)} cannot be encoded; use a dataclass, a msgspec.Struct, "
             "a TypedDict, a pydantic model or plain JSON values"
         )
+    if secrets := secret_fields(custom):
+        return (
+            f"pydantic writes {', '.join(secrets)} as '**********', so the secret would be lost; "
+            "declare it as str with Field(repr=False)"
+        )
     return None
 
 
-def _custom_types(info: Any, seen: set[int] | None = None) -> list[type[Any]]:
-    seen = set() if seen is None else seen
-    if id(info) in seen:
-        return []
-    seen.add(id(info))
-    if isinstance(info, msgspec.inspect.CustomType):
-        return [info.cls]
-    if isinstance(info, (list, tuple)):
-        items = cast("Sequence[Any]", info)
-        return [kind for item in items for kind in _custom_types(item, seen)]
-    if isinstance(info, (msgspec.inspect.Type, msgspec.inspect.Field)):
-        return [
-            kind
-            for name in type(info).__struct_fields__
-            if name not in ("cls", "default")
-            for kind in _custom_types(getattr(info, name), seen)
-        ]
-    return []
+def state_fault(kind: Any) -> str | None:
+    """Why values of a type cannot be saved as they are, or None when they can."""
+    fault = type_fault(kind)
+    if fault is None and (
+        excluded := excluded_fields(custom_types(msgspec.inspect.type_info(kind)))
+    ):
+        return (
+            f"pydantic leaves out {', '.join(excluded)}, so it would not be saved; "
+            "remove exclude=True, or keep it in an attribute of the actor"
+        )
+    return fault
 
 
 class Arguments:
@@ -66,6 +66,7 @@ class Arguments:
         """The types of `names`, in order."""
         self.rest_kind: Any = None
         """The type of each further argument, where the action takes any number."""
+        self.rest_name = ""
         self.rest: msgspec.msgpack.Decoder[Any] | None = None
         self.signature = inspect.signature(function)
         parameters = list(self.signature.parameters.values())
@@ -126,6 +127,18 @@ class Arguments:
         except msgspec.ValidationError as error:
             raise self._named(error, data) from error
         return found if self.rest is None else (*found, *self._decode_rest(data))
+
+    def verify(self, given: Sequence[Any], data: bytes) -> None:
+        """Make sure that arguments which are kept as `data` come back as what was given.
+
+        Raises InvalidArgument, which names the parameter and the path in it.
+        """
+        names = [*self.names, *[f"*{self.rest_name}"] * (len(given) - len(self.names))]
+        for name, value, read in zip(names, given, self.decode(data), strict=False):
+            found = difference(value, read)
+            if found is not None:
+                where = f" at {found.path}" if found.path else ""
+                raise InvalidArgument(name, f"it cannot be kept{where}: {found.reason}")
 
     def _read(self, data: bytes) -> Any:
         try:

@@ -13,7 +13,7 @@ import msgspec
 import typing_extensions
 
 from rivet_ray.definition.actions import Action
-from rivet_ray.definition.arguments import Arguments, type_fault
+from rivet_ray.definition.arguments import Arguments, state_fault, type_fault
 from rivet_ray.definition.events import Event
 from rivet_ray.definition.remote import LIFECYCLE
 from rivet_ray.definition.state import StateCodec
@@ -40,6 +40,7 @@ CONNECTION_HOOKS = frozenset(
 )
 SETTINGS = ("public", "durability", "save_interval", "sleep_after")
 """Class attributes that say how the runtime treats the actors of a class."""
+SAVED = ("State", "ConnState", "Input")
 PARAMETERS = ("State", "ConnState", "Params", "Input", "Auth")
 
 
@@ -301,7 +302,8 @@ class _Compiler:
             resolved = found.get(name, default)
             if isinstance(resolved, TypeVar):
                 resolved = Any
-            if fault := type_fault(resolved):
+            fault_of = state_fault if name in SAVED else type_fault
+            if fault := fault_of(resolved):
                 self.faults.append(f"{name}: {fault}")
                 continue
             definition.types[name] = resolved

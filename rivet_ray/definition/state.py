@@ -46,9 +46,14 @@ class StateCodec:
         self._checks, self._other = _checks_of(kind)
         self._whole = _check(kind)
         origin = getattr(kind, "__origin__", kind)
-        self._names = object_fields(origin)
+        self._names = _names_of(kind)
+        self._slots = object_fields(origin)
         self._reads_whole = values.is_pydantic_model(kind) or hasattr(origin, "__post_init__")
         self._attributes: dict[str, str] = _attributes_of(kind)
+
+    def knows(self, name: str) -> bool:
+        """Whether a saved part is one of this type's; others are of other code."""
+        return name == WHOLE or self._names is None or name in self._names
 
     def split(
         self, state: Any, without: frozenset[str] = frozenset(), known: Known = NOTHING_KNOWN
@@ -111,8 +116,8 @@ class StateCodec:
             value = fields[name]
             if not check.faithful(value):
                 _refuse(_path(name), difference(value, read))
-        if self._names is not None:
-            _refuse("state", attributes_beside(state, self._names))
+        if self._slots is not None:
+            _refuse("state", attributes_beside(state, self._slots))
 
     def _verify_whole(self, state: Any) -> None:
         """A state that computes some of its fields when it is read."""
@@ -220,6 +225,26 @@ def _fields_of(kind: Any) -> Fields:
         if is_typeddict(origin):
             return _dict_fields
     return _dict_fields
+
+
+def _names_of(kind: Any) -> frozenset[str] | None:
+    """The wire names of all parts that a state of this type can have; None for any."""
+    origin: Any = getattr(kind, "__origin__", kind)
+    if not isinstance(origin, type):
+        return None
+    if issubclass(origin, msgspec.Struct):
+        return frozenset(cast("type[msgspec.Struct]", origin).__struct_encode_fields__)
+    if dataclasses.is_dataclass(origin):
+        return frozenset(field.name for field in dataclasses.fields(origin))
+    if is_typeddict(origin):
+        return frozenset(typing_extensions.get_type_hints(origin))
+    if values.is_pydantic_model(origin):
+        model = cast("Any", origin)
+        if model.model_config.get("extra") == "allow":
+            return None
+        fields = model.model_fields.items()
+        return frozenset(field.serialization_alias or name for name, field in fields)
+    return None
 
 
 def _model_fields(state: Any) -> Mapping[str, Any]:

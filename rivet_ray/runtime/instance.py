@@ -360,8 +360,7 @@ class Instance:
                 self.memory.has_state = True
                 if "on_create" in hooks:
                     await settled(self.actor.on_create(self.context.input))
-                self.memory.verify(self.memory.split())
-                self.memory.created = True
+                self.memory.begins()
             if "on_start" in hooks:
                 await settled(self.actor.on_start())
         self.state = after(self.state, Move.STARTED)

@@ -60,20 +60,31 @@ class Memory:
         """`on_create` has run to its end. A save before does not count as creation:
         after a crash in between, creation begins again."""
 
-    @staticmethod
-    def saved_in(claim: Claim) -> dict[str, bytes]:
-        """The parts of the state, among all parts of a snapshot."""
+    def saved_in(self, claim: Claim) -> dict[str, bytes]:
+        """The parts of the state that this code knows, among all parts of a snapshot.
+
+        Newer code may have saved fields that this class lacks. Nothing here compares,
+        writes or deletes them, so they are there when that code is back.
+        """
+        knows = self._instance.definition.state.knows
         return {
             name: value
             for name, value in claim.parts.items()
-            if name.startswith(FIELD) or name == CREATED
+            if (name.startswith(FIELD) and knows(name.removeprefix(FIELD))) or name == CREATED
         }
 
     def load(self, parts: Mapping[str, bytes]) -> None:
         """Take over a snapshot: the state and everything beside it."""
         instance = self._instance
         self.created = self.has_state = True
-        self._join({name: value for name, value in parts.items() if name.startswith(FIELD)})
+        knows = instance.definition.state.knows
+        self._join(
+            {
+                name: value
+                for name, value in parts.items()
+                if name.startswith(FIELD) and knows(name.removeprefix(FIELD))
+            }
+        )
         for name, value in parts.items():
             if name.startswith(schedule.PART):
                 instance.schedule.load(name, value)
@@ -87,6 +98,16 @@ class Memory:
     def _join(self, parts: Mapping[str, bytes]) -> None:
         fields = {name.removeprefix(FIELD): value for name, value in parts.items()}
         self._instance.actor.state = self._instance.definition.state.join(fields)
+
+    def begins(self) -> None:
+        """The hooks of creation have run: what they left is the state to go back to.
+
+        Raises InvalidStateType.
+        """
+        parts = self.split()
+        self.verify(parts)
+        self.created = True
+        self._good = {**parts, CREATED: values.NULL}
 
     def split(self) -> dict[str, bytes]:
         """The state's parts as they are now. Raises InvalidStateType."""

@@ -131,10 +131,11 @@ class ActorSchedule:
         if due > LATEST:
             raise ValueError("A schedule ends with the year 9999, and this is later.")
         try:
-            arguments = values.encode(definition.arguments.positional(args, kwargs))
+            given = definition.arguments.positional(args, kwargs)
+            arguments = values.encode(given)
         except TypeError as error:
             raise InvalidArgument("arguments", str(error)) from error
-        definition.arguments.decode(arguments)
+        definition.arguments.verify(given, arguments)
         identity = str(uuid.uuid4())
         self._entries[identity] = Entry(definition.name, arguments, due)
         self._save(identity)
