@@ -56,8 +56,11 @@ class Source(Protocol):
         """A commit will be made: the last moment to add to the ledger."""
         ...
 
-    def inspect(self, changed: Mapping[str, bytes]) -> None:
-        """These parts of the state are about to be written. Raises InvalidStateType."""
+    def inspect(self, changed: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        """These parts of the state are about to be written; return them as they are written.
+
+        Raises InvalidStateType.
+        """
         ...
 
     def next_alarm(self) -> float | None: ...
@@ -122,7 +125,7 @@ class Checkpoint:
         deleted = saved.keys() - parts.keys()
         if not changed and not deleted and not source.ledger:
             return None
-        source.inspect(changed)
+        written = source.inspect(changed)
         source.before_commit()
         put, removed = source.ledger.take()
         self._saved = parts
@@ -134,7 +137,7 @@ class Checkpoint:
             actor_id=self._claim.record.id,
             fence=self._claim.fence,
             sequence=self._sequence,
-            put=changed | put,
+            put={**written, **put},
             delete=frozenset(deleted | removed.keys()),
             alarm=source.next_alarm(),
         )

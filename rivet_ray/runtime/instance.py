@@ -251,9 +251,10 @@ class Instance:
         self.keys.before_commit()
         self.events.before_commit()
 
-    def inspect(self, changed: Mapping[str, bytes]) -> None:
+    def inspect(self, changed: Mapping[str, bytes]) -> Mapping[str, bytes]:
         self.memory.verify(changed)
         self.memory.warn_of_size(changed)
+        return self.memory.outgoing(changed)
 
     def next_alarm(self) -> float | None:
         due = self.schedule.next_alarm()

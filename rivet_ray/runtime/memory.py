@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rivet_ray.definition.state import NOTHING_KNOWN, Known
+from rivet_ray.definition.unknown import Unknown, handed_on, unknown_in
 from rivet_ray.errors import InvalidStateType, ReadonlyViolated
 from rivet_ray.protocol import values
 from rivet_ray.runtime import connection, keys, schedule
@@ -46,7 +47,16 @@ class ReadonlyBegin:
 class Memory:
     """Takes the state apart, puts it together, and goes back where it must."""
 
-    __slots__ = ("_good", "_instance", "_known", "_large", "_warned", "created", "has_state")
+    __slots__ = (
+        "_good",
+        "_instance",
+        "_known",
+        "_large",
+        "_unknown",
+        "_warned",
+        "created",
+        "has_state",
+    )
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
@@ -54,6 +64,7 @@ class Memory:
         self._large: frozenset[str] = frozenset()
         self._known: Known = NOTHING_KNOWN
         self._warned: set[str] | None = None
+        self._unknown: dict[str, Unknown] | None = None
         self.has_state = False
         """There is something to save; not so while `create_state` runs."""
         self.created = False
@@ -85,6 +96,7 @@ class Memory:
                 if name.startswith(FIELD) and knows(name.removeprefix(FIELD))
             }
         )
+        self._find_unknown(parts)
         for name, value in parts.items():
             if name.startswith(schedule.PART):
                 instance.schedule.load(name, value)
@@ -98,6 +110,36 @@ class Memory:
     def _join(self, parts: Mapping[str, bytes]) -> None:
         fields = {name.removeprefix(FIELD): value for name, value in parts.items()}
         self._instance.actor.state = self._instance.definition.state.join(fields)
+
+    def _find_unknown(self, parts: Mapping[str, bytes]) -> None:
+        """Remember what newer code has saved inside the fields that this class knows."""
+        try:
+            own = self.split()
+        except InvalidStateType:
+            return  # It is told at the end of the first action.
+        for name, known in own.items():
+            saved = parts.get(name)
+            if saved is None or saved == known:
+                continue
+            unknown = unknown_in(values.decode(saved), values.decode(known))
+            if unknown is not None:
+                self._unknown = {**(self._unknown or {}), name: unknown}
+                self._instance.checkpoint.saved[name] = known
+
+    def outgoing(self, changed: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        """These parts as they are written: with what this code does not know of them."""
+        if self._unknown is None or not self._unknown.keys() & changed.keys():
+            return changed
+        written = dict(changed)
+        for name in self._unknown.keys() & changed.keys():
+            whole = handed_on(self._unknown[name], values.decode(changed[name]))
+            written[name] = values.encode(whole)
+            found = unknown_in(whole, values.decode(changed[name]))
+            if found is None:
+                del self._unknown[name]
+            else:
+                self._unknown[name] = found
+        return written
 
     def begins(self) -> None:
         """The hooks of creation have run: what they left is the state to go back to.
