@@ -229,17 +229,18 @@ def _fields_of(kind: Any) -> Fields:
 
 def _names_of(kind: Any) -> frozenset[str] | None:
     """The wire names of all parts that a state of this type can have; None for any."""
-    origin: Any = getattr(kind, "__origin__", kind)
-    if not isinstance(origin, type):
+    model: Any = getattr(kind, "__origin__", kind)
+    if not isinstance(model, type):
         return None
-    if issubclass(origin, msgspec.Struct):
-        return frozenset(cast("type[msgspec.Struct]", origin).__struct_encode_fields__)
-    if dataclasses.is_dataclass(origin):
-        return frozenset(field.name for field in dataclasses.fields(origin))
-    if is_typeddict(origin):
-        return frozenset(typing_extensions.get_type_hints(origin))
-    if values.is_pydantic_model(origin):
-        model = cast("Any", origin)
+    if issubclass(model, msgspec.Struct):
+        return frozenset(model.__struct_encode_fields__)
+    names = object_fields(model)
+    if names is not None:
+        return names
+    if is_typeddict(cast("Any", model)):
+        return frozenset(typing_extensions.get_type_hints(model))
+    if values.is_pydantic_model(model):
+        model = cast("Any", model)
         if model.model_config.get("extra") == "allow":
             return None
         fields = model.model_fields.items()

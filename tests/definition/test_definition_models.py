@@ -53,7 +53,9 @@ def test_excluded_fields_are_found() -> None:
 def test_a_secret_in_the_state_is_refused_with_the_cure(kind: Any) -> None:
     """Row B1: it came back as `**********`."""
     with pytest.raises(DefinitionError, match=r"Login\.password.*declare it as str"):
-        type("Vault", (Actor[kind],), {})
+
+        class Vault(Actor[kind]):
+            pass
 
 
 def test_a_secret_is_refused_wherever_it_would_be_written() -> None:
