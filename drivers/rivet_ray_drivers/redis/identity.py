@@ -8,6 +8,11 @@ read. So a shard that is gone, is another store's, or is older than what we have
 seen is noticed before anything is answered from it or written to it. Commits
 have a number of their own for each actor, and are not counted twice.
 
+Commands travel on several connections, so replies come in any order. What a reply
+proves depends on when its command ran, and all that is known of that is that it was
+after the command was sent: each reply is held against what was known *then* (`Known`),
+never against what other replies have told meanwhile.
+
 On a cluster a node may be away while others answer. Its shards are looked at when
 they are first used, and what one node has lost is refused in its shards alone.
 """
@@ -49,6 +54,18 @@ class Shard(NamedTuple):
     complete: bool
 
 
+class Known(NamedTuple):
+    """What was known of a shard when a command was sent to it."""
+
+    changes: int
+    nameless: bool
+    """It may have had no name."""
+    complete: bool
+    """All had a name once."""
+    losses: int
+    """How many losses had been noticed."""
+
+
 class Identity:
     """What one open store has seen of its shards."""
 
@@ -70,6 +87,8 @@ class Identity:
         """Shards that were not ours when they were last asked."""
         self._older: dict[int, StoreError] = {}
         """Shards that are refused for good: they may overtake what we have seen of them."""
+        self._losses = 0
+        """Counted when one is noticed: what was sent before it tells nothing of the time after."""
 
     @property
     def name(self) -> str:
@@ -94,7 +113,10 @@ class Identity:
             )
         self._store = names.pop() if names else b""
         self._unread = set(range(SHARDS)) - found.keys()
-        self._learn(found)
+        self._learn(found, complete=False)
+        if self.lost_shards:
+            # They had names when the first one said so, but may have been looked at before.
+            self._learn(await self._looks(self._nameless), complete=True)
 
     async def _looks(self, shards: Iterable[int]) -> dict[int, Shard]:
         """The shards as they are, without those whose node is away. Raises when all are."""
@@ -113,20 +135,22 @@ class Identity:
     def _look(self, shard: int) -> Command:
         return Command((b"HMGET", self._keys[shard], *FIELDS))
 
-    def _learn(self, found: Mapping[int, Shard]) -> None:
-        """Take shards as they are: nothing has been seen of them before."""
-        lost_before = self.lost_shards
+    def _learn(self, found: Mapping[int, Shard], complete: bool) -> None:
+        """Take shards as they are: nothing has been seen of them before.
+
+        `complete` says whether all were known to have had a name when these were looked at.
+        """
         for number, shard in found.items():
             self._unread.discard(number)
-            self._seen[number] = shard.changes
+            self._seen[number] = max(self._seen[number], shard.changes)
             if number == 0:
-                self._complete = shard.complete
+                self._complete = self._complete or shard.complete
             if shard.store is None:
                 self._nameless.add(number)
             else:
                 self._nameless.discard(number)
                 self._store = self._store or shard.store
-        if self.lost_shards > lost_before:
+        if complete and not self._nameless.isdisjoint(found):
             # Whoever saw them before refuses them; a process that starts accepts what is left.
             log.error(
                 "Redis at %s has lost the data of %d of %d shards of store %s: they are empty now",
@@ -142,8 +166,12 @@ class Identity:
         """Before a change in these shards; gives those that cannot have one now, and why."""
         if self._unread and (unread := self._unread.intersection(shards)):
             # Where these do not answer, neither do they to what is sent next.
+            complete = self._complete
             with contextlib.suppress(StoreUnavailable):
-                self._learn(await self._looks(unread))
+                found = await self._looks(unread)
+                # Another operation may have learnt of some meanwhile, and given them a name.
+                unread = found.keys() & self._unread
+                self._learn({number: found[number] for number in unread}, complete)
         if (
             self._nameless - self._unreached
             or not self._unreached.isdisjoint(shards)
@@ -160,15 +188,16 @@ class Identity:
             failures: dict[int, StoreError] = {}
             nameless = list(self._nameless)
             if nameless:
+                known = [self._known(number) for number in nameless]
                 replies = await self._connection.answers(
                     [run(scripts.begin, (self._keys[n],), self._store) for n in nameless]
                 )
-                for number, reply in zip(nameless, replies, strict=True):
+                for number, known_of, reply in zip(nameless, known, replies, strict=True):
                     if isinstance(reply, StoreError):
                         failures[number] = reply
                     elif as_bytes(reply) != self._store:
                         other = lost_data(self._connection.place, "other")
-                        failures[number] = self._noticed(number, other)
+                        failures[number] = self._noticed(number, known_of, other)
                     else:
                         self._nameless.discard(number)
             self._unreached = set(failures)
@@ -199,12 +228,13 @@ class Identity:
         refused = await self._prepare((shard,))
         if shard in refused:
             raise refused[shard]
+        known = self._known(shard)
         reply: Reply | StoreError
         try:
             reply = await self._connection.do(self._guarded(script, (shard, keys, arguments)))
         except StoreLostData as error:
             reply = error
-        taken = self._taken(shard, reply)
+        taken = self._taken(shard, known, reply)
         if isinstance(taken, StoreError):
             raise taken
         return taken
@@ -217,10 +247,12 @@ class Identity:
         A failure of one is in its place; what holds for all is raised.
         """
         refused = await self._prepare([shard for shard, _, _ in calls])
-        sent = [self._guarded(script, call) for call in calls if call[0] not in refused]
-        replies = iter(await self._connection.answers(sent) if sent else ())
+        sent = [call for call in calls if call[0] not in refused]
+        known = [self._known(shard) for shard, _, _ in sent]
+        commands = [self._guarded(script, call) for call in sent]
+        replies = zip(known, await self._connection.answers(commands) if sent else (), strict=True)
         return [
-            refused[shard] if shard in refused else self._taken(shard, next(replies))
+            refused[shard] if shard in refused else self._taken(shard, *next(replies))
             for shard, _, _ in calls
         ]
 
@@ -228,13 +260,19 @@ class Identity:
         shard, keys, arguments = call
         return run(script, (self._keys[shard], *keys), self._store, self._seen[shard], *arguments)
 
-    def _taken(self, shard: int, reply: Reply | StoreError) -> list[Reply] | StoreError:
+    def _known(self, shard: int) -> Known:
+        nameless = shard in self._nameless or shard in self._unread
+        return Known(self._seen[shard], nameless, self._complete, self._losses)
+
+    def _taken(
+        self, shard: int, known: Known, reply: Reply | StoreError
+    ) -> list[Reply] | StoreError:
         if isinstance(reply, StoreLostData):
-            return self._noticed(shard, reply)
+            return self._noticed(shard, known, reply)
         if isinstance(reply, StoreError):
             return reply
         changes, *rest = as_list(reply)
-        self._saw(shard, as_number(changes))
+        self._saw(shard, known, as_number(changes))
         return rest
 
     async def read(self, shard: int, command: Command) -> Reply:
@@ -247,30 +285,35 @@ class Identity:
         for shard, _ in commands:
             if shard in self._older:
                 raise self._older[shard]
+        known = [self._known(shard) for shard, _ in commands]
         replies = await self._connection.batch(
             [part for shard, command in commands for part in (command, self._look(shard))]
         )
-        for (shard, _), reply in zip(commands, replies[1::2], strict=True):
-            await self._compare(shard, _shard_of(reply))
+        for (shard, _), known_of, reply in zip(commands, known, replies[1::2], strict=True):
+            await self._compare(shard, known_of, _shard_of(reply))
         return replies[::2]
 
-    async def _compare(self, number: int, shard: Shard) -> None:
+    async def _compare(self, number: int, known: Known, shard: Shard) -> None:
         if not self._store and shard.store is not None:
-            await self.open()  # Another process has begun it.
+            async with self._naming:
+                if not self._store:
+                    await self.open()  # Another process has begun it.
         if number in self._unread:
-            self._learn({number: shard})
-        if shard.store is None and number in self._nameless:
+            self._learn({number: shard}, known.complete)
+        if shard.store is None and known.nameless:
             return
         how = None
         if shard.store != self._store:
             how = "empty" if shard.store is None else "other"
-        elif shard.changes < self._seen[number]:
+        elif shard.changes < known.changes:
             how = "older"
         if how is not None:
-            raise self._noticed(number, lost_data(self._connection.place, how))
-        self._saw(number, shard.changes)
+            raise self._noticed(number, known, lost_data(self._connection.place, how))
+        self._saw(number, known, shard.changes)
 
-    def _saw(self, shard: int, changes: int) -> None:
+    def _saw(self, shard: int, known: Known, changes: int) -> None:
+        if known.losses != self._losses:
+            return  # It ran before a loss, perhaps, and says nothing of what is there now.
         if changes > self._seen[shard]:
             self._seen[shard] = changes
         if self._lost:
@@ -278,27 +321,30 @@ class Identity:
             if not self._lost:
                 log.warning("Redis at %s holds our data again", self._connection.place)
 
-    def _noticed(self, shard: int, error: StoreLostData) -> StoreError:
+    def _noticed(self, shard: int, known: Known, error: StoreLostData) -> StoreError:
         """What to raise; said in the log once."""
         older = error.metadata == {"data": "older"}
         if older and self._connection.place.durability in ACCEPTS_OLDER:
-            return self._accept_older(shard)
+            return self._accept_older(shard, known)
         if not self._lost:
             log.critical("%s", error)
-        self._lost.add(shard)
+        if shard not in self._lost:
+            self._losses += 1
+            self._lost.add(shard)
         if older:
             self._older.update(dict.fromkeys(self._on_the_server_of(shard), error))
         return error
 
-    def _accept_older(self, shard: int) -> StoreUnavailable:
+    def _accept_older(self, shard: int, known: Known) -> StoreUnavailable:
         """Nothing was done, and may be tried again: each actor has its fence besides."""
-        place, shards = self._connection.place, self._on_the_server_of(shard)
+        place = self._connection.place
         what = f"Redis at {place} {LOSSES['older']}"
-        if any(self._seen[number] for number in shards):  # else another operation has said it
+        if known.losses == self._losses:  # else it may have been accepted since
             said = "" if place.durability is None else place.durability.value
             log.critical("%s; goes on, as ?durability=%s in its URL accepts", what, said)
-        for number in shards:
-            self._seen[number] = 0
+            self._losses += 1
+            for number in self._on_the_server_of(shard):
+                self._seen[number] = 0
         return StoreUnavailable(f"{what}; try again.")
 
     def _on_the_server_of(self, shard: int) -> list[int]:
