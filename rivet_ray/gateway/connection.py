@@ -15,6 +15,7 @@ from rivet_ray import ids
 from rivet_ray.errors import (
     ConnectionNotFound,
     InternalError,
+    InvalidActionRequest,
     Outcome,
     Overloaded,
     RivetError,
@@ -34,6 +35,7 @@ from rivet_ray.protocol.port import (
     Leave,
     Reply,
     Said,
+    Unreadable,
     Want,
     own_status,
 )
@@ -179,6 +181,8 @@ class Connection(ABC):
                 self._start(said)
         elif isinstance(said, Leave):
             self.closed(NORMAL, "left")
+        elif isinstance(said, Unreadable):
+            self.tell(error_message(InvalidActionRequest(said.problem), said.id))
         else:
             self.backend.calls.subscribe(self.record.id, self.id, said.event, said.subscribed)
 
@@ -275,8 +279,10 @@ class Connection(ABC):
         self.ends()
 
 
-def said_of(message: v0.ToServer) -> Said:
+def said_of(message: v0.Received) -> Said:
     """What a client's message says, whatever the dialect."""
+    if isinstance(message, v0.UnreadableRequest):
+        return Unreadable(message.id, message.problem)
     if isinstance(message, v0.ActionRequest):
         return Ask(message.id, message.name, message.arguments, message.key)
     if isinstance(message, v0.Goodbye):

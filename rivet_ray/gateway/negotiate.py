@@ -20,6 +20,7 @@ from rivet_ray.errors import (
 from rivet_ray.protocol import older, v0, values
 from rivet_ray.protocol.caller import RequestInfo
 from rivet_ray.protocol.encodings import ENCODINGS, Encoding
+from rivet_ray.protocol.half_pairs import whole_json
 from rivet_ray.protocol.queries import ActorQuery, decode_query
 from rivet_ray.protocol.subprotocols import Resume, parse_resume
 
@@ -146,12 +147,22 @@ def params_of(text: str | bytes | None, limit: int) -> bytes | None:
     if len(data) > LONGEST_ESCAPE * limit:
         raise _params_too_long(limit)
     try:
-        value = msgspec.json.decode(data)
+        value = _json(data)
         params = values.encode(value)
     except (msgspec.DecodeError, UnicodeError, RecursionError, OverflowError) as error:
         raise InvalidParams(f"The connection parameters are not JSON: {error}") from error
     _measure(value, limit)
     return params
+
+
+def _json(data: bytes) -> Any:
+    try:
+        return msgspec.json.decode(data)
+    except msgspec.DecodeError:
+        repaired = whole_json(data)
+        if repaired is None:
+            raise
+        return msgspec.json.decode(repaired)
 
 
 def first_params(encoding: Encoding, frame: bytes | str, limit: int) -> bytes | None:

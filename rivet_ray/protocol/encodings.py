@@ -3,6 +3,7 @@
 Both speak of the same values: None, booleans, integers from -2**63 to 2**64-1,
 finite floats, strings, bytes, dates, lists and dicts with string keys. What
 cannot travel in both is refused in both, so an action behaves alike in either.
+Half of a surrogate pair in a text is U+FFFD.
 What arrives is never trusted: reading takes time and memory in proportion to
 the bytes received, and every bad byte ends in a DecodeFault.
 """
@@ -24,6 +25,7 @@ from rivet_ray.protocol import values
 from rivet_ray.protocol.cbor_tags import TAGS, refuse_tag
 from rivet_ray.protocol.faults import DecodeFault as DecodeFault
 from rivet_ray.protocol.faults import EncodeFault as EncodeFault
+from rivet_ray.protocol.half_pairs import whole_cbor, whole_json
 
 MAX_DEPTH = 100
 """How many containers (in CBOR also tags) may be around a value that is read."""
@@ -111,11 +113,20 @@ class _JSON(Encoding):
     def decode_as(self, data: bytes | str, schema: Schema[_T]) -> _T:
         try:
             value = schema.json.decode(data)
+        except msgspec.ValidationError as error:
+            raise _unreadable_json(error) from error
         except _DECODE_ERRORS as error:
-            raise DecodeFault(f"the JSON cannot be read: {error}") from error
+            repaired = whole_json(data)
+            if repaired is None:
+                raise _unreadable_json(error) from error
+            return self.decode_as(repaired, schema)
         if _may_be_deep(data) and _is_too_deep(value):
             raise DecodeFault(f"the JSON is nested deeper than {MAX_DEPTH} levels")
         return value
+
+
+def _unreadable_json(error: Exception) -> DecodeFault:
+    return DecodeFault(f"the JSON cannot be read: {error}")
 
 
 _NOT_FINITE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
@@ -214,7 +225,7 @@ class _CBOR(Encoding):
         except _DECODE_ERRORS as error:
             raise DecodeFault(f"the CBOR does not fit: {error}") from error
 
-    def _decode(self, data: bytes | str, undefined: Any) -> Any:
+    def _decode(self, data: bytes | str, undefined: Any, *, repaired: bool = False) -> Any:
         if isinstance(data, str):
             raise DecodeFault("CBOR is binary, and this is text")
         stream = io.BytesIO(data)
@@ -235,7 +246,13 @@ class _CBOR(Encoding):
             raise
         except _DECODE_ERRORS as error:
             # cbor2 wraps what our tag readers raise; their text is the better one.
-            reason = error.__cause__ if isinstance(error.__cause__, DecodeFault) else error
+            reason: object = error
+            if isinstance(error.__cause__, DecodeFault):
+                reason = error.__cause__
+            elif isinstance(error.__cause__, UnicodeDecodeError):
+                if not repaired:
+                    return self._decode(whole_cbor(data), undefined, repaired=True)
+                reason = f"a text is not UTF-8 ({error.__cause__.reason})"
             raise DecodeFault(f"the CBOR cannot be read: {reason}") from error
         return value
 

@@ -79,7 +79,15 @@ class Leave(Message, frozen=True, tag="leave"):
     """The client goes, and will not come back."""
 
 
-Said = Ask | Want | Leave
+class Unreadable(Message, frozen=True, tag="unreadable"):
+    """An action's arguments cannot be read; the client is told so."""
+
+    id: int
+    """The client's own number for it."""
+    problem: str
+
+
+Said = Ask | Want | Leave | Unreadable
 
 
 # --- Gateway to host --------------------------------------------------------

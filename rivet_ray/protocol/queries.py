@@ -9,6 +9,7 @@ import msgspec
 
 from rivet_ray.errors import InvalidQueryJSON, InvalidRequest
 from rivet_ray.ids import MAX_KEY_PART, code_units
+from rivet_ray.protocol.half_pairs import whole_json
 
 Intent = Literal["get", "create", "connect", "action", "message"]
 
@@ -73,7 +74,10 @@ def decode_query(text: str | bytes) -> ActorQuery:
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"The actor query is not valid: {error}") from error
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise InvalidQueryJSON(f"The actor query is not JSON: {error}") from error
+        repaired = whole_json(text)
+        if repaired is None:
+            raise InvalidQueryJSON(f"The actor query is not JSON: {error}") from error
+        return _with_whole_names(decode_query(repaired))
     found = [
         query
         for query in (wire.get_for_id, wire.get_for_key, wire.get_or_create_for_key, wire.create)
@@ -87,6 +91,20 @@ def decode_query(text: str | bytes) -> ActorQuery:
     query = found[0]
     if not isinstance(query, GetById):
         check_key(query.key)
+    return query
+
+
+def _with_whole_names(query: ActorQuery) -> ActorQuery:
+    """A query in which halves of surrogate pairs were replaced: in its input only.
+
+    In names they could make one actor of two.
+    """
+    names = [query.actor_id] if isinstance(query, GetById) else [query.name, *query.key]
+    if any("\ufffd" in name for name in names):
+        raise InvalidRequest(
+            "The actor query names an actor by a text with half of a surrogate pair, which "
+            "is not a character. Was a text cut in the middle of an emoji?"
+        )
     return query
 
 

@@ -18,6 +18,8 @@ import msgspec
 from rivet_ray.errors import InvalidActionRequest, MalformedMessage
 from rivet_ray.protocol import values
 from rivet_ray.protocol.encodings import UNDEFINED, DecodeFault, EncodeFault, Encoding, Schema
+from rivet_ray.protocol.unreadable import MAX_ACTION_ID as MAX_ACTION_ID
+from rivet_ray.protocol.unreadable import call_of
 
 PUBLIC_HEADERS = tuple(
     f"X-RivetKit-{name}"
@@ -51,8 +53,6 @@ The documentation of rivet_ray says how to reach its actors.
 """
 """The text of `GET /`."""
 
-MAX_ACTION_ID = 2**53  # as far as JavaScript counts
-
 
 # --- Messages ---------------------------------------------------------------
 
@@ -65,6 +65,13 @@ class ActionRequest(msgspec.Struct, frozen=True, gc=False):
     arguments: bytes
     key: str | None = None
     """An idempotency key; an extra member of ours, which the original ignores."""
+
+
+class UnreadableRequest(msgspec.Struct, frozen=True, gc=False):
+    """An ActionRequest whose arguments cannot be read: it alone fails."""
+
+    id: int
+    problem: str
 
 
 class SubscriptionRequest(
@@ -131,6 +138,8 @@ class ErrorMessage(msgspec.Struct, frozen=True, gc=False):
 
 
 ToServer = ActionRequest | SubscriptionRequest | Goodbye
+Received = ToServer | UnreadableRequest
+"""What a server makes of a client's message."""
 ToClient = Init | ActionResponse | EventMessage | ErrorMessage
 
 
@@ -241,19 +250,19 @@ def encode_resolved(encoding: Encoding, actor_id: str) -> bytes:
     return encoding.encode(_Resolved(actor_id))
 
 
-def decode_to_server(encoding: Encoding, frame: bytes | str) -> ToServer:
+def decode_to_server(encoding: Encoding, frame: bytes | str) -> Received:
     """A client's message. Raises MalformedMessage, also for the wrong kind of frame."""
     if isinstance(frame, str) is encoding.binary:
         raise MalformedMessage(_wrong_frame(encoding))
     return _read_to_server(encoding, frame)
 
 
-def decode_posted(encoding: Encoding, body: bytes) -> ToServer:
+def decode_posted(encoding: Encoding, body: bytes) -> Received:
     """A client's message that is the body of a request. Raises MalformedMessage."""
     return _read_to_server(encoding, body)
 
 
-def _read_to_server(encoding: Encoding, data: bytes | str) -> ToServer:
+def _read_to_server(encoding: Encoding, data: bytes | str) -> Received:
     try:
         body = encoding.decode_as(data, _to_server).body
         action, subscription = body.action, body.subscription
@@ -263,6 +272,9 @@ def _read_to_server(encoding: Encoding, data: bytes | str) -> ToServer:
             arguments = _pack_arguments(action.arguments)
             return ActionRequest(action.id, action.name, arguments, action.key)
     except DecodeFault as error:
+        call = call_of(encoding, data)
+        if call is not None:
+            return UnreadableRequest(call, f"The action request cannot be read: {error}")
         raise MalformedMessage(f"The message cannot be read: {error}") from error
     if subscription is None or action is not None:
         raise MalformedMessage("A message must have exactly one of ar and sr.")
@@ -364,7 +376,9 @@ _array = msgspec.msgpack.Decoder(list[Any])
 def _pack(value: Any) -> bytes:
     try:
         return _packer.encode(value)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+    except OverflowError as error:
+        raise DecodeFault("an integer outside -2**63..2**64-1 cannot be read") from error
+    except (TypeError, ValueError, RecursionError) as error:
         raise DecodeFault(str(error)) from error
 
 

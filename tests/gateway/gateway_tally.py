@@ -12,7 +12,7 @@ from gateway_oracle import Expected
 from gateway_wire import JSON, PATIENCE, WIRES, Answer, Site, Socket
 from websockets.exceptions import ConnectionClosed
 
-CALL_ERRORS = {"action_not_found", "user_error"}
+CALL_ERRORS = {"action_not_found", "invalid_action_request", "user_error"}
 QUERY_ERRORS = {"actor_not_found", "actor_already_exists", "user_error", "forbidden"}
 """What a well-formed opening may be refused with."""
 

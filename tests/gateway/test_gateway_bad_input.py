@@ -13,7 +13,7 @@ from urllib.parse import quote
 import cbor2
 import pytest
 from gateway_malformed import BODIES, FRAMES, HEADER, PLAIN, QUERIES
-from gateway_tally import on, volume
+from gateway_tally import CALL_ERRORS, on, volume
 from gateway_wire import JSON, PATIENCE, WIRES, Answer, Serve, Site, Socket, Wire, get_or_create
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -163,7 +163,7 @@ async def test_frames(serve: Serve, wire: Wire, caplog: pytest.LogCaptureFixture
                 return (end.rcvd.code, end.rcvd.reason) if end.rcvd else (0, "")
             assert kind in ("ar", "e")
             if kind == "e":
-                assert value["c"] in ("action_not_found", "user_error"), value
+                assert value["c"] in CALL_ERRORS, value
                 assert isinstance(value["ai"], int)
             elif value["i"] == 77_777:
                 return None

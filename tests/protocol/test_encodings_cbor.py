@@ -177,7 +177,7 @@ REFUSED = {
     "break in array": "82ff01",
     "break as value": "bf6161ff",
     "bad utf-8": "61ff",
-    "surrogate": "63eda080",
+    "half of a surrogate in a text that is not UTF-8": "66eda080ff6161",
     "mixed chunks": "7f4161ff",
     "NaN": "fb7ff8000000000000",
     "NaN, half": "81f97e00",

@@ -144,7 +144,11 @@ READ_HERE: list[tuple[str, Any]] = [
     ('"ü 😀 \\0"', "ü 😀 \0"),
     *((f'"a".repeat({n})', "a" * n) for n in LENGTHS),
     ('"ü".repeat(40000)', "ü" * 40_000),
-    ('"\\ud800"', DecodeFault),
+    # Half of a surrogate pair, in the short form that cbor-x writes itself and in a long one.
+    ('"🎉".slice(0, 1)', "\ufffd"),
+    ('"ü🎉🎉".slice(0, 4) + "é"', "ü🎉\ufffdé"),
+    ('"é".repeat(100) + "\\udf89"', "é" * 100 + "\ufffd"),
+    ('["🎉".slice(1), new Uint8Array([0xed, 0xa0, 0xbc])]', ["\ufffd", b"\xed\xa0\xbc"]),
     ("{a: undefined, b: null}", {"a": None, "b": None}),
     ("[undefined, 1, , 2]", [None, 1, None, 2]),
     ("new Uint8Array([1, 255])", b"\x01\xff"),
