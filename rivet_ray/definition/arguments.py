@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from types import GenericAlias
-from typing import Any, cast
+from typing import Any, Optional, cast
 
 import msgspec
 
@@ -54,8 +54,20 @@ def state_fault(kind: Any) -> str | None:
     return fault
 
 
+def _takes_none(kind: Any) -> bool:
+    try:
+        msgspec.convert(None, kind, dec_hook=values.decode_custom)
+    except (msgspec.ValidationError, TypeError, ValueError):
+        return False
+    return True
+
+
 class Arguments:
-    """The parameters of one action, compiled once."""
+    """The parameters of one action, compiled once.
+
+    None stands for the default of a parameter that has one and does not take None: it
+    is what JavaScript makes of an argument that is undefined.
+    """
 
     def __init__(self, function: Callable[..., Any], hints: Mapping[str, Any]) -> None:
         """Raises ValueError with every fault, one to a line."""
@@ -68,6 +80,8 @@ class Arguments:
         """The type of each further argument, where the action takes any number."""
         self.rest_name = ""
         self.rest: msgspec.msgpack.Decoder[Any] | None = None
+        self._defaults: list[tuple[int, Any]] = []
+        """Where None stands for the default, and that default."""
         self.signature = inspect.signature(function)
         parameters = list(self.signature.parameters.values())
         if not parameters or parameters[0].kind not in _POSITIONAL:
@@ -109,12 +123,14 @@ class Arguments:
             for parameter in parameters
         )
 
-    @staticmethod
-    def _field(index: int, parameter: inspect.Parameter, kind: Any) -> Any:
+    def _field(self, index: int, parameter: inspect.Parameter, kind: Any) -> Any:
         name = f"a{index}"
         if parameter.default is inspect.Parameter.empty:
             return (name, kind)
         default = parameter.default
+        if not _takes_none(kind):
+            self._defaults.append((index, default))
+            kind = Optional[kind]  # noqa: UP045 - of any kind, also one that has no `|`
         return (name, kind, msgspec.field(default_factory=lambda: default))
 
     def decode(self, data: bytes) -> tuple[Any, ...]:
@@ -126,6 +142,8 @@ class Arguments:
             found = msgspec.structs.astuple(self._read(data))
         except msgspec.ValidationError as error:
             raise self._named(error, data) from error
+        if self._defaults:
+            found = self._with_defaults(found)
         return found if self.rest is None else (*found, *self._decode_rest(data))
 
     def verify(self, given: Sequence[Any], data: bytes) -> None:
@@ -139,6 +157,13 @@ class Arguments:
             if found is not None:
                 where = f" at {found.path}" if found.path else ""
                 raise InvalidArgument(name, f"it cannot be kept{where}: {found.reason}")
+
+    def _with_defaults(self, found: tuple[Any, ...]) -> tuple[Any, ...]:
+        given = list(found)
+        for index, default in self._defaults:
+            if given[index] is None:
+                given[index] = default
+        return tuple(given)
 
     def _read(self, data: bytes) -> Any:
         try:
@@ -177,8 +202,11 @@ class Arguments:
                 "arguments", f"at most {len(self.names)} can be given, got {given}"
             )
         where = f" at {found['rest']}" if found["rest"] else ""
-        problem = text[: found.start()] + (" in a key" if found["key"] else "") + where
-        return InvalidArgument(self.names[int(found["index"])], problem)
+        index, problem = int(found["index"]), text[: found.start()]
+        if not where and any(index == at for at, _ in self._defaults):
+            problem = problem.replace(" | null`", "`")  # None is not its type, but its default
+        problem += (" in a key" if found["key"] else "") + where
+        return InvalidArgument(self.names[index], problem)
 
     def positional(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
         """Arguments as a caller wrote them, as the wire wants them.

@@ -3,7 +3,8 @@
 Both speak of the same values: None, booleans, integers from -2**63 to 2**64-1,
 finite floats, strings, bytes, dates, lists and dicts with string keys. What
 cannot travel in both is refused in both, so an action behaves alike in either.
-Half of a surrogate pair in a text is U+FFFD.
+A member of a dict that is undefined in JavaScript is absent, and half of a surrogate
+pair in a text is U+FFFD.
 What arrives is never trusted: reading takes time and memory in proportion to
 the bytes received, and every bad byte ends in a DecodeFault.
 """
@@ -69,7 +70,7 @@ class Encoding(abc.ABC):
     def decode_as(self, data: bytes | str, schema: Schema[_T]) -> _T:
         """Bytes as an instance of the schema's type. Raises DecodeFault, nothing else.
 
-        Untyped members hold UNDEFINED wherever the client wrote undefined.
+        Untyped lists hold UNDEFINED wherever the client wrote undefined.
         """
 
 
@@ -318,7 +319,12 @@ def _from_javascript(value: Any, undefined: Any) -> Any:
     if kind is list:
         return [_from_javascript(member, undefined) for member in value]
     if kind is dict:
-        return {key: _from_javascript(member, undefined) for key, member in value.items()}
+        # As in JSON, a member that is undefined is absent.
+        return {
+            key: _from_javascript(member, undefined)
+            for key, member in value.items()
+            if member is not UNDEFINED
+        }
     if value is UNDEFINED:
         return undefined
     if kind is cbor2.CBORSimpleValue:

@@ -114,6 +114,26 @@ def test_a_default_is_kept_as_it_is() -> None:
     assert found[1] is default
 
 
+def test_none_stands_for_a_default_that_is_something() -> None:
+    """JavaScript writes an argument that is undefined as null, unless it is the last."""
+
+    def defaulted(
+        self: object,
+        a: int = 5,
+        b: int | None = 6,
+        c: Any = 7,
+        d: Model = Model(a=8),  # noqa: B008
+        e: list[int] = [9],  # noqa: B006
+        *rest: int,
+    ) -> None: ...
+
+    assert decode(defaulted, None, None, None) == (5, None, None, Model(a=8), [9])
+    assert decode(defaulted, 1, 2, 3, None, None, 4) == (1, 2, 3, Model(a=8), [9], 4)
+    assert str(failure(defaulted, "1")) == "a: Expected `int`, got `str`"
+    assert str(failure(defaulted, 1, 2, 3, None, [None])).startswith("e: Expected `int`, got ")
+    assert str(failure(three, None)).startswith("a: Expected `int`, got ")
+
+
 def test_required() -> None:
     assert compiled(three).required == 1
     assert compiled(lambda self: None).required == 0

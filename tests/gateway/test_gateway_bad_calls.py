@@ -10,7 +10,16 @@ from gateway_room import Room, gate
 from gateway_streams import streaming
 from gateway_wire import Serve, Wire, get_or_create
 
-ACTORS = {"room": Room}
+from rivet_ray import action
+
+
+class Open(Room):
+    @action
+    def optional(self, first: int = 5, second: str = "x", *rest: int) -> list[Any]:
+        return [first, second, *rest]
+
+
+ACTORS = {"room": Open}
 A = get_or_create("room", "a")
 
 
@@ -127,3 +136,21 @@ async def test_half_of_a_surrogate_pair_in_headers(serve: Serve) -> None:
     answer = await site.call(get_or_create("room", half), "echo", 1)
     assert (answer.status, answer.code) == (400, "invalid_request")
     assert "half of a surrogate pair" in answer.body["m"]
+
+
+async def test_arguments_that_are_undefined(serve: Serve, wire: Wire) -> None:
+    """JavaScript's `optional(undefined, "y")` and `optional(1, undefined)`: defaults apply."""
+    undefined = b"null" if wire.name == "json" else b"\xf7"
+    text = b'"y"' if wire.name == "json" else b"\x61y"
+    site = await serve(ACTORS)
+    for arguments, expected in (
+        ([undefined, text], [5, "y"]),
+        ([undefined, undefined], [5, "x"]),
+        ([undefined], [5, "x"]),
+    ):
+        if wire.name == "json":
+            body = b'{"a":[%s]}' % b",".join(arguments)
+        else:
+            body = b"\xa1\x61a" + bytes([0x80 + len(arguments)]) + b"".join(arguments)
+        answer = await site.post("/registry/actors/actions/optional", site.headers(A), body)
+        assert answer.output == expected

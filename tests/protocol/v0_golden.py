@@ -64,7 +64,7 @@ TO_SERVER_OF_JAVASCRIPT: list[tuple[v0.ToServer, str, str]] = [
         "b900016162 b90001626172 b90003 616907 616e636e6f77 6161 80",
     ),
     (
-        ActionRequest(2**32, "set", pack([2**32, {"a": None}])),
+        ActionRequest(2**32, "set", pack([2**32, {}])),
         '{b: {ar: {i: 2**32, n: "set", a: [2**32, {a: undefined}]}}}',
         "b900016162 b90001626172 b90003 6169fb41f0000000000000 616e63736574"
         "6161 82fb41f0000000000000b900016161f7",
