@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import msgspec
 
 from rivet_ray.errors import InvalidActionRequest, MalformedMessage
-from rivet_ray.protocol import values
+from rivet_ray.protocol import dates, values
 from rivet_ray.protocol.encodings import UNDEFINED, DecodeFault, EncodeFault, Encoding, Schema
 from rivet_ray.protocol.messages import ActionRequest as ActionRequest
 from rivet_ray.protocol.messages import ActionResponse as ActionResponse
@@ -317,7 +317,8 @@ def _pack_arguments(arguments: list[Any]) -> bytes:
 
 def _unpack(data: bytes, decode: Callable[[bytes], Any] = _array.decode) -> Any:
     try:
-        return decode(data)
+        value = decode(data)
+        return dates.written(value) if dates.may_have_dates(data) else value
     except (ValueError, RecursionError) as error:
         raise EncodeFault(f"not the msgpack that is expected: {error}") from error
 
