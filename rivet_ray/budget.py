@@ -66,11 +66,15 @@ class Budget:
         if exceeded is not None:
             exceeded.refuse()
             return False
+        self.hold(size)
+        return True
+
+    def hold(self, size: int) -> None:
+        """Count bytes that are there already, whatever the bounds say."""
         for budget in self._bounds:
             budget.held += size
             if budget.held > budget.peak:
                 budget.peak = budget.held
-        return True
 
     def refuse(self) -> None:
         """Count that something is not kept because of this bound."""

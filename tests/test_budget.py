@@ -48,6 +48,13 @@ def test_a_budget_that_is_above_by_two_ways_counts_once() -> None:
     assert (process.held, caller.held, actor.held, connection.held) == (0, 0, 0, 0)
 
 
+def test_what_is_there_already_is_counted_beyond_the_bound() -> None:
+    budget = Budget("connection", 10)
+    budget.hold(12)
+    assert (budget.held, budget.peak, budget.refused) == (12, 12, 0)
+    assert not budget.fits(1)
+
+
 def test_refusals_are_counted_by_the_name_of_the_bound() -> None:
     process = Budget("process", 12)
     first, second = Budget("caller", 10, process), Budget("caller", 10, process)

@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 from rivet_ray.errors import InternalError, InvalidEncoding, Outcome
 from rivet_ray.gateway.admission import Admission
 from rivet_ray.gateway.backend import Backend
+from rivet_ray.gateway.budgets import Budgets
 from rivet_ray.gateway.negotiate import (
     ENCODING,
     PARAMS,
@@ -30,6 +31,7 @@ from rivet_ray.gateway.responses import JSON, TEXT, respond, respond_error
 from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.protocol import v0
 from rivet_ray.protocol.encodings import EncodeFault
+from rivet_ray.protocol.port import CALL_OVERHEAD
 from rivet_ray.protocol.queries import Intent
 from rivet_ray.store import ActorRecord
 
@@ -78,6 +80,16 @@ class Endpoint(ABC):
 class CallAction(Endpoint):
     """Run one action of one actor."""
 
+    def __init__(
+        self,
+        backend: Backend,
+        admission: Admission,
+        settings: GatewaySettings,
+        budgets: Budgets,
+    ) -> None:
+        super().__init__(backend, admission, settings)
+        self._budgets = budgets
+
     async def answer(
         self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]
     ) -> None:
@@ -97,7 +109,12 @@ class CallAction(Endpoint):
         def call(record: ActorRecord) -> Awaitable[bytes | None]:
             return calls.call(record.id, action, arguments, caller=caller, key=key)
 
-        output = await self.backend.directory.reach(query, call)
+        share, size = self._budgets.of(caller), len(arguments) + CALL_OVERHEAD
+        share.incoming.take(size)
+        try:
+            output = await self.backend.directory.reach(query, call)
+        finally:
+            share.incoming.give_back(size)
         try:
             answer = v0.encode_action_response(encoding, output)
         except EncodeFault as error:

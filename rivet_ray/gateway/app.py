@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from rivet_ray.gateway.actions import CallAction, Resolve, not_found
 from rivet_ray.gateway.admission import Admission
 from rivet_ray.gateway.backend import Backend
+from rivet_ray.gateway.budgets import Budgets
 from rivet_ray.gateway.cors import CrossOrigin
 from rivet_ray.gateway.documents import Documentation, Health, Metadata, OpenAPI, Page
 from rivet_ray.gateway.event_stream import ConnectEventStream
@@ -50,8 +51,9 @@ def create_app(backend: Backend, settings: GatewaySettings | None = None) -> Fas
 
     app = FastAPI(title="rivet_ray", lifespan=lifespan, redirect_slashes=False, openapi_url=None)
     # Before what users add, so that the hot routes are matched first.
-    statistics = GatewayStatistics()
-    app.router.routes[:0] = _routes(backend, settings, statistics)
+    budgets = Budgets(settings)
+    statistics = GatewayStatistics(budgets.gateway)
+    app.router.routes[:0] = _routes(backend, settings, budgets, statistics)
     document = OpenAPI(backend)
     app.router.routes += _pages(backend, settings, statistics, document)
     app.openapi = document.document  # type: ignore[method-assign]
@@ -62,15 +64,15 @@ def create_app(backend: Backend, settings: GatewaySettings | None = None) -> Fas
 
 
 def _routes(
-    backend: Backend, settings: GatewaySettings, statistics: GatewayStatistics
+    backend: Backend, settings: GatewaySettings, budgets: Budgets, statistics: GatewayStatistics
 ) -> list[BaseRoute]:
     admission = Admission(backend, settings)
-    call = CallAction(backend, admission, settings)
+    call = CallAction(backend, admission, settings, budgets)
     resolve = Resolve(backend, admission, settings)
     message = SendMessage(backend, admission, settings)
-    frames = EventFrames()
-    connect = ConnectWebSocket(backend, admission, settings, frames, statistics)
-    stream = ConnectEventStream(backend, admission, settings, frames, statistics)
+    frames = EventFrames(budgets)
+    connect = ConnectWebSocket(backend, admission, settings, frames, budgets, statistics)
+    stream = ConnectEventStream(backend, admission, settings, frames, budgets, statistics)
     raw_http = RawHttp(backend, admission, settings)
     raw_websocket = RawWebSocket(backend, admission, settings)
     banner = Banner()

@@ -12,16 +12,19 @@ from functools import partial
 import msgspec
 
 from rivet_ray import ids
+from rivet_ray.budget import Budget
 from rivet_ray.errors import (
     ConnectionNotFound,
     InternalError,
     InvalidActionRequest,
+    MessageTooLong,
     Outcome,
     Overloaded,
     RivetError,
 )
 from rivet_ray.gateway.backend import Backend
-from rivet_ray.gateway.outgoing import SLOW, Outgoing
+from rivet_ray.gateway.budgets import Share
+from rivet_ray.gateway.outgoing import OVERHEAD, SLOW, Outgoing
 from rivet_ray.gateway.responses import error_message
 from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.protocol import v0
@@ -47,6 +50,10 @@ log = logging.getLogger("rivet_ray.gateway")
 
 CONNECT = frozenset[Intent]({"connect"})
 NORMAL = 1000
+UNREAD = 4
+"""While more than one part in so many of what may wait for a client waits, nothing is started."""
+PAUSE = 0.005
+"""Seconds between two actions that start although their answers may not fit."""
 MAY_COME_BACK = frozenset({"server_stopping", SLOW, "taken_over"})
 """Reasons of closes after which a connection is kept for a client that counts events."""
 
@@ -55,11 +62,13 @@ class Connection(ABC):
     """One connected client; see `rivet_ray.runtime.Sink`."""
 
     __slots__ = (
+        "_asked",
         "_draining",
         "_ending",
+        "_expected",
         "_in_flight",
+        "_share",
         "_waiting",
-        "_waiting_size",
         "backend",
         "encoding",
         "id",
@@ -78,6 +87,7 @@ class Connection(ABC):
         encoding: Encoding,
         record: ActorRecord,
         outgoing: Outgoing,
+        share: Share,
         resume: Resume | None = None,
     ) -> None:
         self.backend = backend
@@ -91,9 +101,13 @@ class Connection(ABC):
         self.left = False
         """The client said goodbye, or was told that the connection is over."""
         self._in_flight = 0
+        self._share = share
+        self._asked = Budget("connection", settings.max_waiting_size, share.incoming)
+        """What its client has asked for and has no answer to."""
         self._waiting: deque[Ask] = deque()
-        self._waiting_size = 0
         self._draining = False
+        self._expected = 0
+        """Bytes that the longest of the last answers counted for."""
         self._ending = asyncio.Event()
         """Set when the connection is to be closed."""
 
@@ -108,8 +122,8 @@ class Connection(ABC):
         """The actor did not let the client in: tell it, and close."""
 
     @abstractmethod
-    def put(self, payload: bytes) -> None:
-        """Send an encoded message."""
+    def frame(self, payload: bytes) -> bytes:
+        """An encoded message as the transport writes it."""
 
     @abstractmethod
     def deliver(self, message: Deliver) -> None:
@@ -126,6 +140,7 @@ class Connection(ABC):
         reader = asyncio.ensure_future(self._attach_then_read(caller))
         ending = asyncio.ensure_future(self._ending.wait())
         tasks = (writer, reader, ending)
+        self.outgoing.begin(self)
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if self._ending.is_set():
@@ -138,6 +153,9 @@ class Connection(ABC):
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self.outgoing.end()
+            self._asked.give_back(sum(asked.cost for asked in self._waiting))
+            self._waiting.clear()
 
     async def _attach_then_read(self, caller: Caller) -> None:
         calls, resume = self.backend.calls, self.resume
@@ -175,10 +193,7 @@ class Connection(ABC):
         if self._ending.is_set():
             return  # Somebody else may have the connection by now.
         if isinstance(said, Ask):
-            if self._waiting or self._in_flight >= self.settings.max_in_flight:
-                self._wait(said)
-            else:
-                self._start(said)
+            self._ask(said)
         elif isinstance(said, Leave):
             self.closed(NORMAL, "left")
         elif isinstance(said, Unreadable):
@@ -186,25 +201,54 @@ class Connection(ABC):
         else:
             self.backend.calls.subscribe(self.record.id, self.id, said.event, said.subscribed)
 
-    def _wait(self, asked: Ask) -> None:
-        """Reading goes on while actions wait, so that a client that leaves is noticed."""
-        size = len(asked.arguments)
-        if self._waiting_size + size > self.settings.max_waiting_size:
-            overloaded = Overloaded(
-                "Too many actions of this connection wait.", outcome=Outcome.NOT_STARTED
-            )
-            self.tell(error_message(overloaded, asked.id))
+    def _ask(self, asked: Ask) -> None:
+        """Start an action, or keep it. Reading goes on, so that a client that leaves is noticed."""
+        try:
+            self._asked.take(asked.cost)
+        except Overloaded as error:
+            self.tell(error_message(error, asked.id))
             return
-        self._waiting_size += size
-        self._waiting.append(asked)
+        if not self._waiting and self._may_start and self._fits:
+            self._start(asked)
+        else:
+            self._waiting.append(asked)
+            self.relieved()
 
-    def _drain(self) -> None:
-        """Start what waits, in order: it is in the queue until then, so nothing overtakes it."""
+    @property
+    def _may_start(self) -> bool:
+        """Whether another action may start; not while the client leaves its answers unread."""
+        outgoing = self.outgoing
+        return (
+            self._in_flight < self.settings.max_in_flight
+            and UNREAD * outgoing.waiting <= outgoing.limit
+        )
+
+    @property
+    def _fits(self) -> bool:
+        """Whether another answer fits, if all are as long as the last ones."""
+        outgoing = self.outgoing
+        return outgoing.waiting + (self._in_flight + 1) * self._expected <= outgoing.limit
+
+    def relieved(self) -> None:
+        """The client has taken something, or an action has ended."""
+        if self._waiting and not self._draining:
+            self._draining = True
+            asyncio.get_running_loop().call_soon(self._drain)
+
+    def _drain(self, one: bool = False) -> None:
+        """Start what waits, in order: it is in the queue until then, so nothing overtakes it.
+
+        Those whose answers may not fit start one by one after pauses, with `one`: those
+        that run may wait for them.
+        """
         self._draining = False
-        while self._waiting and self._in_flight < self.settings.max_in_flight:
-            waiting = self._waiting.popleft()
-            self._waiting_size -= len(waiting.arguments)
-            self._start(waiting)
+        while self._waiting and self._may_start:
+            if not (one or self._fits):
+                self._draining = True
+                asyncio.get_running_loop().call_later(PAUSE, self._drain, True)
+                return
+            one = False
+            self._start(self._waiting.popleft())
 
     def _start(self, asked: Ask) -> None:
         self._in_flight += 1
@@ -212,25 +256,25 @@ class Connection(ABC):
             self.record.id,
             asked.action,
             asked.arguments,
-            partial(self._answer, asked.id),
+            partial(self._answer, asked),
             connection=self.id,
             key=asked.key,
         )
 
-    def _answer(self, action_id: int, answer: Reply | Failed) -> None:
+    def _answer(self, asked: Ask, answer: Reply | Failed) -> None:
         self._in_flight -= 1
-        if self._waiting and not self._draining:
-            self._draining = True
-            asyncio.get_running_loop().call_soon(self._drain)
+        self._asked.give_back(asked.cost)
+        self.relieved()
         if isinstance(answer, Reply):
-            message: v0.ToClient = v0.ActionResponse(action_id, answer.output)
+            message: v0.ActionResponse | v0.ErrorMessage
+            message = v0.ActionResponse(asked.id, answer.output)
         else:
             failure = answer.failure
             message = v0.ErrorMessage(
                 failure.code,
                 failure.message,
                 failure.metadata,
-                action_id,
+                asked.id,
                 failure.outcome,
                 own_status(failure.code, failure.status),
             )
@@ -239,23 +283,48 @@ class Connection(ABC):
     # --- What the client is told ----------------------------------------------
 
     def tell(self, message: v0.ToClient) -> None:
-        """Send a message; one without a wire form becomes an error of the same action."""
+        """Send a message; one without a wire form becomes an error of the same action.
+
+        So does an answer that is larger than what may wait for the client.
+        """
         try:
-            payload = v0.encode_to_client(self.encoding, message)
+            frame = self.frame(v0.encode_to_client(self.encoding, message))
         except ValueError as error:
             log.error("an answer of %s cannot be sent: %s", self.record.name, error)
-            action = message.id if isinstance(message, v0.ActionResponse) else None
-            if isinstance(message, v0.ErrorMessage):
-                action = message.action_id
             hidden = InternalError(outcome=Outcome.TOOK_EFFECT)
-            payload = v0.encode_to_client(self.encoding, error_message(hidden, action))
-        self.put(payload)
+            refusal = error_message(hidden, _action_of(message))
+            frame = self.frame(v0.encode_to_client(self.encoding, refusal))
+        action = _action_of(message)
+        if action is not None:
+            self._expected = max(len(frame) + OVERHEAD, self._expected // 2)
+        if action is not None and not self.outgoing.fits(frame):
+            frame = self._instead_of(message, action, len(frame))
+        self.send(frame)
+
+    def _instead_of(self, message: v0.ToClient, action: int, size: int) -> bytes:
+        """What the client is told where an answer does not fit into its queue."""
+        outcome = Outcome.TOOK_EFFECT
+        if isinstance(message, v0.ErrorMessage) and message.outcome is not None:
+            outcome = Outcome(message.outcome)
+        limit = self.outgoing.limit
+        error: RivetError
+        if size + OVERHEAD > limit:
+            error = MessageTooLong(
+                f"The answer of {size} bytes is longer than the {limit} that may wait for a "
+                "client of a connection. Call the action over HTTP, or return less.",
+                outcome=outcome,
+            )
+        else:
+            error = Overloaded(
+                f"More than {limit} bytes of answers and events wait for this client. "
+                "Read faster, or call fewer actions at once.",
+                outcome=outcome,
+            )
+        return self.frame(v0.encode_to_client(self.encoding, error_message(error, action)))
 
     def send(self, frame: bytes) -> None:
         """Queue what the transport writes."""
         self.outgoing.put(frame)
-        if self.outgoing.slow:
-            self.ends()
 
     # --- Sink -----------------------------------------------------------------
 
@@ -277,6 +346,13 @@ class Connection(ABC):
             self.backend.calls.detach(self.id, self)
         self.outgoing.close(code, reason)
         self.ends()
+
+
+def _action_of(message: v0.ToClient) -> int | None:
+    """The client's number of the action that a message answers."""
+    if isinstance(message, v0.ActionResponse):
+        return message.id
+    return message.action_id if isinstance(message, v0.ErrorMessage) else None
 
 
 def said_of(message: v0.Received) -> Said:

@@ -108,7 +108,7 @@ class Metadata(Page):
             "runtime": "rivetkit",
             "version": version(),
             "actorNames": names,
-            "gateway": {"slowConsumers": self._statistics.slow_consumers},
+            "gateway": self._statistics.told(),
         }
         return 200, json.dumps(found).encode(), JSON
 

@@ -5,6 +5,7 @@ What its client says comes with `POST /actors/message`; see `rivet_ray.gateway.m
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import anyio
@@ -15,6 +16,7 @@ from rivet_ray.errors import RivetError
 from rivet_ray.gateway.actions import not_found
 from rivet_ray.gateway.admission import Admission
 from rivet_ray.gateway.backend import Backend
+from rivet_ray.gateway.budgets import Budgets, Share
 from rivet_ray.gateway.connection import CONNECT, Connection
 from rivet_ray.gateway.fanout import EventFrames
 from rivet_ray.gateway.negotiate import (
@@ -34,7 +36,7 @@ from rivet_ray.gateway.outgoing import Events
 from rivet_ray.gateway.responses import JSON, error_message, respond
 from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.gateway.statistics import GatewayStatistics
-from rivet_ray.gateway.vanishing import limit_unacknowledged
+from rivet_ray.gateway.vanishing import cut, limit_unacknowledged, until_taken
 from rivet_ray.protocol import v0
 from rivet_ray.protocol.caller import Caller
 from rivet_ray.protocol.encodings import Encoding
@@ -57,12 +59,14 @@ class ConnectEventStream:
         admission: Admission,
         settings: GatewaySettings,
         frames: EventFrames,
+        budgets: Budgets,
         statistics: GatewayStatistics,
     ) -> None:
         self._backend = backend
         self._admission = admission
         self._settings = settings
         self._frames = frames
+        self._budgets = budgets
         self._statistics = statistics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -107,7 +111,8 @@ class ConnectEventStream:
         resume: Resume | None,
     ) -> None:
         limit_unacknowledged(scope, self._settings.unacknowledged_timeout)
-        events = Events(self._settings.max_queued_frames, self._statistics)
+        share, limit = self._budgets.of(caller), self._settings.max_queued_size
+        events = Events(limit, self._budgets, share.budget, self._statistics)
         stopping = anyio.Event()
         stream = EventStream(
             self._backend,
@@ -117,10 +122,14 @@ class ConnectEventStream:
             events,
             self._frames,
             stopping,
+            share,
             resume,
         )
         response = self._response(events.chunks(), stopping)
-        await stream.run(response(scope, receive, send), caller)
+        sending = asyncio.ensure_future(response(scope, receive, until_taken(scope, send)))
+        await stream.run(sending, caller)
+        if sending.cancelled():
+            await cut(scope, receive)
 
     def _response(
         self, chunks: AsyncIterator[bytes], stopping: anyio.Event | None = None
@@ -164,9 +173,10 @@ class EventStream(Connection):
         outgoing: Events,
         frames: EventFrames,
         stopping: anyio.Event,
+        share: Share,
         resume: Resume | None,
     ) -> None:
-        super().__init__(backend, settings, encoding, record, outgoing, resume)
+        super().__init__(backend, settings, encoding, record, outgoing, share, resume)
         self._events = outgoing
         self._frames = frames
         self._stopping = stopping
@@ -178,11 +188,11 @@ class EventStream(Connection):
 
     def refused(self, error: RivetError) -> None:
         self.tell(error_message(error))
-        self._events.end()
+        self._events.finish()
         self.ends()
 
-    def put(self, payload: bytes) -> None:
-        self.send(message_event(self.encoding, payload))
+    def frame(self, payload: bytes) -> bytes:
+        return message_event(self.encoding, payload)
 
     def deliver(self, message: Deliver) -> None:
         counted = self.resume is not None

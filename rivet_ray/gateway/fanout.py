@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from rivet_ray.gateway.budgets import Budgets
 from rivet_ray.protocol import v0
 from rivet_ray.protocol.encodings import Encoding
 from rivet_ray.protocol.port import Deliver
@@ -19,9 +20,10 @@ class EventFrames:
     turn, so remembering the last message is enough.
     """
 
-    __slots__ = ("_frames", "_message", "_shaped")
+    __slots__ = ("_budgets", "_frames", "_message", "_shaped")
 
-    def __init__(self) -> None:
+    def __init__(self, budgets: Budgets) -> None:
+        self._budgets = budgets
         self._message: Deliver | None = None
         self._frames: dict[tuple[str, bool], bytes] = {}
         self._shaped: dict[tuple[str, bool, Shape], bytes] = {}
@@ -37,7 +39,8 @@ class EventFrames:
         if frame is None:
             number = message.sequence if counted else None
             event = v0.EventMessage(message.event, message.arguments, number)
-            frame = self._frames[place] = v0.encode_to_client(encoding, event)
+            encoded = v0.encode_to_client(encoding, event)
+            frame = self._frames[place] = self._budgets.shared(encoded)
         return frame
 
     def shaped(self, message: Deliver, encoding: Encoding, shape: Shape, counted: bool) -> bytes:
@@ -46,5 +49,5 @@ class EventFrames:
         place = (encoding.name, counted, shape)
         shaped = self._shaped.get(place)
         if shaped is None:
-            shaped = self._shaped[place] = shape(encoding, frame)
+            shaped = self._shaped[place] = self._budgets.shared(shape(encoding, frame))
         return shaped

@@ -232,6 +232,15 @@ def _health() -> Schema:
     }
 
 
+COUNTS = ("slowConsumers", "heldBytes", "mostHeldBytes")
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+_REFUSED: Schema = {
+    "type": "object",
+    "description": "How often something was not held in memory, by the name of the bound.",
+    "additionalProperties": _COUNT,
+}
+
+
 def _metadata() -> Schema:
     body: Schema = {
         "type": "object",
@@ -242,8 +251,8 @@ def _metadata() -> Schema:
             "gateway": {
                 "type": "object",
                 "description": "Counts of the answering process since it began.",
-                "properties": {"slowConsumers": {"type": "integer", "minimum": 0}},
-                "required": ["slowConsumers"],
+                "properties": {**dict.fromkeys(COUNTS, _COUNT), "refused": _REFUSED},
+                "required": [*COUNTS, "refused"],
             },
         },
         "required": ["runtime", "version", "actorNames", "gateway"],

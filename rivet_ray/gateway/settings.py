@@ -30,11 +30,18 @@ class GatewaySettings:
     """Seconds for the first message of a WebSocket that brings its parameters in one."""
     max_in_flight: int = 1_024
     """Actions of one connection that may run at once; more wait for one to end."""
-    max_waiting_size: int = 1_048_576
-    """Bytes of actions of one connection that may wait; more are answered `overloaded`."""
-    max_queued_frames: int = 4_096
-    """Frames or events that wait for one slow client; beyond, it is closed with
-    `slow_consumer`, and counted in `GET /metadata`."""
+    max_waiting_size: int = 4 * 1024 * 1024
+    """Bytes of the actions of one connection that wait or run, names, keys and some for
+    each among them; more are answered `overloaded`."""
+    max_queued_size: int = 32 * 1024 * 1024
+    """Bytes of answers and events that may wait for one client. While a quarter of it waits
+    no action of the connection starts; an answer beyond it becomes an error, an event
+    beyond it closes the client with `slow_consumer`."""
+    max_held_size_per_caller: int = 64 * 1024 * 1024
+    """Bytes that are held for all connections and requests of one caller, both ways."""
+    max_held_size: int = 256 * 1024 * 1024
+    """Bytes that are held for all callers. Beyond half of it requests are answered
+    `overloaded`; beyond all of it the client is closed for whom most waits."""
     close_timeout: float = 4.0
     """Seconds for a client to take what waits for it when its socket is closed."""
     keep_alive: float = 15.0

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+from rivet_ray.budget import Budget
 
 
 @dataclass(slots=True)
 class GatewayStatistics:
     """Counts of one gateway in one process, since it began; `GET /metadata` tells them."""
 
+    held: Budget
+    """What it holds in memory for its clients, and has refused to hold."""
     slow_consumers: int = 0
     """Connections that were closed with `slow_consumer`: more waited for their client
-    than `max_queued_frames`, or more for the gateway than the actor's host keeps."""
+    than may, or more for the gateway than the actor's host keeps."""
+
+    def told(self) -> dict[str, Any]:
+        """As `GET /metadata` tells it. `refused` has the names of the bounds."""
+        return {
+            "slowConsumers": self.slow_consumers,
+            "heldBytes": self.held.held,
+            "mostHeldBytes": self.held.peak,
+            "refused": self.held.refusals,
+        }

@@ -9,13 +9,14 @@ gives up when what was written stays unacknowledged.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
-from starlette.types import Scope
+from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 EXTENSION = "rivet_ray.unacknowledged"
-"""Of ASGI's scope, ours: `limit`, a function that takes seconds."""
+"""Of ASGI's scope, ours: `limit`, a function that takes seconds, `taken`, which waits
+until the socket takes more, and `abort`, which cuts the connection."""
 
 _OPTION: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
 
@@ -33,6 +34,39 @@ def limit_unacknowledged(scope: Scope, seconds: float) -> None:
         limit(seconds)
 
 
+def until_taken(scope: Scope, send: Send) -> Send:
+    """`send` that returns once the socket can take more: what is not sent still waits.
+
+    uvicorn's own returns at once, however much of a message stays in memory. Under
+    servers of others `send` is what it is there.
+    """
+    taken: Callable[[], Awaitable[None]] | None
+    taken = scope.get("extensions", {}).get(EXTENSION, {}).get("taken")
+    if taken is None:
+        return send
+    wait = taken
+
+    async def send_and_wait(message: Message) -> None:
+        await send(message)
+        await wait()
+
+    return send_and_wait
+
+
+async def cut(scope: Scope, receive: Receive) -> None:
+    """Cut the connection of a client that does not take the rest of its response.
+
+    uvicorn logs an error for a response that just ends.
+    """
+    abort: Callable[[], None] | None
+    abort = scope.get("extensions", {}).get(EXTENSION, {}).get("abort")
+    if abort is None:
+        return
+    abort()
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 class HttpProtocol(HttpToolsProtocol):
     """HTTP of uvicorn, whose applications can limit how long bytes stay unacknowledged."""
 
@@ -42,8 +76,12 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_message_begin()
         if self._limited:
             self._limit(0.0)
-        if _OPTION is not None:
-            self.scope["extensions"] = {EXTENSION: {"limit": self._limit}}
+        offered: dict[object, object] = {
+            "limit": self._limit,
+            "taken": self.flow.drain,
+            "abort": self.transport.abort,
+        }
+        self.scope["extensions"] = {EXTENSION: offered}
 
     def _limit(self, seconds: float) -> None:
         accepted = self.transport.get_extra_info("socket")

@@ -18,6 +18,7 @@ from rivet_ray.errors import (
 from rivet_ray.gateway.actions import not_found
 from rivet_ray.gateway.admission import Admission
 from rivet_ray.gateway.backend import Backend
+from rivet_ray.gateway.budgets import Budgets, Share
 from rivet_ray.gateway.connection import CONNECT, Connection, said_of
 from rivet_ray.gateway.fanout import EventFrames
 from rivet_ray.gateway.negotiate import (
@@ -58,12 +59,14 @@ class ConnectWebSocket:
         admission: Admission,
         settings: GatewaySettings,
         frames: EventFrames,
+        budgets: Budgets,
         statistics: GatewayStatistics,
     ) -> None:
         self._backend = backend
         self._admission = admission
         self._settings = settings
         self._frames = frames
+        self._budgets = budgets
         self._statistics = statistics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -104,7 +107,8 @@ class ConnectWebSocket:
         except Exception as error:
             await _refuse(send, error, encoding)
             return
-        frames = Frames(self._settings.max_queued_frames, self._statistics)
+        share, limit = self._budgets.of(caller), self._settings.max_queued_size
+        frames = Frames(limit, self._budgets, share.budget, self._statistics)
         socket = Socket(
             self._backend,
             self._settings,
@@ -113,6 +117,7 @@ class ConnectWebSocket:
             frames,
             self._frames,
             receive,
+            share,
             asked.resume,
         )
         await socket.run(frames.write(send, binary=encoding.binary), caller)
@@ -159,9 +164,10 @@ class Socket(Connection):
         outgoing: Frames,
         frames: EventFrames,
         receive: Receive,
+        share: Share,
         resume: Resume | None,
     ) -> None:
-        super().__init__(backend, settings, encoding, record, outgoing, resume)
+        super().__init__(backend, settings, encoding, record, outgoing, share, resume)
         self._frames = frames
         self._receive = receive
 
@@ -195,8 +201,8 @@ class Socket(Connection):
     def refused(self, error: RivetError) -> None:
         self.closed(INTERNAL, error_message(error).code)
 
-    def put(self, payload: bytes) -> None:
-        self.send(payload)
+    def frame(self, payload: bytes) -> bytes:
+        return payload
 
     def deliver(self, message: Deliver) -> None:
         self.send(self._frames.frame(message, self.encoding, self.resume is not None))

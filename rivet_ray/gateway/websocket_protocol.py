@@ -46,6 +46,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             return
         super().handle_parser_exception()
 
+    async def send(self, message: Any) -> None:
+        """Returns once the socket can take more, so that the sender knows what still waits."""
+        await super().send(message)
+        if message["type"] == "websocket.send":
+            await self.writable.wait()
+
     def _refuse(self, fault: BaseException, answer: bytes = b"") -> None:
         if not answer:
             text = f"Failed to open a WebSocket connection: {fault}.\n"

@@ -12,6 +12,7 @@ they are given, so nothing that happens later can change them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from sys import getsizeof
 from typing import Protocol
 
 import msgspec
@@ -24,6 +25,8 @@ from rivet_ray.protocol.raw import RawArrived, RawData, RawEnd, RawOpen, RawStar
 
 INITIAL_CREDIT = 1024
 """How many `Deliver` messages a host may send before the gateway grants more."""
+CALL_OVERHEAD = 512
+"""Bytes that a call counts for beside its own while it waits or runs."""
 
 
 class Failure(Message, frozen=True):
@@ -66,6 +69,12 @@ class Ask(Message, frozen=True, tag="ask"):
     """A msgpack array."""
     key: str | None = None
     """An idempotency key."""
+
+    @property
+    def cost(self) -> int:
+        """Bytes that it counts for while it waits or runs."""
+        names = getsizeof(self.action) + getsizeof(self.key)
+        return CALL_OVERHEAD + names + len(self.arguments)
 
 
 class Want(Message, frozen=True, tag="want"):

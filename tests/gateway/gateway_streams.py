@@ -210,9 +210,14 @@ async def streaming(
         yield stream
 
 
+async def statistics(site: Site) -> dict[str, Any]:
+    """What the gateway says about itself."""
+    found: dict[str, Any] = (await site.http.get(f"http://{site.address}/metadata")).json()
+    told: dict[str, Any] = found["gateway"]
+    return told
+
+
 async def slow_consumers(site: Site) -> int:
     """How many connections the gateway has closed since more waited for them than may."""
-    found: int = (await site.http.get(f"http://{site.address}/metadata")).json()["gateway"][
-        "slowConsumers"
-    ]
-    return found
+    count: int = (await statistics(site))["slowConsumers"]
+    return count

@@ -6,10 +6,15 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from gateway_wire import eventually
+
+from rivet_ray.gateway.budgets import Budgets
 from rivet_ray.gateway.connection import Connection
 from rivet_ray.gateway.outgoing import Frames
 from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.gateway.statistics import GatewayStatistics
+from rivet_ray.protocol import values
+from rivet_ray.protocol.caller import Caller
 from rivet_ray.protocol.encodings import JSON
 from rivet_ray.protocol.port import Ask, Deliver, Failed, Reply
 from rivet_ray.store import ActorRecord
@@ -39,19 +44,45 @@ class Client(Connection):
     def refused(self, error: object) -> None:
         raise AssertionError(error)
 
-    def put(self, payload: bytes) -> None:
-        self.send(payload)
+    def frame(self, payload: bytes) -> bytes:
+        return payload
 
     def deliver(self, message: Deliver) -> None:
         raise AssertionError(message)
 
 
-async def test_nothing_overtakes_what_waits() -> None:
-    """Two answers in one tick make room; what arrives before it is used stands behind."""
+def client_of(settings: GatewaySettings) -> tuple[Client, Any]:
     backend: Any = Backend()
     record = ActorRecord("id", "default", "counter", ())
-    frames = Frames(100, GatewayStatistics())
-    client = Client(backend, GatewaySettings(max_in_flight=2), JSON, record, frames)
+    budgets = Budgets(settings)
+    share, statistics = budgets.of(Caller()), GatewayStatistics(budgets.gateway)
+    frames = Frames(settings.max_queued_size, budgets, share.budget, statistics)
+    return Client(backend, settings, JSON, record, frames, share), backend
+
+
+async def test_answers_that_may_not_fit_are_asked_for_one_by_one() -> None:
+    """Nobody knows how long an answer will be; those before say how long it may be.
+
+    And all start in the end, since one that runs may wait for one that does not.
+    """
+    client, backend = client_of(GatewaySettings(max_queued_size=20_000))
+    calls = backend.calls
+    client.handed(Ask(0, "first", b"\x90"))
+    calls.answers[0](Reply(0, values.encode("x" * 4_000)))
+    for number in range(1, 10):
+        client.handed(Ask(number, "next", b"\x90"))
+    assert len(calls.started) == 1 + 3
+
+    async def all_started() -> bool:
+        return len(calls.started) == 1 + 9
+
+    await eventually(all_started)
+    assert not client.outgoing.slow
+
+
+async def test_nothing_overtakes_what_waits() -> None:
+    """Two answers in one tick make room; what arrives before it is used stands behind."""
+    client, backend = client_of(GatewaySettings(max_in_flight=2))
     for name in ("one", "two", "three", "four"):
         client.handed(Ask(0, name, b"\x90"))
     assert backend.calls.started == ["one", "two"]

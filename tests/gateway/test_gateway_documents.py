@@ -82,4 +82,9 @@ async def test_metadata(prefix: str) -> None:
     assert found["runtime"] == "rivetkit"
     assert found["version"]
     assert found["actorNames"] == {"counter": {"metadata": {}}}
-    assert found["gateway"] == {"slowConsumers": 0}
+    assert found["gateway"] == {
+        "slowConsumers": 0,
+        "heldBytes": 0,
+        "mostHeldBytes": 0,
+        "refused": {},
+    }

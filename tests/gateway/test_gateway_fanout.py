@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from rivet_ray.gateway.budgets import Budgets
 from rivet_ray.gateway.fanout import EventFrames
+from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.protocol import values
 from rivet_ray.protocol.encodings import CBOR, JSON, Encoding
 from rivet_ray.protocol.event_stream import message_event
@@ -10,7 +12,7 @@ from rivet_ray.protocol.port import Deliver
 
 
 def test_once_for_each_encoding_and_shape() -> None:
-    frames = EventFrames()
+    frames = EventFrames(Budgets(GatewaySettings()))
     shaped: list[str] = []
 
     def shape(encoding: Encoding, payload: bytes) -> bytes:
@@ -29,7 +31,7 @@ def test_once_for_each_encoding_and_shape() -> None:
 
 
 def test_numbers_are_for_those_who_count() -> None:
-    frames = EventFrames()
+    frames = EventFrames(Budgets(GatewaySettings()))
     message = Deliver("actor", "counted", values.encode([7]), None, 3)
     assert frames.frame(message, JSON, False) == b'{"b":{"ev":{"n":"counted","a":[7]}}}'
     counted = frames.frame(message, JSON, True)
@@ -38,7 +40,7 @@ def test_numbers_are_for_those_who_count() -> None:
 
 
 def test_the_next_event_is_another() -> None:
-    frames = EventFrames()
+    frames = EventFrames(Budgets(GatewaySettings()))
     told = [
         frames.shaped(
             Deliver("actor", "counted", values.encode([number])), JSON, message_event, False

@@ -27,6 +27,7 @@ from gateway_wire import (
 
 from rivet_ray import UserError
 from rivet_ray.gateway import GatewaySettings
+from rivet_ray.protocol.port import CALL_OVERHEAD
 
 AT_ONCE = 1.0
 """Seconds, within which a client that closes its socket is known to be gone."""
@@ -185,7 +186,7 @@ async def test_an_idempotency_key_has_one_effect(serve: Serve) -> None:
 
 async def test_too_many_actions_wait(serve: Serve) -> None:
     """As on a WebSocket: what waits behind the limit is bounded, the rest is told."""
-    settings = GatewaySettings(max_in_flight=1, max_waiting_size=3)
+    settings = GatewaySettings(max_in_flight=1, max_waiting_size=3 * CALL_OVERHEAD)
     site = await serve(ACTORS, settings=settings)
     async with streaming(site, A) as stream:
         await stream.call(0, "wait_for", "first")
@@ -322,7 +323,7 @@ async def test_a_client_that_does_not_read_and_leaves(serve: Serve) -> None:
 
 async def test_a_client_that_does_not_read_is_closed(serve: Serve) -> None:
     """Its queue is bounded; when it reads again it is told why it was closed."""
-    settings = GatewaySettings(max_queued_frames=20, close_timeout=3.0)
+    settings = GatewaySettings(max_queued_size=8_000_000, close_timeout=30.0)
     site = await serve(ACTORS, settings=settings)
     async with sleeping(site) as sleeper:
         last, before = await sleeper.closed()
@@ -330,6 +331,14 @@ async def test_a_client_that_does_not_read_is_closed(serve: Serve) -> None:
         assert json.loads(last[1]) == {"code": 1011, "reason": "slow_consumer"}
         assert len(before) < 100, "what waited was dropped"
         assert await slow_consumers(site) == 1
+        await gone(site, sleeper.init_message["ci"])
+
+
+async def test_a_client_that_never_reads_is_cut_off(serve: Serve) -> None:
+    """Without a line in the log for each: anybody could fill it."""
+    settings = GatewaySettings(max_queued_size=8_000_000, close_timeout=0.1)
+    site = await serve(ACTORS, settings=settings)
+    async with sleeping(site) as sleeper:
         await gone(site, sleeper.init_message["ci"])
 
 

@@ -14,6 +14,7 @@ from gateway_wire import Answer, Wire, eventually, get_or_create
 
 from rivet_ray import Event, action
 from rivet_ray.gateway import GatewaySettings
+from rivet_ray.protocol.port import CALL_OVERHEAD
 from rivet_ray.runtime import connection as runtime_connection
 
 
@@ -117,7 +118,7 @@ async def test_a_made_up_actor_reaches_no_host(wire: Wire) -> None:
 
 async def test_limits_are_those_of_the_connection(wire: Wire) -> None:
     """Which gateway a message came through makes no difference."""
-    settings = GatewaySettings(max_in_flight=1, max_waiting_size=3)
+    settings = GatewaySettings(max_in_flight=1, max_waiting_size=3 * CALL_OVERHEAD)
     async with pair(wire, ACTORS, settings) as both, streaming(both.one, A) as stream:
         await stream.call(0, "wait_for", "first", through=both.two)
         await gate("first").wait()

@@ -24,6 +24,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from rivet_ray.gateway import GatewaySettings
+from rivet_ray.protocol.port import CALL_OVERHEAD
 
 ACTORS = {"room": Room, "private": Private}
 A = get_or_create("room", "a")
@@ -149,7 +150,7 @@ async def sleeping(site: Site) -> AsyncIterator[tuple[Socket, str]]:
 
 async def test_a_client_that_does_not_read(serve: Serve) -> None:
     """Its queue is bounded and then it is closed and counted, though it cannot be told."""
-    settings = GatewaySettings(max_queued_frames=20, close_timeout=0.1)
+    settings = GatewaySettings(max_queued_size=8_000_000, close_timeout=0.1)
     site = await serve(ACTORS, settings=settings)
     assert await slow_consumers(site) == 0
     async with sleeping(site) as (socket, identity):
@@ -163,7 +164,8 @@ async def test_a_client_that_does_not_read(serve: Serve) -> None:
 
 async def test_disconnect_of_a_client_that_does_not_read(serve: Serve) -> None:
     """C9: the actor's code waits for the close, and not for ever."""
-    site = await serve(ACTORS, settings=GatewaySettings(close_timeout=0.1))
+    settings = GatewaySettings(max_queued_size=64_000_000, close_timeout=0.1)
+    site = await serve(ACTORS, settings=settings)
     async with sleeping(site) as (socket, identity):
         assert await socket.ask(1, "kick", identity, "wake up") is False
     assert await slow_consumers(site) == 0
@@ -360,7 +362,7 @@ async def test_a_message_of_some_megabytes(serve: Serve) -> None:
 
 async def test_too_many_actions_wait(serve: Serve) -> None:
     """What waits behind the limit is bounded; the rest is told that it was not started."""
-    settings = GatewaySettings(max_in_flight=1, max_waiting_size=3)
+    settings = GatewaySettings(max_in_flight=1, max_waiting_size=3 * CALL_OVERHEAD)
     site = await serve(ACTORS, settings=settings)
     async with site.connect(A) as socket:
         await socket.call(0, "wait_for", "first")
