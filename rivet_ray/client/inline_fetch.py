@@ -158,7 +158,7 @@ async def _once(body: bytes) -> AsyncIterator[bytes]:
 def _refusal(error: RivetError, request: httpx.Request) -> httpx.Response:
     """An error of the server as the answer that a gateway gives."""
     outcome = error.outcome or Outcome.NOT_STARTED
-    if isinstance(error, InternalError):
+    if type(error) is InternalError:
         # The actor's host has logged it, and hidden its text.
         status = InternalError.status
         message = v0.ErrorMessage(InternalError.code, InternalError.MESSAGE, values.encode({}))

@@ -17,7 +17,8 @@ from rivet_ray.definition.arguments import Arguments, state_fault, type_fault
 from rivet_ray.definition.events import Event
 from rivet_ray.definition.remote import LIFECYCLE
 from rivet_ray.definition.state import StateCodec
-from rivet_ray.errors import DefinitionError, InvalidArgument, RivetError
+from rivet_ray.definition.user_code import UserCodeFailed, call
+from rivet_ray.errors import DefinitionError, InvalidArgument, Outcome, RivetError
 from rivet_ray.protocol import values
 
 HOOKS = (
@@ -115,16 +116,23 @@ class ActorDefinition:
 
         `parameter` is one of Params, Input and Auth. Without data the value is
         None, which has to fit the type too, except for Auth: inside the server
-        there is none. Raises InvalidArgument, or `error` when it is given.
+        there is none. Raises InvalidArgument, or `error` when it is given; and
+        UserCodeFailed where code of the type itself fails.
         """
         if data is None and parameter == "Auth":
             return None
+        decode = self.decoders[parameter].decode
         try:
-            return self.decoders[parameter].decode(values.NULL if data is None else data)
+            return call(self.actor, decode, values.NULL if data is None else data)
         except msgspec.ValidationError as problem:
             if error is None:
                 raise InvalidArgument(parameter.lower(), str(problem)) from problem
             raise error(f"{parameter.lower()}: {problem}") from problem
+        except Exception as fault:
+            raise UserCodeFailed(
+                f"{self.actor.__qualname__}: {parameter} cannot be made of what came",
+                outcome=Outcome.NOT_STARTED,
+            ) from fault
 
 
 def compile_actor(

@@ -21,6 +21,7 @@ from rivet_ray.definition.fidelity import (
     difference,
     object_fields,
 )
+from rivet_ray.definition.user_code import call, contained, described
 from rivet_ray.errors import InvalidStateType
 from rivet_ray.protocol import values
 
@@ -28,6 +29,7 @@ WHOLE = ""
 """The name of the only part of a state that has no fields."""
 
 _ENCODING_FAULTS = (AttributeError, TypeError, OverflowError, RecursionError, ValueError)
+"""What encoding raises; serializers, properties and the like of users raise anything."""
 
 Fields = Callable[[Any], Mapping[str, Any]]
 Known = Mapping[str, tuple[object, bytes]]
@@ -75,11 +77,12 @@ class StateCodec:
                 same = known.get(name)
                 parts[name] = same[1] if same and same[0] is value else encode(value)
             return parts
-        except _ENCODING_FAULTS as error:
+        except BaseException as raised:
+            error = contained(self.kind, encode, raised)
             if not fields and values.is_pydantic_model(type(state)):
                 model = cast("Any", type(state))
                 fields = {name: getattr(state, name) for name in model.model_fields}
-            raise _fault(fields, error) from error
+            raise _fault(fields, error) from raised
 
     def unchanging(self, state: Any, parts: Mapping[str, bytes]) -> Known:
         """Of these parts of the state those whose value cannot change, only be replaced."""
@@ -98,6 +101,14 @@ class StateCodec:
         refused, or be something else, when the actor is loaded. Raises
         InvalidStateType, which names the path.
         """
+        try:
+            call(self.kind, self._verify, state, changed)
+        except InvalidStateType:
+            raise
+        except Exception as error:
+            raise InvalidStateType(f"The state cannot be saved: {_why(error)}") from error
+
+    def _verify(self, state: Any, changed: Mapping[str, bytes]) -> None:
         if self._reads_whole:
             self._verify_whole(state)
             return
@@ -111,8 +122,8 @@ class StateCodec:
                 raise InvalidStateType(f"{_path(name)} cannot be saved: it is no key of {kind}")
             try:
                 read = check.decoder.decode(data)
-            except (msgspec.ValidationError, ValueError, TypeError) as error:
-                raise InvalidStateType(f"{_path(name)} cannot be saved: {error}") from error
+            except Exception as error:
+                raise InvalidStateType(f"{_path(name)} cannot be saved: {_why(error)}") from error
             value = fields[name]
             if not check.faithful(value):
                 _refuse(_path(name), difference(value, read))
@@ -121,32 +132,27 @@ class StateCodec:
 
     def _verify_whole(self, state: Any) -> None:
         """A state that computes some of its fields when it is read."""
-        try:
-            if values.is_pydantic_model(self.kind):
-                read = self.kind.model_validate(_model_fields(state))
-            else:
-                read = self.join(self.split(state))
-        except InvalidStateType:
-            raise
-        except (msgspec.ValidationError, ValueError, TypeError) as error:
-            raise InvalidStateType(f"The state cannot be saved: {error}") from error
+        if values.is_pydantic_model(self.kind):
+            read = self.kind.model_validate(_model_fields(state))
+        else:
+            read = self.join(self.split(state))
         _refuse("state", difference(state, read))
 
     def faults(self, state: Any) -> list[str]:
         """The parts that cannot be saved or read back; `[WHOLE]` where all is wrong."""
         try:
-            fields = self._fields(state)
+            fields = call(self.kind, self._fields, state)
             if self._reads_whole:
-                self._verify_whole(state)
+                self.verify(state, {})
                 return []
-        except (*_ENCODING_FAULTS, InvalidStateType):
+        except Exception:
             return [WHOLE]
         return [name for name, value in fields.items() if self._is_fault(state, name, value)]
 
     def _is_fault(self, state: Any, name: str, value: Any) -> bool:
         try:
-            self.verify(state, {name: values.encode(value)})
-        except (*_ENCODING_FAULTS, InvalidStateType):
+            self.verify(state, {name: call(self.kind, values.encode, value)})
+        except Exception:
             return True
         return False
 
@@ -184,13 +190,13 @@ class StateCodec:
     def encode(self, state: Any) -> bytes:
         """A state as one value. Raises InvalidStateType, naming the path."""
         try:
-            return values.encode(state)
-        except _ENCODING_FAULTS as error:
+            return call(self.kind, values.encode, state)
+        except Exception as error:
             raise _fault({WHOLE: state}, error) from error
 
     def decode(self, data: bytes) -> Any:
-        """The state of `encode`. Raises msgspec.ValidationError."""
-        return self._decoder.decode(data)
+        """The state of `encode`. Raises msgspec.ValidationError, and what its type raises."""
+        return call(self.kind, self._decoder.decode, data)
 
     def default(self) -> Any:
         """A new state made without arguments. Raises TypeError where none can be."""
@@ -353,23 +359,28 @@ def _fault(fields: Mapping[str, Any], error: Exception) -> InvalidStateType:
         found = find_fault(value, path)
         if found is not None:
             return InvalidStateType(f"{found[0]} cannot be saved: {found[1]}")
-    return InvalidStateType(f"The state cannot be saved: {error}")
+    return InvalidStateType(f"The state cannot be saved: {_why(error)}")
 
 
 def find_fault(value: Any, path: str, depth: int = 0) -> tuple[str, str] | None:
     """The path of the innermost value that cannot be encoded, with the reason."""
     try:
-        values.encode(value)
+        call("the state", values.encode, value)
     except RecursionError:
         return path, "it contains itself, or is nested too deeply"
-    except (AttributeError, TypeError, OverflowError, ValueError) as error:
+    except Exception as error:
         if depth < 100:
             for step, item in _items(value):
                 inner = find_fault(item, path + step, depth + 1)
                 if inner is not None:
                     return inner
-        return path, str(error)
+        return path, _why(error)
     return None
+
+
+def _why(error: Exception) -> str:
+    """What encoding or reading says of a value; with its type, what user code has raised."""
+    return str(error) if isinstance(error, _ENCODING_FAULTS) else described(error)
 
 
 def _items(value: Any) -> list[tuple[str, Any]]:

@@ -8,6 +8,7 @@ from inspect import isawaitable
 from typing import Any
 
 from rivet_ray.definition import ActorDefinition
+from rivet_ray.definition.user_code import call, finish
 from rivet_ray.errors import Forbidden, InternalError, InvalidParams, Outcome, RivetError
 from rivet_ray.gateway.backend import Backend
 from rivet_ray.gateway.settings import GatewaySettings
@@ -59,12 +60,13 @@ class Admission:
                 "it neither defines on_auth nor says public = True."
             )
         decoded = definition.decode("Params", params, InvalidParams)
+        actor = definition.actor
         try:
-            result: Any = definition.actor.on_auth(request, decoded, intents)
+            result: Any = call(actor, actor.on_auth, request, decoded, intents)
             if isawaitable(result):
                 async with asyncio.timeout(self._settings.auth_timeout):
-                    result = await result
-            return None if result is None else values.encode(result)
+                    result = await finish(actor, actor.on_auth, result)
+            return None if result is None else call(actor, values.encode, result)
         except RivetError:
             raise
         except Exception as error:

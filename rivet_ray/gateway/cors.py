@@ -10,6 +10,7 @@ from typing import Any, Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rivet_ray.definition import CORS
+from rivet_ray.definition.user_code import call, finish
 from rivet_ray.protocol import v0
 from rivet_ray.protocol.event_stream import KEEP_ALIVE_HEADER
 
@@ -99,10 +100,10 @@ class CrossOrigin:
     async def _judged(self, origin: str) -> str | None:
         assert self._judge is not None
         try:
-            verdict = self._judge(origin)
+            verdict = call("CORS", self._judge, origin)
             if isawaitable(verdict):
                 async with asyncio.timeout(PATIENCE):
-                    verdict = await verdict
+                    verdict = await finish("CORS", self._judge, verdict)
         except Exception:
             # A page that may not is the safe answer, and the log says why.
             log.exception("the CORS function failed for the origin %r", origin)

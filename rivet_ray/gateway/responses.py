@@ -39,7 +39,7 @@ async def respond(
 def error_message(error: BaseException, action_id: int | None = None) -> v0.ErrorMessage:
     """What a client may know of an error (promise C10: no text of a hidden one)."""
     if not isinstance(error, RivetError) or not error.public:
-        if not isinstance(error, InternalError):
+        if type(error) is not InternalError:  # That one was logged where it was made.
             log.error("a request failed: %s", error, exc_info=error)
         outcome = error.outcome if isinstance(error, RivetError) else Outcome.UNKNOWN
         told = outcome.value if outcome else None

@@ -9,6 +9,15 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from rivet_ray.definition import ActionDefinition
+from rivet_ray.definition.user_code import (
+    UserCodeFailed,
+    asked_for,
+    call,
+    contained,
+    described,
+    finish,
+    settle,
+)
 from rivet_ray.errors import (
     ActionCancelled,
     ActionNotFound,
@@ -26,7 +35,7 @@ from rivet_ray.runtime.failures import failure_of
 from rivet_ray.runtime.keys import readdressed
 from rivet_ray.runtime.lifecycle import State
 from rivet_ray.runtime.memory import ReadonlyBegin
-from rivet_ray.runtime.turn import Turn, current_turn, settled
+from rivet_ray.runtime.turn import Turn, current_turn
 
 if TYPE_CHECKING:
     from rivet_ray.runtime.connection import Connection
@@ -53,23 +62,25 @@ class Actions:
 
     # --- Beginning ----------------------------------------------------------
 
-    def begin(self, session: Session, call: Call) -> None:
+    def begin(self, session: Session, message: Call) -> None:
         """Start the turn of a call; a plain method has run when this returns."""
         instance = self._instance
-        action = instance.definition.actions.get(call.action)
-        turn = Turn(instance, session, call)
+        action = instance.definition.actions.get(message.action)
+        turn = Turn(instance, session, message)
         try:
             if action is None or action.private:
-                raise ActionNotFound(f"{instance.record.name} has no action {call.action!r}.")
-            arguments = action.arguments.decode(call.arguments)
-            if call.connection is not None:
-                turn.connection = self._connection(call.connection)
-            if call.key is not None and self._answered_before(turn, call):
+                raise ActionNotFound(f"{instance.record.name} has no action {message.action!r}.")
+            arguments = call(instance, action.arguments.decode, message.arguments)
+            if message.connection is not None:
+                turn.connection = self._connection(message.connection)
+            if message.key is not None and self._answered_before(turn, message):
                 if turn.joined:
-                    self._limit_joined(turn, call)
+                    self._limit_joined(turn, message)
                 return
-        except RivetError as error:
-            self._fail(turn, error, error.outcome or Outcome.NOT_STARTED)
+        except Exception as error:
+            # What is not ours is a fault of an argument's own type.
+            outcome = error.outcome if isinstance(error, RivetError) else None
+            self._fail(turn, error, outcome or Outcome.NOT_STARTED)
             return
         if self._runs_at_once(turn, action):
             self._run_now(session, turn, action, arguments)
@@ -77,7 +88,7 @@ class Actions:
             self._not_begun += 1
             task = instance.own(self._run(turn, action, arguments))
             task.add_done_callback(lambda _: self._has_ended(turn))
-            session.track(call.call, task)
+            session.track(message.call, task)
 
     def _has_begun(self, turn: Turn) -> None:
         if not turn.begun:
@@ -102,18 +113,18 @@ class Actions:
         connection.used()
         return connection
 
-    def _answered_before(self, turn: Turn, call: Call) -> bool:
+    def _answered_before(self, turn: Turn, message: Call) -> bool:
         """Whether a call with an idempotency key needs no run of its own."""
         instance = self._instance
-        caller = turn.connection.caller if turn.connection is not None else call.caller
-        answer = instance.keys.begin(turn, call, caller or Caller(), instance.clock.now())
+        caller = turn.connection.caller if turn.connection is not None else message.caller
+        answer = instance.keys.begin(turn, message, caller or Caller(), instance.clock.now())
         if answer is not None:
-            self._release(turn, readdressed(answer, call.call))
+            self._release(turn, readdressed(answer, message.call))
         return answer is not None or turn.joined
 
-    def _limit_joined(self, turn: Turn, call: Call) -> None:
+    def _limit_joined(self, turn: Turn, message: Call) -> None:
         """C9: who waits for another call with the same key has a deadline of its own."""
-        limit = call.timeout
+        limit = message.timeout
         if limit is None:
             return  # that other one has the action's
 
@@ -153,7 +164,7 @@ class Actions:
         token = current_turn.set(turn)
         turn.entered = True
         try:
-            output = action.function(instance.actor, *arguments)
+            output = call(instance, action.function, instance.actor, *arguments)
             if inspect.isawaitable(output):
                 work = self._within_deadline(turn, action, lambda: output, arguments)
                 session.track(turn.number, instance.own(work))
@@ -162,8 +173,9 @@ class Actions:
                 instance.readonly_ends(before, plain=True)
             else:
                 instance.check_state(turn, own=0, began_with=began_with)
-        except Exception as error:
-            self._fail(turn, error, Outcome.TOOK_EFFECT)
+        except BaseException as error:
+            failure = contained(instance, action.function, error)
+            self._fail(turn, failure, Outcome.TOOK_EFFECT)
         else:
             self._answer(turn, action, output, at_once=before is not None and before.clean)
         finally:
@@ -176,7 +188,7 @@ class Actions:
         self._has_begun(turn)
 
         def function() -> Any:
-            return action.function(instance.actor, *arguments)
+            return call(instance, action.function, instance.actor, *arguments)
 
         await self._within_deadline(turn, action, function, arguments)
 
@@ -208,12 +220,13 @@ class Actions:
             await self._enter(turn, action)
             reached = Outcome.TOOK_EFFECT
             output = await self._body(turn, action, function, arguments)
-        except asyncio.CancelledError:
-            self._fail(turn, self._cancelled(), reached)
-            raise
-        except Exception as error:
-            turn.error = error
-            self._fail(turn, error, reached)
+        except BaseException as error:
+            if asked_for(error):
+                if isinstance(error, asyncio.CancelledError):
+                    self._fail(turn, self._cancelled(), reached)
+                raise
+            turn.error = contained(instance, action.function, error)
+            self._fail(turn, turn.error, reached)
         else:
             self._answer(turn, action, output)
         finally:
@@ -248,7 +261,7 @@ class Actions:
         plain = True
         if inspect.isawaitable(output):
             plain = False
-            output = await output
+            output = await finish(instance, action.function, output)
         if before is not None:
             instance.readonly_ends(before, plain=plain)
         else:
@@ -256,7 +269,7 @@ class Actions:
         if "on_before_action_response" in instance.definition.hooks and turn.call is not None:
             hook = instance.actor.on_before_action_response
             try:
-                output = await settled(hook(action.name, arguments, output))
+                output = await settle(instance, hook, action.name, arguments, output)
             except Exception:
                 log.exception("%r: on_before_action_response failed; ignored", instance)
         return output
@@ -268,7 +281,8 @@ class Actions:
         instance = self._instance
 
         def body() -> Any:
-            return action.function(instance.actor, *action.arguments.decode(arguments))
+            decoded = call(instance, action.arguments.decode, arguments)
+            return call(instance, action.function, instance.actor, *decoded)
 
         limit = action.timeout or instance.action_timeout
         try:
@@ -295,8 +309,11 @@ class Actions:
         try:
             nothing = output is None and action.returns_nothing
             encoded = None if nothing else values.encode(output)
-        except (TypeError, OverflowError, RecursionError, ValueError) as error:
-            fault = TypeError(f"the result of {action.name} cannot be sent: {error}")
+        except BaseException as raised:
+            error = contained(self._instance, action.function, raised)
+            text = f"the result of {action.name} cannot be sent: {described(error)}"
+            fault = UserCodeFailed(text)
+            fault.__cause__ = error
             self._fail(turn, fault, Outcome.TOOK_EFFECT)
             return
         self._release(turn, Reply(turn.number, encoded), at_once=at_once)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rivet_ray import ids
+from rivet_ray.definition.user_code import call, settle
 from rivet_ray.errors import (
     ActorStopped,
     ConnectionNotFound,
@@ -21,7 +22,7 @@ from rivet_ray.protocol.port import Attach, Attached, Close, Failed
 from rivet_ray.runtime.connection import PART, RESUME_WINDOW, Connection
 from rivet_ray.runtime.deadline import within
 from rivet_ray.runtime.failures import failure_of
-from rivet_ray.runtime.turn import Turn, running, settled
+from rivet_ray.runtime.turn import Turn, running
 
 if TYPE_CHECKING:
     from rivet_ray.runtime.instance import Instance
@@ -290,26 +291,27 @@ class Connections:
         with running(Turn(instance)):
             if "on_before_connect" in hooks:
                 async with within(instance.clock, instance.hook_timeout, "on_before_connect"):
-                    await settled(actor.on_before_connect(request, params))
+                    await settle(instance, actor.on_before_connect, request, params)
             if "create_conn_state" in hooks:
                 async with within(instance.clock, instance.hook_timeout, "create_conn_state"):
-                    connection.state = await settled(actor.create_conn_state(request, params))
+                    hook = actor.create_conn_state
+                    connection.state = await settle(instance, hook, request, params)
             else:
-                connection.state = instance.definition.default_conn_state()
+                connection.state = call(instance, instance.definition.default_conn_state)
 
     async def _connected(self, connection: Connection) -> None:
         instance = self._instance
         if "on_connect" in instance.definition.hooks:
             with running(Turn(instance, connection=connection)):
                 async with within(instance.clock, instance.hook_timeout, "on_connect"):
-                    await settled(instance.actor.on_connect(connection))
+                    await settle(instance, instance.actor.on_connect, connection)
 
     async def _disconnected(self, connection: Connection) -> None:
         instance = self._instance
         with running(Turn(instance, connection=connection)):
             try:
                 async with within(instance.clock, instance.hook_timeout, "on_disconnect"):
-                    await settled(instance.actor.on_disconnect(connection))
+                    await settle(instance, instance.actor.on_disconnect, connection)
             except Exception:
                 log.exception("%r: on_disconnect failed", instance)
         self._forget(connection)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rivet_ray.definition import Log, Schedule
+from rivet_ray.definition.user_code import finish
 from rivet_ray.errors import InternalError, NoConnection
 from rivet_ray.protocol import values
 from rivet_ray.runtime.turn import current_turn
@@ -100,7 +101,7 @@ class Context:
     def wait_until(self, work: Awaitable[Any]) -> None:
         async def run() -> None:
             try:
-                await work
+                await finish(self._instance, work, work)
             except Exception:
                 log.exception("%r: work given to wait_until failed", self._instance)
             finally:

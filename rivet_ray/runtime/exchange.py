@@ -24,6 +24,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from rivet_ray.definition.user_code import asked_for, call, contained, finish
 from rivet_ray.errors import (
     ActionCancelled,
     ActionTimedOut,
@@ -280,26 +281,28 @@ class Exchange:
         try:
             await instance.turnstile.enter(turn, exclusive=False, chain=turn.chain)
             self._entered = turn.entered = True
-            await handle(instance.actor, self)
+            await finish(instance, handle, call(instance, handle, instance.actor, self))
             if not self._began:
                 instance.check_state(turn, own=1)
             self._finish()
-        except asyncio.CancelledError:
-            stopped = instance.state is not State.RUNNING
-            self._fail(
-                ActorStopped("The actor stopped while the request was served.")
-                if stopped
-                else ActionCancelled("The request was cancelled.")
-            )
+        except BaseException as error:
+            if not asked_for(error):
+                self._fail(contained(instance, handle, error))
+                return
+            if isinstance(error, asyncio.CancelledError):
+                self._fail(self._cancelled())
             raise
-        except Exception as error:
-            self._fail(error)
         finally:
             # With its task it would be a cycle, which keeps open generators from ending.
             self._task = None
             instance.turnstile.leave(turn)
             # What ran after the answer began may have changed the state too.
             instance.touch()
+
+    def _cancelled(self) -> RivetError:
+        if self._instance.state is State.RUNNING:
+            return ActionCancelled("The request was cancelled.")
+        return ActorStopped("The actor stopped while the request was served.")
 
     def _finish(self) -> None:
         """The code has returned: whatever it left open ends."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from rivet_ray.definition.user_code import call, described
 from rivet_ray.errors import InternalError, Outcome, RivetError
 from rivet_ray.protocol import values
 from rivet_ray.protocol.port import Failure
@@ -19,17 +20,36 @@ def failure_of(error: BaseException, outcome: Outcome | None, where: str) -> Fai
     A public error keeps its code, text and metadata. Any other is logged with
     its traceback and becomes `internal_error` without a word of its text
     (promise C10). What an error says of itself about the outcome counts only
-    where `outcome` is None: it may come from another actor's call.
+    where `outcome` is None: it may come from another actor's call. Never raises:
+    a public error of which nothing can be told is a hidden one.
     """
-    known = outcome or (error.outcome if isinstance(error, RivetError) else None)
-    told = known.value if known else None
-    if isinstance(error, RivetError) and error.public:
+    if isinstance(error, RivetError):
         try:
-            metadata = None if error.metadata is None else values.encode(error.metadata)
-        except (TypeError, OverflowError, RecursionError, ValueError) as fault:
-            log.error("%s: the metadata of %r cannot be sent: %s", where, error.code, fault)
-            metadata = None
-        code, message = values.sendable(str(error.code)), values.sendable(str(error.message))
-        return Failure(code, message, error.status, metadata, told)
-    log.error("%s: %s", where, error or type(error).__name__, exc_info=error)
-    return Failure(InternalError.code, InternalError.MESSAGE, 500, _NO_DETAILS, told)
+            return call(where, _told, error, outcome, where)
+        except Exception as fault:
+            log.error("%s: an error cannot be told: %s", where, described(fault))
+    known = outcome.value if outcome else None
+    log.error("%s: %s", where, described(error), exc_info=error)
+    return Failure(InternalError.code, InternalError.MESSAGE, 500, _NO_DETAILS, known)
+
+
+def _told(error: RivetError, outcome: Outcome | None, where: str) -> Failure:
+    """Users derive errors: attributes and metadata of theirs may be anything."""
+    known = outcome or error.outcome
+    told = Outcome(known).value if known else None
+    if not error.public:
+        log.error("%s: %s", where, described(error), exc_info=error)
+        return Failure(InternalError.code, InternalError.MESSAGE, 500, _NO_DETAILS, told)
+    try:
+        metadata = None if error.metadata is None else call(where, values.encode, error.metadata)
+    except Exception as fault:
+        code = described(error)
+        log.error("%s: the metadata of %s cannot be sent: %s", where, code, described(fault))
+        metadata = None
+    code, message = values.sendable(str(error.code)), values.sendable(str(error.message))
+    status = error.status if _is_error_status(error.status) else 500
+    return Failure(code, message, status, metadata, told)
+
+
+def _is_error_status(status: object) -> bool:
+    return isinstance(status, int) and 400 <= status < 600

@@ -11,6 +11,7 @@ from typing import Any
 from rivet_ray import ids
 from rivet_ray.clock import Clock, SystemClock, Timer
 from rivet_ray.definition import ActorDefinition
+from rivet_ray.definition.user_code import contained
 from rivet_ray.errors import ActionTimedOut, ActorNotFound, Overloaded, ServerStopping
 from rivet_ray.protocol.port import ToGateway
 from rivet_ray.runtime.alarms import Alarms
@@ -199,9 +200,11 @@ class Host:
         error: BaseException | None = None
         try:
             instance = await self._activate(actor)
-        except asyncio.CancelledError:
-            error = ServerStopping("The server is shutting down.")
-            raise
+        except asyncio.CancelledError as cancelled:
+            if self._closing:
+                error = ServerStopping("The server is shutting down.")
+                raise
+            error = contained(f"the start of {actor}", self._activate, cancelled)
         except Exception as fault:
             error = fault
         finally:
@@ -213,10 +216,14 @@ class Host:
             if parked.timer is not None:
                 parked.timer.cancel()
         for parked in waiting:
-            if instance is not None and instance.state is State.RUNNING:
-                parked.go(instance)
-            else:
-                parked.fail(error or ServerStopping("The actor stopped before the call began."))
+            try:
+                if instance is not None and instance.state is State.RUNNING:
+                    parked.go(instance)
+                else:
+                    parked.fail(error or ServerStopping("The actor stopped before the call began."))
+            except Exception:
+                # The others that wait have nothing to do with it.
+                log.exception("what waited for actor %s could not go on", actor)
 
     async def _activate(self, actor: str) -> Instance:
         leaving = self._instances.get(actor)

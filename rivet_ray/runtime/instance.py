@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rivet_ray import ids
 from rivet_ray.clock import Clock, Timer
 from rivet_ray.definition import ActorDefinition, bind
+from rivet_ray.definition.user_code import call, finish, settle
 from rivet_ray.errors import ActorStopped, InvalidStateType, Outcome, RivetError
 from rivet_ray.runtime.actions import Actions
 from rivet_ray.runtime.checkpoint import Checkpoint
@@ -25,7 +26,7 @@ from rivet_ray.runtime.ledger import Ledger
 from rivet_ray.runtime.lifecycle import Move, State, after
 from rivet_ray.runtime.memory import CREATED, Memory, ReadonlyBegin
 from rivet_ray.runtime.schedule import ActorSchedule
-from rivet_ray.runtime.turn import Turn, running, settled
+from rivet_ray.runtime.turn import Turn, running
 from rivet_ray.runtime.turnstile import Turnstile
 from rivet_ray.store import Claim, Commit
 
@@ -217,7 +218,7 @@ class Instance:
     # --- Source: what the checkpoint asks for -------------------------------
 
     def split(self) -> dict[str, bytes]:
-        return self.memory.split()
+        return call(self, self.memory.split)
 
     def state_changed(self, parts: dict[str, bytes]) -> dict[str, bytes]:
         hooked = "on_state_change" in self.definition.hooks
@@ -225,26 +226,26 @@ class Instance:
             return parts
         with running(Turn(self)):
             try:
-                result = self.actor.on_state_change(self.actor.state)
+                result = call(self, self.actor.on_state_change, self.actor.state)
                 if asyncio.iscoroutine(result):
                     self.own(self._finish_state_change(result))
             except Exception:
                 log.exception("%r: on_state_change failed", self)
         try:
-            return self.memory.split()
+            return self.split()
         except InvalidStateType as error:
             log.error("%r: on_state_change: %s; the field is as it was before", self, error)
-            self.memory.restore()
-            return self.memory.split()
+            call(self, self.memory.restore)
+            return self.split()
 
     async def _finish_state_change(self, work: Coroutine[Any, Any, None]) -> None:
         try:
-            await work
+            await finish(self, self.actor.on_state_change, work)
         except Exception:
             log.exception("%r: on_state_change failed", self)
 
     def before_comparison(self) -> None:
-        self.connections.record_changes()
+        call(self, self.connections.record_changes)
         self.events.record()
 
     def before_commit(self) -> None:
@@ -252,7 +253,7 @@ class Instance:
         self.events.before_commit()
 
     def inspect(self, changed: Mapping[str, bytes]) -> Mapping[str, bytes]:
-        self.memory.verify(changed)
+        call(self, self.memory.verify, changed)
         self.memory.warn_of_size(changed)
         return self.memory.outgoing(changed)
 
@@ -267,14 +268,14 @@ class Instance:
 
     def undo(self, error: InvalidStateType) -> None:
         log.error("%r: %s; the field is as it was before", self, error)
-        self.memory.restore()
+        call(self, self.memory.restore)
         self.turnstile.mark_undone()
         self.events.record()
         self.checkpoint.gate.refuse_held(error)
 
     def compared(self) -> None:
         self._touched = False
-        self.memory.compared()
+        call(self, self.memory.compared)
 
     def committed(self, commit: Commit) -> None:
         if commit.destroy:
@@ -354,16 +355,17 @@ class Instance:
             self.context.input = self.definition.decode("Input", self.record.input)
         with running(Turn(self)):
             if CREATED in claim.parts:
-                self.memory.load(claim.parts)
+                call(self, self.memory.load, claim.parts)
             else:
                 self.memory.begin_again(claim.parts)
-                self.actor.state = await settled(self.actor.create_state(self.context.input))
+                hook = self.actor.create_state
+                self.actor.state = await settle(self, hook, self.context.input)
                 self.memory.has_state = True
                 if "on_create" in hooks:
-                    await settled(self.actor.on_create(self.context.input))
-                self.memory.begins()
+                    await settle(self, self.actor.on_create, self.context.input)
+                call(self, self.memory.begins)
             if "on_start" in hooks:
-                await settled(self.actor.on_start())
+                await settle(self, self.actor.on_start)
         self.state = after(self.state, Move.STARTED)
         if self.leaving.destroy_if_asked():
             return

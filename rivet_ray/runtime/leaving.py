@@ -7,9 +7,10 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from rivet_ray.definition.user_code import settle
 from rivet_ray.errors import RivetError
 from rivet_ray.runtime.lifecycle import Move, State, after
-from rivet_ray.runtime.turn import Turn, running, settled
+from rivet_ray.runtime.turn import Turn, running
 
 if TYPE_CHECKING:
     from rivet_ray.runtime.instance import Instance
@@ -68,7 +69,7 @@ class Leaving:
             self.in_last_hook = self._destroy_asked
             with running(Turn(instance)):
                 try:
-                    await settled(instance.actor.on_stop())
+                    await settle(instance, instance.actor.on_stop)
                 except Exception:
                     log.exception("%r: on_stop failed", instance)
                 finally:

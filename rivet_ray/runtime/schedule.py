@@ -12,6 +12,7 @@ import msgspec
 
 from rivet_ray.clock import Timer
 from rivet_ray.definition import Action, ActionDefinition, Scheduled
+from rivet_ray.definition.user_code import described
 from rivet_ray.errors import ActionNotFound, InvalidArgument
 from rivet_ray.protocol import values
 from rivet_ray.runtime.alarms import RESOLUTION
@@ -277,5 +278,6 @@ class ActorSchedule:
             del self._entries[identity]
             self._instance.ledger.delete(PART + identity)
             return
-        entry.fail(f"{type(error).__name__}: {error}", self._instance.clock.now())
+        text = values.sendable(described(error))
+        entry.fail(text, self._instance.clock.now())
         self._save(identity)

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Awaitable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from inspect import isawaitable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from rivet_ray.protocol.port import Call
 
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from rivet_ray.runtime.connection import Connection
     from rivet_ray.runtime.instance import Instance
     from rivet_ray.runtime.session import Session
-
-T = TypeVar("T")
 
 _PROCESS = secrets.token_hex(4)
 _numbers = itertools.count(1)
@@ -108,11 +105,3 @@ def running(turn: Turn) -> Generator[None]:
         yield
     finally:
         current_turn.reset(token)
-
-
-async def settled(value: Awaitable[T] | T) -> T:
-    """The result of a hook that may be plain or asynchronous."""
-    if isawaitable(value):
-        result: T = await value
-        return result
-    return value

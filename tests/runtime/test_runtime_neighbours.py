@@ -11,9 +11,10 @@ import msgspec
 import pytest
 from runtime_worlds import Probe, Tap, part, started
 
-from rivet_ray import Actor, Registry, action, use
+from rivet_ray import Actor, Outcome, Registry, action, use
 from rivet_ray.runtime.alarms import RETRY, Alarms
 from rivet_ray.runtime.deadline import Deadlines
+from rivet_ray.runtime.memory import Memory
 from rivet_ray.runtime.own_alarm import OwnAlarm
 from rivet_ray.testing import ManualClock, Setup, setup_test
 from rivet_ray.testing.clock import settle
@@ -118,7 +119,7 @@ async def test_a_connection_whose_state_cannot_be_saved(
 async def test_an_actor_whose_state_breaks_whoever_looks_at_it(
     test: Setup[App], how: str, writing: bool
 ) -> None:
-    """It leaves memory and comes back as it was saved; the others of its tick are answered."""
+    """Its state goes back to what was saved; the others of its tick are answered."""
     store: Any = test.store
     bomber = await started(test, test.client.bomber.get_or_create("b"))
     first, second = [await started(test, test.client.counter.get_or_create(k)) for k in "ab"]
@@ -135,8 +136,31 @@ async def test_an_actor_whose_state_breaks_whoever_looks_at_it(
     again = tap.call(second, "add")
     await settle()
     assert [tap.output(other), tap.output(again)] == [1, 2]
-    assert test.backend.host.running(bomber) is None
     assert await test.client.bomber.get("b").value() == ""
+
+
+@pytest.mark.parametrize("error", [SystemExit, ZeroDivisionError])
+async def test_an_actor_that_cannot_be_looked_at(
+    test: Setup[App], error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves memory and comes back as it was saved; the others of its tick are answered."""
+    spoilt = await started(test, test.client.counter.get_or_create("spoilt"))
+    other = await started(test, test.client.counter.get_or_create("other"))
+    tap, split = Tap(test), Memory.split
+
+    def fail(memory: Memory) -> dict[str, bytes]:
+        if memory._instance.record.id == spoilt:
+            raise error
+        return split(memory)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Memory, "split", fail)
+        calls = [tap.call(spoilt, "add"), tap.call(other, "add")]
+        await settle()
+    assert tap.error(calls[0]).outcome is Outcome.UNKNOWN
+    assert tap.output(calls[1]) == 1
+    assert test.backend.host.running(spoilt) is None
+    assert await test.client.counter.get("spoilt").add() == 1
 
 
 async def test_an_actor_that_cannot_be_given_up(test: Setup[App]) -> None:
