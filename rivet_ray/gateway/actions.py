@@ -7,10 +7,11 @@ from collections.abc import Awaitable
 
 from starlette.types import Receive, Scope, Send
 
-from rivet_ray.errors import InternalError, InvalidEncoding, Outcome
+from rivet_ray.errors import InternalError, InvalidActionRequest, InvalidEncoding, Outcome
 from rivet_ray.gateway.admission import Admission
 from rivet_ray.gateway.backend import Backend
 from rivet_ray.gateway.budgets import Budgets
+from rivet_ray.gateway.codec import Codec
 from rivet_ray.gateway.negotiate import (
     ENCODING,
     PARAMS,
@@ -86,9 +87,11 @@ class CallAction(Endpoint):
         admission: Admission,
         settings: GatewaySettings,
         budgets: Budgets,
+        codec: Codec,
     ) -> None:
         super().__init__(backend, admission, settings)
         self._budgets = budgets
+        self._codec = codec
 
     async def answer(
         self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]
@@ -102,7 +105,9 @@ class CallAction(Endpoint):
         caller = await self.admission.admit(query, ACTION, params, request_info(scope))
         settings = self.settings
         body = await read_body(receive, headers, settings.max_body_size, settings.body_timeout)
-        arguments = v0.decode_action_request(encoding, body)
+        arguments = await self._codec.read(
+            v0.decode_action_request, encoding, body, InvalidActionRequest
+        )
         action: str = scope["path_params"]["action"]
         calls = self.backend.calls
 
@@ -116,7 +121,7 @@ class CallAction(Endpoint):
         finally:
             share.incoming.give_back(size)
         try:
-            answer = v0.encode_action_response(encoding, output)
+            answer = await self._codec.write(v0.encode_action_response, encoding, output)
         except EncodeFault as error:
             raise InternalError(outcome=Outcome.TOOK_EFFECT) from error
         await respond(send, 200, answer, encoding.content_type.encode())

@@ -13,6 +13,7 @@ from rivet_ray.gateway.actions import CallAction, Resolve, not_found
 from rivet_ray.gateway.admission import Admission
 from rivet_ray.gateway.backend import Backend
 from rivet_ray.gateway.budgets import Budgets
+from rivet_ray.gateway.codec import Codec
 from rivet_ray.gateway.cors import CrossOrigin
 from rivet_ray.gateway.documents import Documentation, Health, Metadata, OpenAPI, Page
 from rivet_ray.gateway.event_stream import ConnectEventStream
@@ -40,6 +41,9 @@ def create_app(backend: Backend, settings: GatewaySettings | None = None) -> Fas
     request where it is mounted into another one, and closed when it stops.
     """
     settings = settings or GatewaySettings()
+    budgets = Budgets(settings)
+    statistics = GatewayStatistics(budgets.gateway)
+    codec = Codec(settings, statistics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
@@ -48,12 +52,11 @@ def create_app(backend: Backend, settings: GatewaySettings | None = None) -> Fas
             yield
         finally:
             await backend.close()
+            codec.close()
 
     app = FastAPI(title="rivet_ray", lifespan=lifespan, redirect_slashes=False, openapi_url=None)
     # Before what users add, so that the hot routes are matched first.
-    budgets = Budgets(settings)
-    statistics = GatewayStatistics(budgets.gateway)
-    app.router.routes[:0] = _routes(backend, settings, budgets, statistics)
+    app.router.routes[:0] = _routes(backend, settings, budgets, codec, statistics)
     document = OpenAPI(backend)
     app.router.routes += _pages(backend, settings, statistics, document)
     app.openapi = document.document  # type: ignore[method-assign]
@@ -64,14 +67,18 @@ def create_app(backend: Backend, settings: GatewaySettings | None = None) -> Fas
 
 
 def _routes(
-    backend: Backend, settings: GatewaySettings, budgets: Budgets, statistics: GatewayStatistics
+    backend: Backend,
+    settings: GatewaySettings,
+    budgets: Budgets,
+    codec: Codec,
+    statistics: GatewayStatistics,
 ) -> list[BaseRoute]:
     admission = Admission(backend, settings)
-    call = CallAction(backend, admission, settings, budgets)
+    call = CallAction(backend, admission, settings, budgets, codec)
     resolve = Resolve(backend, admission, settings)
-    message = SendMessage(backend, admission, settings)
+    message = SendMessage(backend, admission, settings, codec)
     frames = EventFrames(budgets)
-    connect = ConnectWebSocket(backend, admission, settings, frames, budgets, statistics)
+    connect = ConnectWebSocket(backend, admission, settings, frames, budgets, codec, statistics)
     stream = ConnectEventStream(backend, admission, settings, frames, budgets, statistics)
     raw_http = RawHttp(backend, admission, settings)
     raw_websocket = RawWebSocket(backend, admission, settings)

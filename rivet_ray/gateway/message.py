@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from starlette.types import Receive, Scope, Send
 
+from rivet_ray.errors import MalformedMessage
 from rivet_ray.gateway.actions import Endpoint
+from rivet_ray.gateway.admission import Admission
+from rivet_ray.gateway.backend import Backend
+from rivet_ray.gateway.codec import Codec
 from rivet_ray.gateway.connection import said_of
 from rivet_ray.gateway.negotiate import (
     ACTOR,
@@ -16,6 +20,7 @@ from rivet_ray.gateway.negotiate import (
     require,
 )
 from rivet_ray.gateway.responses import JSON, respond
+from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.protocol import v0
 from rivet_ray.protocol.queries import GetById
 
@@ -30,6 +35,12 @@ class SendMessage(Endpoint):
     comes of it goes to the stream.
     """
 
+    def __init__(
+        self, backend: Backend, admission: Admission, settings: GatewaySettings, codec: Codec
+    ) -> None:
+        super().__init__(backend, admission, settings)
+        self._codec = codec
+
     async def answer(
         self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]
     ) -> None:
@@ -37,7 +48,10 @@ class SendMessage(Endpoint):
         encoding = encoding_of(headers)
         limit, timeout = self.settings.max_incoming_message_size, self.settings.body_timeout
         body = await read_body(receive, headers, limit, timeout, status=400)
-        said = said_of(v0.decode_posted(encoding, body))
+        message = await self._codec.read(
+            v0.decode_posted, encoding, body, MalformedMessage, status=400
+        )
+        said = said_of(message)
         actor, connection, token = (
             headers[name].decode("latin-1") for name in (ACTOR, CONNECTION, TOKEN)
         )

@@ -232,7 +232,7 @@ def _health() -> Schema:
     }
 
 
-COUNTS = ("slowConsumers", "heldBytes", "mostHeldBytes")
+COUNTS = ("slowConsumers", "tooManyItems", "heldBytes", "mostHeldBytes")
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _REFUSED: Schema = {
     "type": "object",

@@ -17,11 +17,14 @@ class GatewayStatistics:
     slow_consumers: int = 0
     """Connections that were closed with `slow_consumer`: more waited for their client
     than may, or more for the gateway than the actor's host keeps."""
+    too_many_items: int = 0
+    """Messages and bodies that were refused for more values than `max_body_items`."""
 
     def told(self) -> dict[str, Any]:
         """As `GET /metadata` tells it. `refused` has the names of the bounds."""
         return {
             "slowConsumers": self.slow_consumers,
+            "tooManyItems": self.too_many_items,
             "heldBytes": self.held.held,
             "mostHeldBytes": self.held.peak,
             "refused": self.held.refusals,

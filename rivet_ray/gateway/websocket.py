@@ -19,6 +19,7 @@ from rivet_ray.gateway.actions import not_found
 from rivet_ray.gateway.admission import Admission
 from rivet_ray.gateway.backend import Backend
 from rivet_ray.gateway.budgets import Budgets, Share
+from rivet_ray.gateway.codec import Codec
 from rivet_ray.gateway.connection import CONNECT, Connection, said_of
 from rivet_ray.gateway.fanout import EventFrames
 from rivet_ray.gateway.negotiate import (
@@ -60,6 +61,7 @@ class ConnectWebSocket:
         settings: GatewaySettings,
         frames: EventFrames,
         budgets: Budgets,
+        codec: Codec,
         statistics: GatewayStatistics,
     ) -> None:
         self._backend = backend
@@ -67,6 +69,7 @@ class ConnectWebSocket:
         self._settings = settings
         self._frames = frames
         self._budgets = budgets
+        self._codec = codec
         self._statistics = statistics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -118,6 +121,7 @@ class ConnectWebSocket:
             self._frames,
             receive,
             share,
+            self._codec,
             asked.resume,
         )
         await socket.run(frames.write(send, binary=encoding.binary), caller)
@@ -153,7 +157,7 @@ async def _refuse(send: Send, error: Exception, encoding: Encoding | None) -> No
 class Socket(Connection):
     """A client at the other end of a WebSocket."""
 
-    __slots__ = ("_frames", "_receive")
+    __slots__ = ("_codec", "_frames", "_receive")
 
     def __init__(
         self,
@@ -165,11 +169,13 @@ class Socket(Connection):
         frames: EventFrames,
         receive: Receive,
         share: Share,
+        codec: Codec,
         resume: Resume | None,
     ) -> None:
         super().__init__(backend, settings, encoding, record, outgoing, share, resume)
         self._frames = frames
         self._receive = receive
+        self._codec = codec
 
     async def read(self) -> None:
         """Read until the client leaves, or until something of it cannot be read."""
@@ -179,7 +185,7 @@ class Socket(Connection):
                 if message["type"] != "websocket.receive":
                     self.left = message.get("code") in GOODBYE
                     return
-                self._handle(message)
+                await self._handle(message)
         except RivetError as error:
             log.warning("a connection to %s is closed: %s", self.record.name, error)
             self.closed(INTERNAL, error.code)
@@ -187,7 +193,7 @@ class Socket(Connection):
             log.exception("a connection to %s failed", self.record.name)
             self.closed(INTERNAL, "internal_error")
 
-    def _handle(self, message: Message) -> None:
+    async def _handle(self, message: Message) -> None:
         text: str | None = message.get("text")
         frame = text if text is not None else message["bytes"]
         limit = self.settings.max_incoming_message_size
@@ -196,7 +202,8 @@ class Socket(Connection):
             raise MessageTooLong(f"A message of {size} is longer than {limit}.")
         if (text is None) != self.encoding.binary:
             raise MalformedMessage("The frame type does not fit the encoding.")
-        self.handed(said_of(v0.decode_to_server(self.encoding, frame)))
+        said = await self._codec.read(v0.decode_to_server, self.encoding, frame, MalformedMessage)
+        self.handed(said_of(said))
 
     def refused(self, error: RivetError) -> None:
         self.closed(INTERNAL, error_message(error).code)

@@ -84,6 +84,7 @@ async def test_metadata(prefix: str) -> None:
     assert found["actorNames"] == {"counter": {"metadata": {}}}
     assert found["gateway"] == {
         "slowConsumers": 0,
+        "tooManyItems": 0,
         "heldBytes": 0,
         "mostHeldBytes": 0,
         "refused": {},
