@@ -46,6 +46,11 @@ class RivetError(Exception):
         self.metadata = metadata
         self.outcome = outcome
 
+    @property
+    def told(self) -> str:
+        """The text that callers read, if the error is public."""
+        return self.message
+
 
 class PublicError(RivetError):
     """An error whose message and metadata the caller may read."""
@@ -344,9 +349,29 @@ class DefinitionError(TypeError):
 
 
 class StoreError(RivetError):
-    """The store could not do what was asked."""
+    """The store could not do what was asked.
+
+    `message` is for operators: it may name addresses and paths. Callers never read
+    it; if the error is public, they read `told`, or the text of its class.
+    """
 
     code = "store_error"
+    TOLD: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        told: str | None = None,
+        metadata: Any = None,
+        outcome: Outcome | None = None,
+    ) -> None:
+        super().__init__(message, metadata=metadata, outcome=outcome)
+        self._told = told
+
+    @property
+    def told(self) -> str:
+        return self.TOLD if self._told is None else self._told
 
 
 class StoreUnavailable(StoreError, PublicError):
@@ -355,6 +380,7 @@ class StoreUnavailable(StoreError, PublicError):
     code = "store_unavailable"
     status = 503
     public = True
+    TOLD = "The server's store does not answer. Try again later."
 
 
 class StoreLostData(StoreError, PublicError):
@@ -367,3 +393,4 @@ class StoreLostData(StoreError, PublicError):
     code = "store_lost_data"
     status = 503
     public = True
+    TOLD = "The server's store has lost data. Its operator must restore it or accept the loss."

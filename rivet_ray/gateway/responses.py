@@ -46,7 +46,7 @@ def error_message(error: BaseException, action_id: int | None = None) -> v0.Erro
         hidden = values.encode({})
         return v0.ErrorMessage(InternalError.code, InternalError.MESSAGE, hidden, action_id, told)
     outcome = error.outcome or Outcome.NOT_STARTED
-    code, message = values.sendable(error.code), values.sendable(error.message)
+    code, message = values.sendable(error.code), values.sendable(error.told)
     status = own_status(error.code, error.status)
     return v0.ErrorMessage(code, message, _metadata(error), action_id, outcome.value, status)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rivet_ray import errors
-from rivet_ray.errors import InternalError, Outcome, RivetError, UserError
+from rivet_ray.errors import InternalError, Outcome, RivetError, StoreError, UserError
 
 
 def _tree(base: type[RivetError]) -> dict[str, type[RivetError]]:
@@ -32,6 +32,8 @@ def from_code(
     kind = _BY_CODE.get(code, UserError)
     if kind is UserError:
         error: RivetError = UserError(message, code, metadata, outcome=outcome)
+    elif issubclass(kind, StoreError):
+        error = kind(message, told=message, metadata=metadata, outcome=outcome)
     else:
         error = kind(message, metadata=metadata, outcome=outcome)
     error.status = status or error.status

@@ -312,13 +312,10 @@ def lose(instance: Saved, error: RivetError) -> None:
 
 
 def unconfirmed() -> StoreUnavailable:
-    return StoreUnavailable(
-        "The store did not confirm a write; it may have happened.", outcome=Outcome.UNKNOWN
-    )
+    text = "The store did not confirm a write; it may have happened."
+    return StoreUnavailable(text, told=text, outcome=Outcome.UNKNOWN)
 
 
 def lost_data() -> StoreLostData:
-    return StoreLostData(
-        "The store has lost data of this actor; what this call changed may not be saved.",
-        outcome=Outcome.UNKNOWN,
-    )
+    text = "The store has lost data of this actor; what this call changed may not be saved."
+    return StoreLostData(text, told=text, outcome=Outcome.UNKNOWN)

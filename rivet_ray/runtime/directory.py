@@ -14,7 +14,7 @@ from rivet_ray.definition import ActorDefinition
 from rivet_ray.errors import ActorAlreadyExists, ActorNotFound, InvalidRequest, Outcome
 from rivet_ray.protocol import values
 from rivet_ray.protocol.queries import ActorQuery, Create, GetById, GetByKey, GetOrCreate, check_key
-from rivet_ray.runtime.patience import patiently
+from rivet_ray.runtime.patience import Patience
 from rivet_ray.store import ActorRecord, NewActor, Store
 
 T = TypeVar("T")
@@ -35,6 +35,7 @@ class Directory:
         self._definitions = definitions
         self._store = store
         self._clock = clock
+        self._patience = Patience(clock)
         self._namespace = namespace
         self._known: OrderedDict[tuple[str, ids.Key], ActorRecord] = OrderedDict()
 
@@ -97,7 +98,7 @@ class Directory:
         return known
 
     async def _by_id(self, actor_id: str) -> ActorRecord:
-        record = await patiently(self._clock, lambda: self._store.find_by_id(actor_id))
+        record = await self._patience.again(lambda: self._store.find_by_id(actor_id))
         if (
             record is None
             or record.namespace != self._namespace
@@ -110,8 +111,8 @@ class Directory:
         key = tuple(query.key)
         check_key(key)
         if isinstance(query, GetByKey):
-            found = await patiently(
-                self._clock, lambda: self._store.find(self._namespace, query.name, key)
+            found = await self._patience.again(
+                lambda: self._store.find(self._namespace, query.name, key)
             )
             if found is not None:
                 return found
@@ -127,10 +128,10 @@ class Directory:
             created_at=self._clock.now(),
         )
         if isinstance(query, GetOrCreate):
-            record, _ = await patiently(self._clock, lambda: self._store.create(actor))
+            record, _ = await self._patience.again(lambda: self._store.create(actor))
             return record
         # Not tried again: a first try that came through would look like somebody else's actor.
-        record, created = await self._store.create(actor)
+        record, created = await self._patience.once(lambda: self._store.create(actor))
         if not created:
             raise ActorAlreadyExists(
                 f"There is already a {query.name} with the key {list(key)}.",

@@ -46,7 +46,7 @@ def _told(error: RivetError, outcome: Outcome | None, where: str) -> Failure:
         code = described(error)
         log.error("%s: the metadata of %s cannot be sent: %s", where, code, described(fault))
         metadata = None
-    code, message = values.sendable(str(error.code)), values.sendable(str(error.message))
+    code, message = values.sendable(str(error.code)), values.sendable(str(error.told))
     status = error.status if _is_error_status(error.status) else 500
     return Failure(code, message, status, metadata, told)
 

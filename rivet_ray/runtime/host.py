@@ -21,7 +21,7 @@ from rivet_ray.runtime.exchange import Handle
 from rivet_ray.runtime.instance import Instance
 from rivet_ray.runtime.lifecycle import State
 from rivet_ray.runtime.own_alarm import OwnAlarm
-from rivet_ray.runtime.patience import patiently
+from rivet_ray.runtime.patience import Patience
 from rivet_ray.runtime.session import Session
 from rivet_ray.store import Store
 
@@ -99,6 +99,7 @@ class Host:
         self.deadlines = Deadlines(self.clock)
         """Of answers that wait for their save."""
         self._definitions = definitions
+        self._patience = Patience(self.clock)
         self.store = store
         self.connect = connect
         self.handle = handle
@@ -230,7 +231,7 @@ class Host:
         if leaving is not None:
             await leaving.wait_gone()
         # Another claim, another token: one that came through unnoticed owns nothing then.
-        claim = await patiently(self.clock, lambda: self.store.claim(actor, ids.owner_token()))
+        claim = await self._patience.again(lambda: self.store.claim(actor, ids.owner_token()))
         definition = self._definitions.get(claim.record.name) if claim else None
         if claim is None or definition is None or claim.record.namespace != self.settings.namespace:
             raise ActorNotFound("The actor does not exist.")

@@ -303,7 +303,7 @@ async def test_no_false_alarm_in_two_thousand_operations(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kind", KINDS)
 async def test_no_false_alarm_in_a_million_operations(
     kind: Callable[[Path], Any], tmp_path: Path, caplog: Any

@@ -27,6 +27,8 @@ STATUS = {
     "invalid_params": 400,
     "internal_error": 500,
     "actor_not_found": 400,
+    "store_unavailable": 503,
+    "store_lost_data": 503,
 }
 
 
@@ -97,7 +99,8 @@ async def by_raw_websocket(site: Site, query: Any, params: Any) -> str | None:
         code, reason, before = await closed(socket)
         if code == 1000:
             return None
-        assert (code, before) == (1011, [])
+        again = STATUS[reason] == 503
+        assert (code, before) == (1013 if again else 1011, [])
         return reason
 
 

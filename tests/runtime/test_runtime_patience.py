@@ -97,3 +97,18 @@ async def test_a_create_is_never_tried_again() -> None:
         store.failing = {}
         with pytest.raises(ActorAlreadyExists):
             await test.client.counter.create("k")
+
+
+async def test_an_outage_is_logged_at_once_and_then_with_a_count(caplog: Any) -> None:
+    """Callers are not told what the driver says, so the log is; but not once for each try."""
+    store = Away()
+    async with setup_test(App, store=store) as test:
+        store.failing = {"find": "before"}
+        for _ in range(3):
+            call = asyncio.ensure_future(test.client.counter.get("k").add())
+            await test.clock.advance(PATIENCE + 0.1)
+            with pytest.raises(StoreUnavailable):
+                await call
+    lines = [line for line in caplog.messages if line.endswith("it is away")]
+    assert lines[0].startswith("the store did not answer (1 times)")
+    assert len(lines) == 2
