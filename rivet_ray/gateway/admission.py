@@ -8,7 +8,8 @@ from inspect import isawaitable
 from typing import Any
 
 from rivet_ray.definition import ActorDefinition
-from rivet_ray.definition.user_code import call, finish
+from rivet_ray.definition.user_code import UserCodeFailed, call, finish
+from rivet_ray.definition.user_tasks import guard_tasks, outside
 from rivet_ray.errors import Forbidden, InternalError, InvalidParams, Outcome, RivetError
 from rivet_ray.gateway.backend import Backend
 from rivet_ray.gateway.settings import GatewaySettings
@@ -61,16 +62,20 @@ class Admission:
             )
         decoded = definition.decode("Params", params, InvalidParams)
         actor = definition.actor
+        guard_tasks()
+        token = outside.set(actor)
         try:
             result: Any = call(actor, actor.on_auth, request, decoded, intents)
             if isawaitable(result):
                 async with asyncio.timeout(self._settings.auth_timeout):
                     result = await finish(actor, actor.on_auth, result)
             return None if result is None else call(actor, values.encode, result)
-        except RivetError:
-            raise
         except Exception as error:
+            if isinstance(error, RivetError) and not isinstance(error, UserCodeFailed):
+                raise
             log.exception("on_auth of %s failed", definition.actor.__qualname__)
             raise InternalError(
                 InternalError.MESSAGE, metadata={}, outcome=Outcome.NOT_STARTED
             ) from error
+        finally:
+            outside.reset(token)

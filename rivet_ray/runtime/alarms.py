@@ -9,6 +9,7 @@ from functools import partial
 from typing import Protocol
 
 from rivet_ray.clock import Clock, Timer
+from rivet_ray.definition.user_tasks import own_task
 from rivet_ray.errors import StoreError
 from rivet_ray.store import Store
 
@@ -84,7 +85,7 @@ class Alarms:
         if self._task is not None:
             self._again = True
             return
-        self._task = asyncio.get_running_loop().create_task(self._wake_due())
+        self._task = own_task(self._wake_due())
 
     async def _wake_due(self) -> None:
         try:

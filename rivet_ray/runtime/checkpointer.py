@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rivet_ray.clock import Clock
+from rivet_ray.definition.user_tasks import own_task
 from rivet_ray.errors import (
     ActorStopped,
     InvalidStateType,
@@ -128,7 +129,7 @@ class Checkpointer:
                 entries.append((instance, commit))
         if entries:
             batch = Batch(entries, self._clock.monotonic())
-            self._writer = asyncio.get_running_loop().create_task(self._write(batch))
+            self._writer = own_task(self._write(batch))
 
     def _look_at(self, instance: Saved) -> Commit | None:
         """What is to be written of the instance now; what need not wait is released."""
@@ -169,7 +170,7 @@ class Checkpointer:
                 if not await self._pause(batch):
                     return
             if batch.entries:
-                straggler = asyncio.get_running_loop().create_task(self._repeat(batch))
+                straggler = own_task(self._repeat(batch))
                 self._stragglers.add(straggler)
                 straggler.add_done_callback(self._stragglers.discard)
         finally:

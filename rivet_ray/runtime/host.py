@@ -12,6 +12,7 @@ from rivet_ray import ids
 from rivet_ray.clock import Clock, SystemClock, Timer
 from rivet_ray.definition import ActorDefinition
 from rivet_ray.definition.user_code import contained
+from rivet_ray.definition.user_tasks import guard_tasks, own_task
 from rivet_ray.errors import ActionTimedOut, ActorNotFound, Overloaded, ServerStopping
 from rivet_ray.protocol.port import ToGateway
 from rivet_ray.runtime.alarms import Alarms
@@ -113,6 +114,7 @@ class Host:
         self._ending: set[asyncio.Task[None]] = set()
         self._sessions: set[Session] = set()
         self._closing = False
+        guard_tasks()
 
     @property
     def resident(self) -> int:
@@ -155,7 +157,7 @@ class Host:
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something that the host waits for when it closes."""
-        task = asyncio.get_running_loop().create_task(work)
+        task = own_task(work)
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
@@ -179,7 +181,7 @@ class Host:
         waiting = self._parked.get(actor)
         if waiting is None:
             waiting = self._parked[actor] = []
-            task = asyncio.get_running_loop().create_task(self._start(actor))
+            task = own_task(self._start(actor))
             self._starting.add(task)
             task.add_done_callback(self._starting.discard)
         if len(waiting) >= self.settings.parked_limit:

@@ -11,6 +11,7 @@ from rivet_ray import ids
 from rivet_ray.clock import Clock, Timer
 from rivet_ray.definition import ActorDefinition, bind
 from rivet_ray.definition.user_code import call, finish, settle
+from rivet_ray.definition.user_tasks import own_task
 from rivet_ray.errors import ActorStopped, InvalidStateType, Outcome, RivetError
 from rivet_ray.runtime.actions import Actions
 from rivet_ray.runtime.checkpoint import Checkpoint
@@ -340,7 +341,7 @@ class Instance:
 
     def own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something that ends with the instance at the latest."""
-        task = asyncio.get_running_loop().create_task(work)
+        task = own_task(work)
         self._tasks[task] = None
         task.add_done_callback(self._tasks.pop)
         return task

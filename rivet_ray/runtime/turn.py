@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from rivet_ray.definition.user_tasks import current
 from rivet_ray.protocol.port import Call
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Turn:
         return self._id
 
 
-current_turn: ContextVar[Turn | None] = ContextVar("rivet_ray_turn", default=None)
+current_turn: ContextVar[Turn | None] = current
 
 
 @contextmanager

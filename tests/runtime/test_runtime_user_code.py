@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 import pydantic
 import pytest
 from runtime_worlds import Tap, started
+from starlette.websockets import WebSocket
+from websockets.exceptions import ConnectionClosed
 
 from rivet_ray import Actor, Event, Outcome, Registry, action, use
 from rivet_ray.errors import InternalError, RivetError, UserError
@@ -131,6 +133,25 @@ class Reckless(Actor[Count, None, Any]):
         return 1
 
     @action
+    async def in_a_task(self, end: str) -> None:
+        async def work() -> None:
+            await asyncio.sleep(0)
+            ENDS[end]()
+
+        await asyncio.create_task(work())
+
+    @action
+    def in_a_lost_task(self, end: str) -> None:
+        async def work() -> None:
+            ENDS[end]()
+
+        self.task = asyncio.create_task(work())
+
+    @action
+    async def in_a_thread(self, end: str) -> None:
+        await asyncio.to_thread(ENDS[end] if end != "cancelled" else _raises(SystemExit))
+
+    @action
     def plan(self, end: str) -> None:
         self.schedule.after(1_000, Reckless.later, end)
 
@@ -238,7 +259,18 @@ class Host(Actor[None, Connected, Any]):
         return 1
 
 
+class Raw(Actor[None]):
+    async def on_websocket(self, websocket: WebSocket) -> None:
+        await websocket.accept()
+        ENDS[websocket.query_params["end"]]()
+
+    @action
+    def number(self) -> int:
+        return 1
+
+
 class App(Registry):
+    raw = use(Raw)
     reckless = use(Reckless)
     plain = use(Plain)
     host = use(Host)
@@ -273,6 +305,27 @@ async def test_an_action_fails_alone(test: Setup[App], end: str) -> None:
     assert await waiting == 1
     assert await plain.add() == 2
     assert await reckless.add() == 2
+
+
+@pytest.mark.parametrize("place", ["in_a_task", "in_a_thread"])
+@pytest.mark.parametrize("end", ENDS)
+async def test_a_task_or_thread_of_an_action_fails_alone(
+    test: Setup[App], end: str, place: str
+) -> None:
+    reckless = test.client.reckless.get_or_create("k")
+    await _fails(getattr(reckless, place)(end), Outcome.TOOK_EFFECT)
+    assert await reckless.add() == 1
+
+
+@pytest.mark.parametrize("end", ["exit", "argparse", "interrupt"])
+async def test_a_task_that_nobody_awaits_fails_alone(
+    test: Setup[App], end: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    reckless = test.client.reckless.get_or_create("k")
+    await reckless.in_a_lost_task(end)
+    await settle()
+    assert await reckless.add() == 1
+    assert await test.client.plain.get_or_create("k").add() == 1
 
 
 @pytest.mark.parametrize("end", ENDS)
@@ -367,6 +420,17 @@ async def test_on_disconnect_fails_alone(
     assert "on_disconnect failed" in caplog.text
     Host.where = ""
     assert await host.number() == 1
+
+
+@pytest.mark.parametrize("end", ENDS)
+async def test_a_raw_socket_fails_alone(test: Setup[App], end: str) -> None:
+    raw = test.client.raw.get_or_create("k")
+    async with raw.websocket(f"live?end={end}") as socket:
+        with pytest.raises(ConnectionClosed) as caught:
+            await socket.recv()
+    assert caught.value.rcvd is not None
+    assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (1011, "internal_error")
+    assert await raw.number() == 1
 
 
 # --- Code of types: arguments, results, state -----------------------------------
