@@ -200,8 +200,21 @@ class Interrupted(PublicError):
     status = 409
 
 
+class AnswerNotKept(PublicError):
+    """The call of this idempotency key has ended, and its answer was too long to be kept.
+
+    It is never run again; `outcome` says whether it took effect.
+    """
+
+    code = "answer_not_kept"
+    status = 409
+
+
 class TooManyKeys(PublicError):
-    """The actor remembers as many idempotency keys as it may; nothing was started."""
+    """The actor remembers as many idempotency keys as it may, of this caller or of all.
+
+    Nothing was started.
+    """
 
     code = "too_many_idempotency_keys"
     status = 429

@@ -55,6 +55,7 @@ CODES = {
     "slow_consumer": (errors.SlowConsumer, 503),
     "store_lost_data": (errors.StoreLostData, 503),
     "store_unavailable": (errors.StoreUnavailable, 503),
+    "answer_not_kept": (errors.AnswerNotKept, 409),
     "too_many_idempotency_keys": (errors.TooManyKeys, 429),
     "unauthorized": (errors.Unauthorized, 401),
     "user_error": (UserError, 400),

@@ -21,6 +21,7 @@ NAMES = [
     "ActorAlreadyExists",
     "ActorNotFound",
     "ActorStopped",
+    "AnswerNotKept",
     "AuthUnavailable",
     "CallCycle",
     "Client",

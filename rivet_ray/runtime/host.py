@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rivet_ray import ids
+from rivet_ray.budget import MIB, Budget
 from rivet_ray.clock import Clock, SystemClock, Timer
 from rivet_ray.definition import ActorDefinition
 from rivet_ray.definition.user_code import contained
@@ -20,6 +21,7 @@ from rivet_ray.runtime.checkpointer import Checkpointer
 from rivet_ray.runtime.deadline import Deadlines, within
 from rivet_ray.runtime.exchange import Handle
 from rivet_ray.runtime.instance import Instance
+from rivet_ray.runtime.keys import KeyLimits
 from rivet_ray.runtime.lifecycle import State
 from rivet_ray.runtime.own_alarm import OwnAlarm
 from rivet_ray.runtime.patience import Patience
@@ -56,6 +58,10 @@ class HostSettings:
     """Bytes of their arguments; the oldest go first."""
     alone: str | None = None
     """The id of the one actor that this host is for; None for any number."""
+    keys: KeyLimits = field(default_factory=KeyLimits)
+    """How much of their idempotency keys actors remember."""
+    max_held_size: int = 512 * MIB
+    """Bytes that are held for the callers of all actors, beside the states of these."""
     parked_limit: int = 10_000
     """Calls that wait for one actor to start; the next one is refused."""
 
@@ -96,6 +102,8 @@ class Host:
         """
         self.settings = settings or HostSettings()
         self.clock: Clock = clock or SystemClock()
+        self.budget = Budget("host", self.settings.max_held_size)
+        """What is held for callers; `refusals` counts what was not."""
         self.checkpointer = Checkpointer(store, self.clock)
         self.deadlines = Deadlines(self.clock)
         """Of answers that wait for their save."""
@@ -137,6 +145,7 @@ class Host:
 
     def forget(self, instance: Instance) -> None:
         """The instance has left memory."""
+        instance.keys.forget()
         if self._instances.get(instance.record.id) is instance:
             del self._instances[instance.record.id]
             self.alarms.left(instance.record.id)

@@ -78,7 +78,7 @@ class Instance:
         self.record = claim.record
         self.state = State.STARTING
         self.ledger = Ledger()
-        self.keys = Keys(self.ledger)
+        self.keys = Keys(self.ledger, host.settings.keys, host.budget)
         self.turnstile = Turnstile()
         self.context = Context(self)
         self.actor: Any = object.__new__(definition.actor)

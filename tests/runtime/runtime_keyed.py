@@ -65,6 +65,16 @@ class Counter(Actor[State]):
     def how_often(self) -> int:
         return self.ran
 
+    @action
+    async def long(self, length: int) -> str:
+        self.state.count += 1
+        return "x" * length
+
+    @action
+    async def fail_at_length(self, length: int) -> None:
+        self.state.count += 1
+        raise UserError("no", "at_length", "x" * length)
+
     @action(exclusive=True)
     async def alone(self) -> None:
         await self.go.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from runtime_keyed import App, World
 from runtime_worlds import Probe, open_file, part, parts, quiet, started
 
 from rivet_ray import Outcome
+from rivet_ray.protocol.port import Failed
 from rivet_ray.runtime import HostSettings, keys
+from rivet_ray.runtime.keys import OVERHEAD, KeyLimits
 from rivet_ray.testing import Setup, setup_test
 from rivet_ray.testing.clock import settle
 from rivet_ray_drivers.memory import MemoryStore
@@ -228,18 +231,119 @@ async def test_answer_is_kept_for_a_day_and_leaves_by_age(world: World) -> None:
     assert await world.output("add", 5) == 11
 
 
-async def test_full_table_refuses_new_keys_and_answers_old_ones(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(keys, "LIMIT", 3)
-    for key in "abc":
-        await world.output("add", key=key)
-    error = await world.error("add", key="d")
+FEW = KeyLimits(size=5 * (OVERHEAD + 100), size_per_caller=3 * (OVERHEAD + 20))
+
+
+@asynccontextmanager
+async def limited(limits: KeyLimits, store: Any = "memory://") -> AsyncIterator[World]:
+    async with setup_test(App, store=store, settings=HostSettings(keys=limits)) as test:
+        yield World(test, await started(test, test.client.counter.get_or_create("k")))
+
+
+async def refused(world: World, key: str, who: str | None) -> None:
+    error = await world.error("add", key=key, who=who)
     assert (error.code, error.outcome) == ("too_many_idempotency_keys", Outcome.NOT_STARTED)
-    assert await world.output("add", key="a") == 1
-    assert await world.plain("add") == 4
-    await world.test.clock.advance(keys.MAX_AGE + 1)
-    assert await world.output("add", key="d") == 5
+
+
+def held(world: World) -> int:
+    return world.test.backend.host.budget.held
+
+
+async def test_full_table_refuses_new_keys_and_answers_old_ones() -> None:
+    async with limited(FEW) as world:
+        for key in "abc":
+            await world.output("add", key=key, who="ann")
+        await refused(world, "d", "ann")
+        assert await world.output("add", key="a", who="ann") == 1
+        assert await world.plain("add") == 4
+        await world.test.clock.advance(keys.MAX_AGE + 1)
+        assert await world.output("add", key="d", who="ann") == 5
+
+
+async def test_a_caller_fills_its_own_share_only() -> None:
+    """E4: one caller had all keys of the actor, and everybody was refused for a day."""
+    async with limited(FEW) as world:
+        for key in "abc":
+            await world.output("add", key=key, who="mallory")
+        for key in "def":
+            await refused(world, key, "mallory")
+        assert await world.output("add", key="a", who="ann") == 4
+        assert world.test.backend.host.budget.refusals == {"idempotency keys of a caller": 3}
+
+
+@pytest.mark.parametrize("move", ["restart", "crash"])
+async def test_shares_are_known_after_a_restart(move: str) -> None:
+    async with limited(FEW) as world:
+        for key in "abc":
+            await world.output("add", key=key, who="mallory")
+        before = held(world)
+        assert before >= 3 * OVERHEAD
+        await (world.crash() if move == "crash" else world.restart())
+        assert await world.output("add", key="a", who="ann") == 4
+        await refused(world, "d", "mallory")
+        assert held(world) > before
+
+
+async def test_all_callers_together_have_a_bound() -> None:
+    async with limited(FEW) as world:
+        for number in range(5):
+            await world.output("add", key="a", who=f"caller {number}")
+        await refused(world, "a", "one more")
+        assert world.test.backend.host.budget.refusals == {"idempotency keys of an actor": 1}
+
+
+async def test_an_actor_that_left_memory_holds_nothing() -> None:
+    async with limited(FEW) as world:
+        await world.output("add", key="a", who="ann")
+        assert held(world) > 0
+        host = world.test.backend.host
+        instance = host.running(world.actor)
+        assert instance is not None
+        host.sleep(instance)
+        await quiet(world.test)
+        assert host.resident == 0
+        assert held(world) == 0
+
+
+async def test_a_key_that_is_free_again_takes_no_room() -> None:
+    async with limited(FEW) as world:
+        for _ in range(5):
+            assert (await world.error("missing")).outcome is Outcome.NOT_STARTED
+            world.tap.cancel(world.call("wait_add", who="ann"))
+            await quiet(world.test)
+        assert held(world) == 0
+
+
+# --- Answers that are too long ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        KeyLimits(answer_size=1_000),
+        KeyLimits(size_per_caller=OVERHEAD + 1_000),
+        KeyLimits(size=OVERHEAD + 1_000),
+    ],
+)
+@pytest.mark.parametrize("name", ["long", "fail_at_length"])
+async def test_an_answer_that_is_too_long_is_not_kept(limits: KeyLimits, name: str) -> None:
+    """The first caller gets it; whoever repeats the call hears that it took effect, once."""
+    async with limited(limits, Probe()) as world:
+        first = world.call(name, 2_000)
+        joined = world.call(name, 2_000)
+        await quiet(world.test)
+        for call in (first, joined):
+            answer = world.tap.answer(call)
+            if isinstance(answer, Failed):
+                assert answer.failure.code == "at_length"
+            else:
+                assert world.tap.output(call) == "x" * 2_000
+        for _ in range(2):
+            error = await world.error(name, 2_000)
+            assert (error.code, error.outcome) == ("answer_not_kept", Outcome.TOOK_EFFECT)
+            assert await world.plain("get") == 1
+            await world.crash()
+        assert held(world) < 1_000
 
 
 async def test_old_keys_leave_the_store() -> None:
