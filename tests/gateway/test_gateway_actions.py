@@ -75,6 +75,10 @@ class Counter(Actor[Bag]):
         return value
 
     @action
+    def twice(self, value: int) -> int:
+        return 2 * value
+
+    @action
     def count_arguments(self, *values: Any) -> int:
         return len(values)
 
@@ -261,13 +265,16 @@ async def test_cbor_as_cbor_x_writes_it(
     assert answer.output == expected
 
 
-async def test_undefined_takes_the_default_and_null_does_not(serve: Serve, wire: Wire) -> None:
+async def test_undefined_takes_the_default_and_so_does_null(serve: Serve, wire: Wire) -> None:
+    """In JSON, null is what an undefined argument is; one that has no default refuses it."""
     site = await serve(ACTORS)
     if wire.name == "cbor":
         body = cbor2.dumps({"a": [cbor2.undefined]})
         answer = await site.post("/actors/actions/add", site.headers(A), body)
         assert answer.output == 1
-    answer = await site.call(A, "add", None)
+    answer = await site.call(get_or_create("counter", "b"), "add", None)
+    assert answer.output == 1
+    answer = await site.call(A, "twice", None)
     assert answer.code == "user_error"
 
 
