@@ -52,8 +52,16 @@ class Source(Protocol):
         """The moment to say in the ledger what has changed beside the state."""
         ...
 
-    def before_commit(self) -> None:
-        """A commit will be made: the last moment to add to the ledger."""
+    @property
+    def unsaved(self) -> bool:
+        """Whether a commit is needed though neither state nor ledger has changed."""
+        ...
+
+    def before_commit(self, *, alone: bool) -> None:
+        """A commit will be made: the last moment to add to the ledger.
+
+        `alone` tells that it is made only because of `unsaved`.
+        """
         ...
 
     def inspect(self, changed: Mapping[str, bytes]) -> Mapping[str, bytes]:
@@ -123,10 +131,11 @@ class Checkpoint:
         saved = self._saved
         changed = {name: value for name, value in parts.items() if saved.get(name) != value}
         deleted = saved.keys() - parts.keys()
-        if not changed and not deleted and not source.ledger:
+        alone = not (changed or deleted or source.ledger)
+        if alone and not source.unsaved:
             return None
         written = source.inspect(changed)
-        source.before_commit()
+        source.before_commit(alone=alone)
         put, removed = source.ledger.take()
         self._saved = parts
         self._sequence += 1
@@ -153,7 +162,9 @@ class Checkpoint:
         source = self._source
         source.before_comparison()
         try:
-            return bool(source.ledger) or source.destroying or source.split() != self._saved
+            if source.ledger or source.destroying or source.unsaved:
+                return True
+            return source.split() != self._saved
         except InvalidStateType:
             return True
 

@@ -242,15 +242,14 @@ class Connection:
         assert session is not None
         self._backlog = None
         last = events.last
-        # Of an owner that is gone a gateway may have seen events that no commit carried.
-        seen = min(seen, last)
 
         def release(error: RivetError | None) -> None:
             if error is not None or self.session is not session or self._returns != returns:
                 return  # Its client has been cut off again meanwhile, or is back elsewhere.
             missed = events.missed(self, wanted, seen, last)
             token = self.token if claim else None
-            session.deliver(Attached(call, seen, token, sorted(wanted) if claim else []))
+            known = min(seen, last)
+            session.deliver(Attached(call, known, token, sorted(wanted) if claim else []))
             for event in wanted:
                 self._instance.connections.subscribe(self.id, event, True)
             self.returning = frozenset()

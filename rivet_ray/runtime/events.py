@@ -1,11 +1,16 @@
 """The events of one instance: their numbers, and the last ones for who comes back.
 
-Each event has the next number of its actor; a commit carries the last one. What
-has left through the gate stays in a *window* for as long as the actor has
-connections, so that one whose gateway or session was lost gets what it missed.
-An `Event(durable=True)` is part of the commit of its turn as well: those survive
-the host. A connection that missed what is in no window any more is told so
-(promise C5); an actor nobody is connected to keeps nothing.
+Each event has the next number of its actor. What has left through the gate stays
+in a *window* for as long as the actor has connections, so that one whose gateway
+or session was lost gets what it missed. An `Event(durable=True)` is part of the
+commit of its turn as well: those survive the host. A connection that missed what
+is in no window any more is told so (promise C5); an actor nobody is connected to
+keeps nothing.
+
+A number never means two events, whatever becomes of the host. Each commit carries
+the last number that was given, and an event whose number no commit carries waits
+for one that *reserves* a block of them. The next owner begins behind the block: it
+cannot know which of its numbers were used, and tells those whom that concerns.
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ import msgspec
 from rivet_ray.errors import RivetError
 from rivet_ray.protocol import values
 from rivet_ray.protocol.port import Deliver
+from rivet_ray.runtime.lifecycle import State
 from rivet_ray.runtime.turn import Turn, current_turn
 
 if TYPE_CHECKING:
@@ -29,16 +35,23 @@ NUMBERS = "events"
 """The part with the numbers: the last event's, or all of `Numbers`."""
 PART = "event/"
 """The prefix of the parts that hold a durable event each; its number follows."""
+BLOCK = 4_096
+"""How many numbers one commit reserves."""
+PATIENCE = 16
+"""A reservation is given back with so many commits in a row that nothing went between:
+what it holds is what nobody knows anything of after a crash."""
 
 
 class Numbers(msgspec.Struct, array_like=True):
-    """What is saved of an actor that has durable events."""
+    """What is saved; where all else follows from `last`, that alone is."""
 
     last: int
     volatile: int
     """The last event that is not durable."""
     trimmed: int
     """The last durable event that is not kept any more."""
+    reserved: int = 0
+    """Events up to this number may have left, if it is beyond `last`."""
 
 
 class Saved(msgspec.Struct, array_like=True):
@@ -58,6 +71,7 @@ class Events:
     """One instance's."""
 
     __slots__ = (
+        "_between",
         "_commit_last",
         "_durable",
         "_given",
@@ -65,6 +79,7 @@ class Events:
         "_lost_durable",
         "_lost_volatile",
         "_removed",
+        "_reserved",
         "_size",
         "_volatile",
         "_window",
@@ -78,6 +93,11 @@ class Events:
         """The number of the actor's last event."""
         self._volatile = 0
         self._commit_last = 0
+        """The last that a commit carries."""
+        self._reserved: int = 0
+        """The last that may leave; never less than a commit carries."""
+        self._between: int = 0
+        """How many commits a reservation is kept for."""
         self._lost_volatile = self._lost_durable = 0
         """Events up to these numbers are in the window no more."""
         self._window: deque[Deliver] | None = None
@@ -125,6 +145,8 @@ class Events:
     def _keep(self, message: Deliver) -> None:
         if not self._instance.connections.any:
             return
+        if message.sequence > self._commit_last:
+            self._between = PATIENCE
         window = self._window
         if window is None:
             window = self._window = deque()
@@ -154,6 +176,8 @@ class Events:
     ) -> list[Deliver] | None:
         """What the connection missed after the event `seen`, up to `last`; None where
         that is not known any more."""
+        if seen > last:
+            return None  # The store has lost data: these numbers will be given again.
         lost = 0
         if connection.sent > seen:
             lost = max(self._lost_volatile, self._lost_durable)
@@ -175,6 +199,15 @@ class Events:
 
     # --- Saving -------------------------------------------------------------
 
+    @property
+    def unsaved(self) -> bool:
+        """Whether a commit has to say which numbers are given, though nothing else has changed."""
+        if self.last == self._reserved:
+            return False
+        stopping = self._instance.state is State.STOPPING
+        # An actor that leaves in good order leaves no reservation behind.
+        return self._instance.connections.any and (stopping or self.last > self._reserved)
+
     def record(self) -> None:
         """Put the durable events given so far into the ledger: they make a commit.
 
@@ -192,19 +225,46 @@ class Events:
                     ledger.put(part, _encoder.encode(saved))
                 self._given[index] = (turn, message, not undone)
 
-    def before_commit(self) -> None:
-        """A commit is made: it carries the numbers, and takes away what is too old."""
+    def before_commit(self, *, alone: bool) -> None:
+        """A commit is made: it carries the numbers, and takes away what is too old.
+
+        `alone` tells that it is made for the numbers only.
+        """
         self.record()  # of `on_state_change` too
         self._given.clear()
         removed = bool(self._removed)
         for part in self._removed:
             self._instance.ledger.delete(part)
         self._removed.clear()
-        if removed or self.last != self._commit_last:
-            self._commit_last = self.last
-            numbers = Numbers(self.last, self._volatile, self._lost_durable)
-            encoded = _encoder.encode(numbers) if self._durable else values.encode(self.last)
-            self._instance.ledger.put(NUMBERS, encoded)
+        reserved = self._reserve(alone)
+        if removed or self.last != self._commit_last or reserved != self._reserved:
+            self._commit_last, self._reserved = self.last, reserved
+            self._instance.ledger.put(NUMBERS, self._encode_numbers())
+
+    def _reserve(self, alone: bool) -> int:
+        """The last number that may leave once the commit that is made now is durable."""
+        instance = self._instance
+        if instance.state is not State.RUNNING or not instance.connections.any:
+            self._between = 0
+            return self.last
+        if instance.definition.relaxed:  # Its events go before their commits: no one may wait.
+            enough = self._reserved - self.last >= BLOCK // 2
+            return self._reserved if enough else self.last + BLOCK
+        if alone:
+            self._between = PATIENCE
+        elif not self._between:
+            return self.last
+        self._between -= 1
+        return self._reserved if self.last <= self._reserved else self.last + BLOCK
+
+    def _encode_numbers(self) -> bytes:
+        if self._durable:
+            numbers = Numbers(self.last, self._volatile, self._lost_durable, self._reserved)
+        elif self._reserved > self.last:
+            numbers = Numbers(self.last, self.last, self.last, self._reserved)
+        else:
+            return values.encode(self.last)
+        return _encoder.encode(numbers)
 
     def load(self, parts: Mapping[str, bytes]) -> None:
         """Take over what a snapshot holds; the connections are loaded before."""
@@ -213,8 +273,11 @@ class Events:
             numbers = _numbers.decode(saved)
             if isinstance(numbers, int):
                 numbers = Numbers(numbers, numbers, numbers)
-            self.last = self._commit_last = numbers.last
-            self._volatile = self._lost_volatile = numbers.volatile
+            self._commit_last = numbers.last
+            self.last = self._reserved = max(numbers.last, numbers.reserved)
+            # What nobody knows of was not durable: that waits for its commit.
+            unknown = self.last > numbers.last
+            self._volatile = self._lost_volatile = self.last if unknown else numbers.volatile
             self._lost_durable = numbers.trimmed
         kept = sorted(int(name.removeprefix(PART)) for name in parts if name.startswith(PART))
         for sequence in kept:

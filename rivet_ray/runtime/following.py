@@ -212,7 +212,7 @@ class FollowingClient(HostClient):
             followed.attach = msgspec.structs.replace(
                 followed.attach, token=message.token, claim=False
             )
-        followed.seen = message.sequence  # an owner that is gone may have been ahead of it
+        followed.seen = message.sequence
         if not resumed or identity not in self._followed:
             return
         # What changed while the resumption was under way.

@@ -142,7 +142,7 @@ class Instance:
         gate = self.checkpoint.gate
         if (
             self.definition.relaxed
-            and not (strict or self.ledger or self.destroying)
+            and not (strict or self.ledger or self.destroying or self.events.unsaved)
             and not self.checkpoint.carries_ledger
             and gate.empty
             and self.state is State.RUNNING
@@ -249,9 +249,13 @@ class Instance:
         call(self, self.connections.record_changes)
         self.events.record()
 
-    def before_commit(self) -> None:
+    @property
+    def unsaved(self) -> bool:
+        return self.events.unsaved
+
+    def before_commit(self, *, alone: bool) -> None:
         self.keys.before_commit()
-        self.events.before_commit()
+        self.events.before_commit(alone=alone)
 
     def inspect(self, changed: Mapping[str, bytes]) -> Mapping[str, bytes]:
         call(self, self.memory.verify, changed)

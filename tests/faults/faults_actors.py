@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from faults_planted import plant
 
-from rivet_ray import Actor, Registry, UserError, action, use
+from rivet_ray import Actor, Event, Registry, UserError, action, use
 
 PLANTED = "FAULTS_PLANTED"
 
@@ -112,6 +112,28 @@ class Waiting(Actor[JournalState]):
         return self.state
 
 
+@dataclass
+class Tally:
+    count: int = 0
+
+
+class Teller(Actor[Tally]):
+    """Gives events: kept ones and others, with a change of its state and without one."""
+
+    public = True
+    kept = Event[int](durable=True)
+    passing = Event[int]()
+
+    @action
+    def change(self, mark: int, durable: bool) -> None:
+        self.state.count += 1
+        self.broadcast(Teller.kept if durable else Teller.passing, mark)
+
+    @action
+    def tell(self, mark: int, durable: bool) -> None:
+        self.broadcast(Teller.kept if durable else Teller.passing, mark)
+
+
 class Forgetful(Journal):
     """The fault of the same name: answers leave before they are saved."""
 
@@ -125,3 +147,4 @@ plant(_fault)
 class App(Registry):
     journal = use(Forgetful if _fault == "relaxed" else Journal)
     waiting = use(Waiting)
+    teller = use(Teller)

@@ -27,10 +27,13 @@ SECRET = "a secret of the tests, long enough"
 class Host:
     """`with Host(store) as host: host.address`."""
 
-    def __init__(self, store: str, *, planted: str = "") -> None:
+    def __init__(self, store: str, *, port: int = 0, planted: str = "") -> None:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "rivet_ray", "host", "faults_actors:App", "--store", store],
+            [
+                *(sys.executable, "-m", "rivet_ray", "host", "faults_actors:App"),
+                *("--store", store, "--port", str(port)),
+            ],
             cwd=HERE,
             env=environment(planted) | {"RIVET_CLUSTER_SECRET": SECRET, "PYTHONUNBUFFERED": "1"},
             stdout=self._output,

@@ -22,10 +22,10 @@ def environment(planted: str = "") -> dict[str, str]:
     return kept | {"FAULTS_PLANTED": planted}
 
 
-def dev(registry: str, store: Path | str) -> list[str]:
+def dev(registry: str, store: Path | str, port: int = 0) -> list[str]:
     """The command line of a server; the store is a directory or a URL."""
     url = store if isinstance(store, str) else f"file://{store}"
-    options = ["--store", url, "--port", "0"]
+    options = ["--store", url, "--port", str(port)]
     return [sys.executable, "-m", "rivet_ray", "dev", registry, *options]
 
 
@@ -37,6 +37,7 @@ class Server:
         registry: str,
         store: Path | str,
         *,
+        port: int = 0,
         planted: str = "",
         cwd: Path = HERE,
         wait: bool = True,
@@ -46,7 +47,7 @@ class Server:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115
         self.url = ""
         self.process = subprocess.Popen(
-            dev(registry, store),
+            dev(registry, store, port),
             cwd=cwd,
             env=environment(planted),
             stdout=self._output,
