@@ -53,6 +53,7 @@ from rivet_ray.errors import (
     StoreLostData,
     StoreUnavailable,
     TooManyKeys,
+    TooManySubscriptions,
     Unauthorized,
     UserError,
 )
@@ -96,6 +97,7 @@ __all__ = [
     "StoreUnavailable",
     "SyncClient",
     "TooManyKeys",
+    "TooManySubscriptions",
     "Unauthorized",
     "UserError",
     "action",

@@ -76,10 +76,11 @@ class Budget:
             if budget.held > budget.peak:
                 budget.peak = budget.held
 
-    def refuse(self) -> None:
-        """Count that something is not kept because of this bound."""
+    def refuse(self, name: str | None = None) -> None:
+        """Count that something is not kept because of this bound, or of another one's name."""
+        name = name or self.name
         self.refused += 1
-        self.refusals[self.name] = self.refusals.get(self.name, 0) + 1
+        self.refusals[name] = self.refusals.get(name, 0) + 1
 
     def below(self, other: Budget) -> bool:
         """Whether what counts here counts against `other` too."""

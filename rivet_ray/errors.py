@@ -220,6 +220,13 @@ class TooManyKeys(PublicError):
     status = 429
 
 
+class TooManySubscriptions(PublicError):
+    """The connection subscribes to as many events as it may; end other subscriptions first."""
+
+    code = "too_many_subscriptions"
+    status = 429
+
+
 class InvalidRequest(PublicError):
     """The request misses something or has it in the wrong form."""
 

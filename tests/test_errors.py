@@ -57,6 +57,7 @@ CODES = {
     "store_unavailable": (errors.StoreUnavailable, 503),
     "answer_not_kept": (errors.AnswerNotKept, 409),
     "too_many_idempotency_keys": (errors.TooManyKeys, 429),
+    "too_many_subscriptions": (errors.TooManySubscriptions, 429),
     "unauthorized": (errors.Unauthorized, 401),
     "user_error": (UserError, 400),
     "websocket_handler_not_defined": (errors.WebSocketHandlerNotDefined, 404),

@@ -47,6 +47,7 @@ NAMES = [
     "StoreUnavailable",
     "SyncClient",
     "TooManyKeys",
+    "TooManySubscriptions",
     "Unauthorized",
     "UserError",
     "action",

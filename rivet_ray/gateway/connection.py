@@ -21,6 +21,7 @@ from rivet_ray.errors import (
     Outcome,
     Overloaded,
     RivetError,
+    TooManySubscriptions,
 )
 from rivet_ray.gateway.backend import Backend
 from rivet_ray.gateway.budgets import Share
@@ -41,6 +42,7 @@ from rivet_ray.protocol.port import (
     Unreadable,
     Want,
     own_status,
+    subscription_cost,
 )
 from rivet_ray.protocol.queries import Intent
 from rivet_ray.protocol.subprotocols import Resume
@@ -50,6 +52,10 @@ log = logging.getLogger("rivet_ray.gateway")
 
 CONNECT = frozenset[Intent]({"connect"})
 NORMAL = 1000
+TOO_MANY = (
+    "The connection subscribes to too many events, or to one whose name is too long. "
+    "End subscriptions that are not needed."
+)
 UNREAD = 4
 """While more than one part in so many of what may wait for a client waits, nothing is started."""
 PAUSE = 0.005
@@ -68,7 +74,9 @@ class Connection(ABC):
         "_expected",
         "_in_flight",
         "_share",
+        "_subscriptions",
         "_waiting",
+        "_wanted",
         "backend",
         "encoding",
         "id",
@@ -104,6 +112,10 @@ class Connection(ABC):
         self._share = share
         self._asked = Budget("connection", settings.max_waiting_size, share.incoming)
         """What its client has asked for and has no answer to."""
+        limit = settings.max_subscriptions_size
+        self._subscriptions = Budget("subscriptions", limit, share.incoming)
+        self._wanted: dict[str, None] = {}
+        """The events of its subscriptions."""
         self._waiting: deque[Ask] = deque()
         self._draining = False
         self._expected = 0
@@ -156,6 +168,7 @@ class Connection(ABC):
             self.outgoing.end()
             self._asked.give_back(sum(asked.cost for asked in self._waiting))
             self._waiting.clear()
+            self._subscriptions.end()
 
     async def _attach_then_read(self, caller: Caller) -> None:
         calls, resume = self.backend.calls, self.resume
@@ -198,8 +211,24 @@ class Connection(ABC):
             self.closed(NORMAL, "left")
         elif isinstance(said, Unreadable):
             self.tell(error_message(InvalidActionRequest(said.problem), said.id))
+        elif said.subscribed:
+            self._subscribe(said.event)
         else:
-            self.backend.calls.subscribe(self.record.id, self.id, said.event, said.subscribed)
+            self._unsubscribe(said.event)
+
+    def _subscribe(self, event: str) -> None:
+        if event not in self._wanted:
+            if not self._subscriptions.fits(subscription_cost(event)):
+                self.tell(error_message(TooManySubscriptions(TOO_MANY)))
+                return
+            self._wanted[event] = None
+        self.backend.calls.subscribe(self.record.id, self.id, event, True)
+
+    def _unsubscribe(self, event: str) -> None:
+        if event in self._wanted:
+            del self._wanted[event]
+            self._subscriptions.give_back(subscription_cost(event))
+        self.backend.calls.subscribe(self.record.id, self.id, event, False)
 
     def _ask(self, asked: Ask) -> None:
         """Start an action, or keep it. Reading goes on, so that a client that leaves is noticed."""
@@ -330,6 +359,9 @@ class Connection(ABC):
 
     def attached(self, message: Attached) -> None:
         self.token = message.token or self.token
+        for event in message.events:  # of its time before
+            self._wanted[event] = None
+            self._subscriptions.hold(subscription_cost(event))
         init = v0.Init(self.record.id, self.id, self.token)
         if self.resume is not None:
             init = msgspec.structs.replace(

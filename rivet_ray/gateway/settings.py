@@ -37,6 +37,9 @@ class GatewaySettings:
     max_waiting_size: int = 4 * 1024 * 1024
     """Bytes of the actions of one connection that wait or run, names, keys and some for
     each among them; more are answered `overloaded`."""
+    max_subscriptions_size: int = 256 * 1024
+    """Bytes of the names of events that one connection subscribes to, and some for each:
+    about 400. Another one is refused with `too_many_subscriptions`."""
     max_queued_size: int = 32 * 1024 * 1024
     """Bytes of answers and events that may wait for one client. While a quarter of it waits
     no action of the connection starts; an answer beyond it becomes an error, an event

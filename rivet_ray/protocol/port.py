@@ -84,6 +84,11 @@ class Want(Message, frozen=True, tag="want"):
     subscribed: bool
 
 
+def subscription_cost(event: str) -> int:
+    """Bytes that a connection's interest in an event counts for."""
+    return CALL_OVERHEAD + getsizeof(event)
+
+
 class Leave(Message, frozen=True, tag="leave"):
     """The client goes, and will not come back."""
 

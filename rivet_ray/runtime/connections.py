@@ -16,9 +16,10 @@ from rivet_ray.errors import (
     InvalidStateType,
     Outcome,
     RivetError,
+    TooManySubscriptions,
 )
 from rivet_ray.protocol.caller import Caller
-from rivet_ray.protocol.port import Attach, Attached, Close, Failed
+from rivet_ray.protocol.port import Attach, Attached, Close, Failed, subscription_cost
 from rivet_ray.runtime.connection import PART, RESUME_WINDOW, Connection
 from rivet_ray.runtime.deadline import within
 from rivet_ray.runtime.failures import failure_of
@@ -327,11 +328,25 @@ class Connections:
         if not subscribed:
             self._unsubscribe(connection, event)
         elif event not in connection.events:
+            if self._too_many(connection, event):
+                session = connection.session
+                self.detach(identity)
+                session.deliver(Close(identity, POLICY, TooManySubscriptions.code))
+                return
             connection.events.add(event)
             sessions = self._subscribers.setdefault(event, {})
             sessions[connection.session] = sessions.get(connection.session, 0) + 1
         self.looked_at(connection)
         self._instance.touch()
+
+    def _too_many(self, connection: Connection, event: str) -> bool:
+        """Whether a connection may not have another event; its gateway refuses before."""
+        host = self._instance.host
+        size = subscription_cost(event) + sum(map(subscription_cost, connection.events))
+        if size <= host.settings.max_subscriptions_size:
+            return False
+        host.budget.refuse("subscriptions")
+        return True
 
     def _unsubscribe(self, connection: Connection, event: str) -> None:
         session, sessions = connection.session, self._subscribers.get(event)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rivet_ray import ids
-from rivet_ray.budget import MIB, Budget
+from rivet_ray.budget import KIB, MIB, Budget
 from rivet_ray.clock import Clock, SystemClock, Timer
 from rivet_ray.definition import ActorDefinition
 from rivet_ray.definition.user_code import contained
@@ -58,6 +58,9 @@ class HostSettings:
     """Bytes of their arguments; the oldest go first."""
     alone: str | None = None
     """The id of the one actor that this host is for; None for any number."""
+    max_subscriptions_size: int = 256 * KIB
+    """Bytes of the names of events that one connection subscribes to, and some for each.
+    Beyond it the connection is closed with `too_many_subscriptions`."""
     keys: KeyLimits = field(default_factory=KeyLimits)
     """How much of their idempotency keys actors remember."""
     max_held_size: int = 512 * MIB

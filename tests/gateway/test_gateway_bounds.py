@@ -69,6 +69,35 @@ async def test_names_and_keys_of_actions_that_wait_are_counted(serve: Serve) -> 
         gate("first may go on").set()
 
 
+async def test_too_many_subscriptions_are_refused_alone(serve: Serve) -> None:
+    """E3: any number was kept, and saved. The connection and what it has go on."""
+    site = await serve(ACTORS)
+    async with site.connect(A) as socket:
+        for number in range(500):
+            await socket.subscribe(f"{number}")
+        await socket.subscribe("0", False)
+        await socket.subscribe("said")
+        await socket.call(7, "say", "hello")
+        received = [await socket.next()]
+        while "ar" not in received[-1] or not any("ev" in body for body in received):
+            received.append(await socket.next())
+        refused = [body["e"] for body in received if "e" in body]
+        assert 10 < len(refused) < 100
+        assert {error["c"] for error in refused} == {"too_many_subscriptions"}
+        assert not any("ai" in error for error in refused)
+        assert {"ev": {"n": "said", "a": ["hello"]}} in received
+        assert (await statistics(site))["refused"] == {"subscriptions": len(refused)}
+
+
+async def test_a_name_of_an_event_counts(serve: Serve) -> None:
+    site = await serve(ACTORS, settings=GatewaySettings(max_subscriptions_size=10_000))
+    async with site.connect(A) as socket:
+        await socket.subscribe("x" * 10_000)
+        assert (await socket.next())["e"]["c"] == "too_many_subscriptions"
+        await socket.subscribe("x" * 5_000)
+        assert await socket.ask(0, "echo", 1) == 1
+
+
 async def test_an_answer_that_is_longer_than_what_may_wait(serve: Serve) -> None:
     """It fails alone: the connection and its other calls go on."""
     site = await serve(ACTORS, settings=GatewaySettings(max_queued_size=LARGE))

@@ -10,6 +10,7 @@ import pytest
 from runtime_worlds import Probe, Tap, part, parts, started
 
 from rivet_ray import Actor, Registry, action, use
+from rivet_ray.protocol.port import Close, Subscribe
 from rivet_ray.runtime import HostSettings
 from rivet_ray.testing import setup_test
 from rivet_ray.testing.clock import settle
@@ -184,3 +185,20 @@ async def test_restored_one_that_no_longer_fits_does_not_stop_its_actor() -> Non
 
     async with setup_test(NewApp, store=store) as test_of_new:
         assert await test_of_new.client.room.get_or_create("k").left() == []
+
+
+async def test_a_connection_that_subscribes_to_too_much_is_closed() -> None:
+    """E3: names of events are saved with the connection."""
+    settings = HostSettings(max_subscriptions_size=3_000)
+    async with setup_test(App, settings=settings) as test:
+        actor, tap = await started(test, test.client.room.get_or_create("k")), Tap(test)
+        await tap.attach(actor, "c1", "all", params="a")
+        await tap.attach(actor, "c2", "all", params="b")
+        for name in ("one", "x" * 4_000, "two"):
+            tap._session.send(Subscribe("c1", name, True))
+        await settle()
+        assert Close("c1", 1008, "too_many_subscriptions") in tap.messages
+        tap.call(actor, "greet")
+        await settle()
+        assert parts(test, actor, "conn/") == ["conn/c2"]
+        assert test.backend.host.budget.refusals == {"subscriptions": 1}
