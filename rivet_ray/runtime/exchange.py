@@ -29,13 +29,11 @@ from rivet_ray.errors import (
     ActionCancelled,
     ActionTimedOut,
     ActorStopped,
-    FetchHandlerNotDefined,
     InternalError,
     InvalidFetchResponse,
     InvalidParams,
     Outcome,
     RivetError,
-    WebSocketHandlerNotDefined,
 )
 from rivet_ray.protocol import values
 from rivet_ray.protocol.port import Failed
@@ -351,42 +349,6 @@ class Exchange:
 
 Handle = Callable[[Any, Exchange], Awaitable[None]]
 """Serves an exchange with the hooks of an actor; `rivet_ray.asgi` has one."""
-
-
-class Exchanges:
-    """Those of one instance."""
-
-    __slots__ = ("_instance", "_running")
-
-    def __init__(self, instance: Instance) -> None:
-        self._instance = instance
-        self._running: dict[Exchange, None] = {}
-
-    def begin(self, session: Session, message: RawOpen) -> None:
-        """Serve what a gateway has opened."""
-        instance, handle = self._instance, self._instance.host.handle
-        try:
-            exchange = Exchange(instance, session, message)
-            if exchange.is_websocket and "on_websocket" not in instance.definition.hooks:
-                raise WebSocketHandlerNotDefined(f"{instance.record.name} has no on_websocket.")
-            if not exchange.is_websocket and "on_fetch" not in instance.definition.hooks:
-                raise FetchHandlerNotDefined(f"{instance.record.name} has no on_fetch.")
-            if handle is None:
-                raise InternalError("this host was made without a way to serve raw requests")
-        except RivetError as error:
-            failed = Failed(message.call, failure_of(error, Outcome.NOT_STARTED, repr(instance)))
-            instance.hold(lambda _: session.tell_raw(failed))
-            return
-        session.own_raw(message.call, exchange)
-        self._running[exchange] = None
-        exchange.run(handle, more=message.more).add_done_callback(
-            lambda _: self._running.pop(exchange, None)
-        )
-
-    def stop(self) -> None:
-        """The actor leaves memory in good order."""
-        for exchange in tuple(self._running):
-            exchange.stop()
 
 
 def _cancel(task: asyncio.Task[None]) -> None:

@@ -18,7 +18,7 @@ from rivet_ray.runtime.checkpoint import Checkpoint
 from rivet_ray.runtime.connections import Connections
 from rivet_ray.runtime.context import Context
 from rivet_ray.runtime.events import Events
-from rivet_ray.runtime.exchange import Exchanges
+from rivet_ray.runtime.exchanges import Exchanges
 from rivet_ray.runtime.gate import Release
 from rivet_ray.runtime.idleness import Idleness
 from rivet_ray.runtime.keys import Keys
