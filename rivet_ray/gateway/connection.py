@@ -261,8 +261,8 @@ class Connection(ABC):
     def relieved(self) -> None:
         """The client has taken something, or an action has ended."""
         if self._waiting and not self._draining:
-            self._draining = True
             asyncio.get_running_loop().call_soon(self._drain)
+            self._draining = True
 
     def _drain(self, one: bool = False) -> None:
         """Start what waits, in order: it is in the queue until then, so nothing overtakes it.

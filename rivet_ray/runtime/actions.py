@@ -85,8 +85,8 @@ class Actions:
         if self._runs_at_once(turn, action):
             self._run_now(session, turn, action, arguments)
         else:
-            self._not_begun += 1
             task = instance.own(self._run(turn, action, arguments))
+            self._not_begun += 1
             task.add_done_callback(lambda _: self._has_ended(turn))
             session.track(message.call, task)
 

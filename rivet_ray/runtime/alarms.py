@@ -70,9 +70,9 @@ class Alarms:
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._armed_for = when
         delay = min(max(0.0, when - self._clock.now()), LONGEST_WAIT)
         self._timer = self._clock.call_later(delay, self._due)
+        self._armed_for = when
 
     def _due(self) -> None:
         self._timer = None

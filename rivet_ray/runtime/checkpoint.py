@@ -136,6 +136,7 @@ class Checkpoint:
             return None
         written = source.inspect(changed)
         source.before_commit(alone=alone)
+        alarm = source.next_alarm()
         put, removed = source.ledger.take()
         self._saved = parts
         self._sequence += 1
@@ -148,7 +149,7 @@ class Checkpoint:
             sequence=self._sequence,
             put={**written, **put},
             delete=frozenset(deleted | removed.keys()),
-            alarm=source.next_alarm(),
+            alarm=alarm,
         )
 
     def _destroy(self) -> Commit:

@@ -108,8 +108,8 @@ class Checkpointer:
 
     def _gather_soon(self) -> None:
         if self._touched and not self._gathering:
-            self._gathering = True
             asyncio.get_running_loop().call_soon(self._gather)
+            self._gathering = True
 
     def _gather(self) -> None:
         self._gathering = False

@@ -142,7 +142,9 @@ class Connection:
         if self.session is None and self.expires is None:
             return
         name = event.name if isinstance(event, Event) else event
-        arguments = encode_event(name, args)
+        self._instance.host.home.do(self._send, name, encode_event(name, args))
+
+    def _send(self, name: str, arguments: bytes) -> None:
         instance = self._instance
         message = instance.events.number(name, arguments, self.id)
         self.sent = message.sequence
@@ -153,6 +155,7 @@ class Connection:
             self._give(message)
 
     async def disconnect(self, reason: str = "") -> None:
+        self._instance.host.home.require("conn.disconnect()")
         if len(reason.encode()) > MAX_REASON:
             raise UserError(f"A reason has at most {MAX_REASON} bytes of UTF-8.")
         if self._instance.connections.get(self.id) is not self:

@@ -77,26 +77,32 @@ class Context:
         )
 
     def broadcast(self, event: str, arguments: tuple[Any, ...]) -> None:
-        self._instance.events.broadcast(event, encode_event(event, arguments))
+        instance = self._instance
+        encoded = encode_event(event, arguments)
+        instance.host.home.do(instance.events.broadcast, event, encoded)
 
     # --- Saving, and leaving memory -------------------------------------------
 
     async def save(self) -> None:
+        self._instance.host.home.require("self.save()")
         await self._instance.durable()
 
     def sleep(self) -> None:
-        self._instance.idleness.sleep_soon()
+        self._instance.host.home.do(self._instance.idleness.sleep_soon)
 
     def destroy(self) -> None:
+        # It spares the task that asks for it, which is known on the loop alone.
+        self._instance.host.home.require("self.destroy()")
         self._instance.leaving.destroy()
 
     @contextmanager
     def keep_awake(self) -> Generator[None]:
-        self._instance.idleness.keep_awake(True)
+        home, keep_awake = self._instance.host.home, self._instance.idleness.keep_awake
+        home.do(keep_awake, True)
         try:
             yield
         finally:
-            self._instance.idleness.keep_awake(False)
+            home.do(keep_awake, False)
 
     def wait_until(self, work: Awaitable[Any]) -> None:
         async def run() -> None:
@@ -107,11 +113,12 @@ class Context:
             finally:
                 self._instance.touch()
 
-        self._instance.own(run())
+        self._instance.host.home.do(lambda: self._instance.own(run()))
 
     # --- Others -----------------------------------------------------------------
 
     def client(self, registry: type[Any]) -> Any:
+        self._instance.host.home.require("self.client()")
         connect = self._instance.host.connect
         if connect is None:
             raise InternalError("this host was made without a way to other actors")

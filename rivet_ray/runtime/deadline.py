@@ -82,8 +82,8 @@ class Deadlines:
     def _set(self, at: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._set_for = at
         self._timer = self._clock.call_later(at - self._clock.monotonic(), self._look)
+        self._set_for = at
 
     def _look(self) -> None:
         self._timer, self._set_for = None, math.inf

@@ -143,6 +143,7 @@ class Exchange:
 
     async def take(self) -> RawData | None:
         """The next piece of the body or of a message; None when the client has left."""
+        self._instance.host.home.require("A raw request or socket")
         if self.close is not None and not self.is_websocket:
             return None
         if self.request_complete:
@@ -184,10 +185,12 @@ class Exchange:
     def end(self, code: int, reason: str) -> None:
         """Close the socket, or break a response off."""
         self._check_open()
+        ending = RawEnd(self._number, code, values.sendable(reason))
         self._answered = self._complete = True
-        self._hold(RawEnd(self._number, code, values.sendable(reason)))
+        self._hold(ending)
 
     def _check_open(self) -> None:
+        self._instance.host.home.require("A raw request or socket")
         if self._over or self._complete or self.close is not None:
             raise ClientLeft("nobody reads this any more")
 

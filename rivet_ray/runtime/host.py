@@ -26,6 +26,7 @@ from rivet_ray.runtime.lifecycle import State
 from rivet_ray.runtime.own_alarm import OwnAlarm
 from rivet_ray.runtime.patience import Patience
 from rivet_ray.runtime.session import Session
+from rivet_ray.runtime.threads import Home
 from rivet_ray.store import Store
 
 log = logging.getLogger("rivet_ray.runtime")
@@ -125,6 +126,7 @@ class Host:
         self._ending: set[asyncio.Task[None]] = set()
         self._sessions: set[Session] = set()
         self._closing = False
+        self.home = Home()
         guard_tasks()
 
     @property
@@ -192,8 +194,8 @@ class Host:
             return
         waiting = self._parked.get(actor)
         if waiting is None:
-            waiting = self._parked[actor] = []
             task = own_task(self._start(actor))
+            waiting = self._parked[actor] = []
             self._starting.add(task)
             task.add_done_callback(self._starting.discard)
         if len(waiting) >= self.settings.parked_limit:

@@ -166,6 +166,7 @@ class Instance:
 
     async def durable(self) -> None:
         """Wait until what the actor is now is durable. Raises what broke the gate."""
+        self._host.home.require("A call of another actor")
         if self.leaving.in_last_hook or not self.memory.has_state:
             return
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -128,6 +128,7 @@ class ActorSchedule:
         return self._add(when.timestamp(), action, args, kwargs)
 
     def _add(self, due: float, action: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        self._instance.host.home.require("self.schedule")
         definition = self._definition(action)
         if due > LATEST:
             raise ValueError("A schedule ends with the year 9999, and this is later.")
@@ -150,6 +151,7 @@ class ActorSchedule:
         return definition
 
     def cancel(self, schedule_id: str) -> bool:
+        self._instance.host.home.require("self.schedule")
         if self._entries.pop(schedule_id, None) is None:
             return False
         self._instance.ledger.delete(PART + schedule_id)
@@ -157,6 +159,7 @@ class ActorSchedule:
         return True
 
     def list(self) -> list[Scheduled]:
+        self._instance.host.home.require("self.schedule")
         entries = sorted(
             self._entries.items(), key=lambda item: (item[1].failed, item[1].due, item[0])
         )
@@ -212,8 +215,8 @@ class ActorSchedule:
     def _watch_soon(self) -> None:
         """Once for all changes of a tick, since there may be thousands of entries."""
         if not self._watching:
-            self._watching = True
             asyncio.get_running_loop().call_soon(self._watch)
+            self._watching = True
 
     def _watch(self) -> None:
         """While an entry runs, its time is the actor's alarm: look after the others here."""

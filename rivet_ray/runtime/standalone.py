@@ -55,6 +55,7 @@ class Standalone:
     async def start(self) -> None:
         """Open everything, once. Raises StoreError when the store cannot be opened."""
         if self._started:
+            self.host.home.require("The client of a server")
             return
         self._starting = self._starting or asyncio.Lock()
         async with self._starting:
