@@ -106,6 +106,11 @@ class Actions:
             return ActionCancelled("The action was cancelled.")
         return ActorStopped("The actor stopped while the action ran.")
 
+    def give_up(self) -> None:
+        """The actor leaves memory: calls whose code took no notice of that are answered."""
+        for turn in self._instance.turnstile.turns:
+            self._fail(turn, self._cancelled(), Outcome.UNKNOWN)
+
     def _connection(self, identity: str) -> Connection:
         connection = self._instance.connections.get(identity)
         if connection is None:

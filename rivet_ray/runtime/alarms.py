@@ -11,6 +11,8 @@ from typing import Protocol
 from rivet_ray.clock import Clock, Timer
 from rivet_ray.definition.user_tasks import own_task
 from rivet_ray.errors import StoreError
+from rivet_ray.runtime.deadline import CANCELLED, ended
+from rivet_ray.runtime.patience import answered
 from rivet_ray.store import Store
 
 log = logging.getLogger("rivet_ray.runtime")
@@ -92,14 +94,15 @@ class Alarms:
             while True:
                 self._again = False
                 now = self._clock.now() + RESOLUTION
-                due = await self._store.alarms_due(now, BATCH + len(self._waking))
+                asked = self._store.alarms_due(now, BATCH + len(self._waking))
+                due = await answered(self._clock, asked)
                 fresh = [actor for _, actor in due if actor not in self._waking]
                 for actor in fresh[:BATCH]:
                     self._wake(actor)
                 if len(fresh) < BATCH and not self._again:
                     break
                 await asyncio.sleep(0)
-            following = await self._store.next_alarm(now)
+            following = await answered(self._clock, self._store.next_alarm(now))
             if following is not None:
                 self._arm(following)
         except Exception as error:
@@ -143,4 +146,4 @@ class Alarms:
         """Wake nobody any more, and wait until nobody is being woken."""
         self.abandon()
         if self._task is not None:
-            await asyncio.wait([self._task])
+            await ended(self._clock, [self._task], CANCELLED)

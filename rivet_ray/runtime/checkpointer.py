@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,7 +29,8 @@ from rivet_ray.errors import (
     StoreUnavailable,
 )
 from rivet_ray.runtime.checkpoint import Checkpoint
-from rivet_ray.runtime.deadline import sleep
+from rivet_ray.runtime.deadline import Deadlines, sleep, within
+from rivet_ray.runtime.patience import silent
 from rivet_ray.store import Commit, CommitResult, Store
 
 log = logging.getLogger("rivet_ray.runtime")
@@ -37,6 +39,9 @@ FIRST_RETRY = 0.05
 LONGEST_RETRY = 1.0
 GIVE_UP_AFTER = 10.0
 """Seconds from a write's first try; who waits for it may stop before, by a deadline of its own."""
+
+LAST_TRY = 1.0
+"""Seconds for a try that begins shortly before that."""
 
 
 class Saved(Protocol):
@@ -67,7 +72,7 @@ class Saved(Protocol):
         ...
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Batch:
     """Commits on their way to the store, and since when."""
 
@@ -91,6 +96,8 @@ class Checkpointer:
         self._touched: dict[Saved, None] = {}
         self._gathering = False
         self._writer: asyncio.Task[None] | None = None
+        self._deadlines = Deadlines(clock)
+        """Of commits that the store has not answered."""
         self._stragglers: set[asyncio.Task[None]] = set()
         """Writes of some actors whose group has its answer already."""
         self._abandoned = False
@@ -223,7 +230,7 @@ class Checkpointer:
         self.round_trips += 1
         results: Sequence[CommitResult | StoreError]
         try:
-            results = await self._store.commit([commit for _, commit in entries])
+            results = await self._commit([commit for _, commit in entries], batch)
             batch.answered = True
         except (StoreUnavailable, StoreLostData) as error:
             results = [error] * len(entries)
@@ -241,6 +248,29 @@ class Checkpointer:
                 batch.why = result
             else:
                 self._finish(instance, commit, result)
+
+    async def _commit(
+        self, commits: Sequence[Commit], batch: Batch
+    ) -> Sequence[CommitResult | StoreError]:
+        """Raises StoreUnavailable where the store has not answered when the batch is given up."""
+        task, late = asyncio.current_task(), False
+        assert task is not None
+
+        def expire() -> None:
+            nonlocal late
+            late = True
+            task.cancel()
+
+        at = max(batch.started + GIVE_UP_AFTER, self._clock.monotonic() + LAST_TRY)
+        self._deadlines.add(batch, at, expire)
+        try:
+            return await self._store.commit(commits)
+        except asyncio.CancelledError as error:
+            if not late or task.uncancel():
+                raise
+            raise silent(GIVE_UP_AFTER) from error
+        finally:
+            self._deadlines.drop(batch)
 
     def _finish(self, instance: Saved, commit: Commit, result: CommitResult | StoreError) -> None:
         try:
@@ -295,13 +325,23 @@ class Checkpointer:
     def _under_way(self) -> list[asyncio.Task[None]]:
         return [*self._stragglers, *([] if self._writer is None else [self._writer])]
 
-    async def flush(self) -> None:
-        """Wait until everything touched so far is durable or given up."""
+    async def flush(self, seconds: float) -> None:
+        """Wait until everything touched so far is durable or given up, at most so long."""
+        until = self._clock.monotonic() + seconds
         while self._touched or self._under_way():
             if self._writer is None:
                 self._gather()
-            if tasks := self._under_way():
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            tasks, left = self._under_way(), until - self._clock.monotonic()
+            if not tasks or left <= 0:
+                return
+            with suppress(TimeoutError):
+                async with within(self._clock, left, "the last writes"):
+                    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+
+    def close(self) -> None:
+        """Write nothing any more, and let go of timers."""
+        self.abandon()
+        self._deadlines.close()
 
 
 def lose(instance: Saved, error: RivetError) -> None:

@@ -11,6 +11,7 @@ from rivet_ray.definition import Log, Schedule
 from rivet_ray.definition.user_code import finish
 from rivet_ray.errors import InternalError, NoConnection
 from rivet_ray.protocol import values
+from rivet_ray.runtime.deadline import within
 from rivet_ray.runtime.turn import current_turn
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from rivet_ray.runtime.instance import Instance
 
 log = logging.getLogger("rivet_ray.runtime")
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds for the connections of an actor's clients to end when it leaves memory."""
 
 
 class Context:
@@ -131,7 +135,14 @@ class Context:
         """The actor leaves memory: its connections to others end."""
         clients, self._clients = self._clients, None
         for client in (clients or {}).values():
-            self._instance.host.run(client.aclose())
+            self._instance.host.run(self._close(client))
+
+    async def _close(self, client: Any) -> None:
+        try:
+            async with within(self._instance.clock, CLOSE_TIMEOUT, "the end of its connections"):
+                await client.aclose()
+        except Exception:
+            log.exception("%r: a client of its is not closed", self._instance)
 
     @property
     def log(self) -> Log:

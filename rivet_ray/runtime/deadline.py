@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from rivet_ray.clock import Clock, Timer
 
 log = logging.getLogger("rivet_ray.runtime")
+
+CANCELLED = 1.0
+"""Seconds for what was cancelled to end; what takes longer is not waited for."""
 
 
 @asynccontextmanager
@@ -52,6 +56,25 @@ async def sleep(clock: Clock, seconds: float) -> None:
         await over
     finally:
         timer.cancel()
+
+
+async def ended(
+    clock: Clock, work: Iterable[asyncio.Future[Any]], seconds: float
+) -> list[asyncio.Future[Any]]:
+    """Wait until all of it has ended, for so many seconds at most; what has not.
+
+    Nothing is cancelled, and what it raises is not raised here.
+    """
+    waiting = [item for item in work if not item.done()]
+    if not waiting:
+        return waiting
+    if seconds > 0:
+        with suppress(TimeoutError):
+            async with within(clock, seconds, "a wait"):
+                await asyncio.wait(waiting)
+    else:
+        await asyncio.sleep(0)
+    return [item for item in waiting if not item.done()]
 
 
 class Deadlines:

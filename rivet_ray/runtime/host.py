@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +17,8 @@ from rivet_ray.definition.user_tasks import guard_tasks, own_task
 from rivet_ray.errors import ActionTimedOut, ActorNotFound, Overloaded, ServerStopping
 from rivet_ray.protocol.port import ToGateway
 from rivet_ray.runtime.alarms import Alarms
-from rivet_ray.runtime.checkpointer import Checkpointer
-from rivet_ray.runtime.deadline import Deadlines, within
+from rivet_ray.runtime.checkpointer import Checkpointer, lose, unconfirmed
+from rivet_ray.runtime.deadline import CANCELLED, Deadlines, ended, within
 from rivet_ray.runtime.exchange import Handle
 from rivet_ray.runtime.instance import Instance
 from rivet_ray.runtime.keys import KeyLimits
@@ -44,7 +44,10 @@ class HostSettings:
     start_timeout: float = 60.0
     """How long a call waits for its actor to start."""
     stop_grace: float = 15.0
-    """How long turns may run on when the host closes."""
+    """How long turns may run on when their actor leaves memory, and then `on_stop`."""
+    close_timeout: float = 15.0
+    """How long the host takes to close at the most: half of it for turns, a quarter for
+    `on_stop`, or `stop_grace` where that is less, and the rest for saving."""
     save_grace: float = 5.0
     """How long beyond its action's deadline an answer may wait for its save to be confirmed.
 
@@ -167,13 +170,19 @@ class Host:
         """Save an instance and let it leave memory."""
         # In this very tick, so that who comes now is served by the next instance.
         instance.leaving.begin_stop()
-        self.run(instance.leaving.stop(self.settings.stop_grace))
+        grace = self.settings.stop_grace
+        self.run(instance.leaving.stop(grace, grace))
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something that the host waits for when it closes."""
         task = own_task(work)
         self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._ending.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("something that ends with an actor failed", exc_info=error)
 
     # --- Activation, at most one at a time for each actor -------------------
 
@@ -245,7 +254,8 @@ class Host:
     async def _activate(self, actor: str) -> Instance:
         leaving = self._instances.get(actor)
         if leaving is not None:
-            await leaving.wait_gone()
+            async with within(self.clock, self.settings.start_timeout, f"the end of {leaving!r}"):
+                await leaving.wait_gone()
         # Another claim, another token: one that came through unnoticed owns nothing then.
         claim = await self._patience.again(lambda: self.store.claim(actor, ids.owner_token()))
         definition = self._definitions.get(claim.record.name) if claim else None
@@ -265,23 +275,50 @@ class Host:
     # --- The end ------------------------------------------------------------
 
     async def close(self) -> None:
-        """Refuse new calls, let turns finish, save everything. The store stays open."""
+        """Refuse new calls, let turns finish, save everything. The store stays open.
+
+        Takes `close_timeout` of the settings at the most: what is not saved by then is
+        given up, and named in the log.
+        """
         self._closing = True
+        clock, grace, limit = self.clock, self.settings.stop_grace, self.settings.close_timeout
+        until = clock.monotonic() + limit
         await self.alarms.close()
-        for task in tuple(self._starting):
+        for task in self._starting:
             task.cancel()
-        if self._starting:
-            await asyncio.wait(self._starting)
-        if self._ending:
-            await asyncio.wait(self._ending)
-        running = [item for item in self._instances.values() if item.state is State.RUNNING]
-        for instance in running:
-            instance.leaving.begin_stop()
-        await asyncio.gather(*(item.leaving.stop(self.settings.stop_grace) for item in running))
-        if self._ending:
-            await asyncio.wait(self._ending)
-        await self.checkpointer.flush()
+        await ended(clock, tuple(self._starting), CANCELLED)
+        for actor in tuple(self._parked):
+            self._unpark(actor, None, ServerStopping("The server is shutting down."))
+        for instance in tuple(self._instances.values()):
+            if instance.state is State.RUNNING:
+                instance.leaving.begin_stop()
+                self.run(instance.leaving.stop(min(grace, limit / 2), min(grace, limit / 4)))
+            elif instance.state is State.STOPPING:  # to sleep, or to be destroyed
+                self.run(instance.wait_gone())
+        # Clients of actors that have left are closed behind these, by tasks of their own.
+        while self._ending and (left := until - clock.monotonic()) > 0:
+            await ended(clock, tuple(self._ending), left)
+        await self.checkpointer.flush(until - clock.monotonic())
+        self._give_up_rest(limit)
+        self.checkpointer.close()
         self.deadlines.close()
+
+    def unsaved(self) -> list[str]:
+        """The actors in memory whose changes may not be in the store. For any thread."""
+        return [repr(item) for item in tuple(self._instances.values()) if item.at_risk]
+
+    def _give_up_rest(self, limit: float) -> None:
+        if lost := self.unsaved():
+            log.error(
+                "closed after %g s; the last changes of %d actors may not be saved: %s",
+                limit,
+                len(lost),
+                named(lost),
+            )
+        for instance in tuple(self._instances.values()):
+            lose(instance, unconfirmed())
+        for task in self._ending:
+            task.cancel()
 
     def abandon(self) -> None:
         """Forget every actor at once: nothing is saved any more, nobody is answered."""
@@ -293,3 +330,9 @@ class Host:
             task.cancel()
         for instance in tuple(self._instances.values()):
             instance.abandon()
+
+
+def named(things: Sequence[str], most: int = 10) -> str:
+    """A list for a line of the log."""
+    more = len(things) - most
+    return ", ".join(things[:most]) + (f" and {more} more" if more > 0 else "")

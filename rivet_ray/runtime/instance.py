@@ -17,6 +17,7 @@ from rivet_ray.runtime.actions import Actions
 from rivet_ray.runtime.checkpoint import Checkpoint
 from rivet_ray.runtime.connections import Connections
 from rivet_ray.runtime.context import Context
+from rivet_ray.runtime.deadline import ended
 from rivet_ray.runtime.events import Events
 from rivet_ray.runtime.exchanges import Exchanges
 from rivet_ray.runtime.gate import Release
@@ -190,6 +191,11 @@ class Instance:
         )
 
     @property
+    def at_risk(self) -> bool:
+        """Whether something waits for the store, or may have changed since it was asked."""
+        return self._touched or self.checkpoint.in_flight or not self.checkpoint.gate.empty
+
+    @property
     def busy(self) -> bool:
         """Whether something runs, waits, or is connected."""
         return bool(
@@ -333,8 +339,7 @@ class Instance:
 
     async def wait_tasks(self, seconds: float) -> None:
         """Wait until nothing runs for the actor, at most so long."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=seconds)
+        await ended(self.clock, tuple(self._tasks), seconds)
 
     async def wait_gone(self) -> None:
         """Wait until the instance has left memory."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from rivet_ray.definition.user_code import settle
 from rivet_ray.errors import RivetError
+from rivet_ray.runtime.checkpointer import unconfirmed
+from rivet_ray.runtime.deadline import CANCELLED, ended, within
 from rivet_ray.runtime.lifecycle import Move, State, after
 from rivet_ray.runtime.turn import Turn, running
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("rivet_ray.runtime")
 
 GOING_AWAY = 1001
+LAST_SAVE = 25.0
+"""Seconds for the last save: the write before it and its own may each be given up first."""
 
 
 class Leaving:
@@ -44,25 +47,37 @@ class Leaving:
         """From now on no call begins here; `stop` does the rest."""
         self._instance.state = after(self._instance.state, Move.STOP)
 
-    async def stop(self, grace: float) -> None:
-        """Let turns finish for up to `grace` seconds, save, and leave memory.
+    async def stop(self, turns: float, hook: float) -> None:
+        """Let turns finish for up to `turns` seconds, run `on_stop`, save, and leave memory.
 
-        `begin_stop` was called before. Who still is connected is told to go.
+        `begin_stop` was called before. `on_stop` has `hook` seconds. What does not end when
+        it is cancelled is left to itself. Who still is connected is told to go.
         """
         instance = self._instance
-        instance.exchanges.stop()
-        await instance.wait_tasks(grace)
-        if "on_stop" in instance.definition.hooks:
-            await self._on_stop(grace)
-        instance.cancel_tasks()
-        await instance.wait_tasks(1.0)
-        instance.connections.close_all(GOING_AWAY, "server_stopping")
-        with suppress(RivetError):
-            await instance.durable()
-        if instance.state is State.STOPPING:
-            instance.leave(Move.STOPPED)
+        try:
+            instance.exchanges.stop()
+            await instance.wait_tasks(turns)
+            if "on_stop" in instance.definition.hooks:
+                await self._on_stop(hook)
+            instance.cancel_tasks()
+            await instance.wait_tasks(CANCELLED)
+            instance.actions.give_up()
+            instance.connections.close_all(GOING_AWAY, "server_stopping")
+            with suppress(RivetError):
+                async with within(instance.clock, LAST_SAVE, "its last save"):
+                    await instance.durable()
+        except TimeoutError as error:
+            log.error(
+                "%r leaves memory, and what it has changed may not be saved: %s", instance, error
+            )
+            instance.give_up(unconfirmed())
+        except Exception:
+            log.exception("%r could not stop in good order", instance)
+        finally:
+            if instance.state is State.STOPPING:
+                instance.leave(Move.STOPPED)
 
-    async def _on_stop(self, grace: float) -> None:
+    async def _on_stop(self, seconds: float) -> None:
         instance = self._instance
 
         async def hook() -> None:
@@ -75,7 +90,8 @@ class Leaving:
                 finally:
                     self.in_last_hook = False
 
-        await asyncio.wait([instance.own(hook())], timeout=grace)
+        if await ended(instance.clock, [instance.own(hook())], seconds):
+            log.warning("%r: on_stop took longer than %g s; it is cut off", instance, seconds)
 
     # --- Destroy --------------------------------------------------------------
 

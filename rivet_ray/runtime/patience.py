@@ -1,4 +1,4 @@
-"""Trying again what a store did not answer, where that cannot do harm.
+"""How long a store is waited for, and trying again where that cannot do harm.
 
 Callers are told no more than that the store is away, so the log says why: at the
 first failure, and while it lasts every few seconds with a count.
@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from rivet_ray.clock import Clock
-from rivet_ray.errors import StoreUnavailable
-from rivet_ray.runtime.deadline import sleep
+from rivet_ray.errors import StoreError, StoreUnavailable
+from rivet_ray.runtime.deadline import sleep, within
+from rivet_ray.store import Store
 
 T = TypeVar("T")
 
@@ -24,6 +25,32 @@ LOG_EVERY = 5.0
 """Seconds between two lines about a store that does not answer."""
 
 log = logging.getLogger("rivet_ray.runtime")
+
+STORE_CLOSE = 5.0
+"""Seconds for a store to finish what is under way, once nobody waits for it any more."""
+SILENCE = 10.0
+"""Seconds without an answer after which a store counts as away; drivers may be quicker."""
+
+
+async def answered(clock: Clock, answer: Awaitable[T], seconds: float = SILENCE) -> T:
+    """What the store answers. Raises StoreUnavailable where it does not within `seconds`."""
+    try:
+        async with within(clock, seconds, "an answer of the store"):
+            return await answer
+    except TimeoutError as error:
+        raise silent(seconds) from error
+
+
+def silent(seconds: float) -> StoreUnavailable:
+    return StoreUnavailable(f"The store did not answer within {seconds:g} s.")
+
+
+async def close_store(clock: Clock, store: Store) -> None:
+    """Close a store; one that does not come to an end within STORE_CLOSE is left to itself."""
+    try:
+        await answered(clock, store.close(), STORE_CLOSE)
+    except StoreError as error:
+        log.error("the store is not closed in good order: %s", error)
 
 
 class Patience:
@@ -38,6 +65,7 @@ class Patience:
     async def again(self, operation: Callable[[], Awaitable[T]]) -> T:
         """What the operation gives, tried again while the store is away, for PATIENCE.
 
+        One that does not answer within SILENCE is not tried again.
         Only for what may happen twice: looking up, getting or creating, claiming.
         Raises what the operation raised last; cancelling ends it at once.
         """
@@ -54,7 +82,7 @@ class Patience:
     async def once(self, operation: Callable[[], Awaitable[T]]) -> T:
         """The same for what must not happen twice."""
         try:
-            return await operation()
+            return await answered(self._clock, operation())
         except StoreUnavailable as error:
             self._failed(error)
             raise

@@ -11,6 +11,7 @@ from rivet_ray.runtime.calls import HostClient
 from rivet_ray.runtime.directory import Directory
 from rivet_ray.runtime.exchange import Handle
 from rivet_ray.runtime.host import Connect, Host, HostSettings
+from rivet_ray.runtime.patience import close_store
 from rivet_ray.store import Store, open_store
 
 
@@ -87,12 +88,15 @@ class Standalone:
             self.calls.close()
 
     async def close(self) -> None:
-        """Let turns finish, save everything, close the store. It can start again."""
+        """Let turns finish, save everything, close the store. It can start again.
+
+        Ends after `close_timeout` of the settings and `patience.STORE_CLOSE` seconds for the store.
+        """
         if not self._started:
             return
         self._started = False
         await self.host.close()
         self.calls.close()
-        if self._store is not None:
-            await self._store.close()
-            self._store = None
+        store, self._store = self._store, None
+        if store is not None:
+            await close_store(self._clock, store)

@@ -35,6 +35,11 @@ class Turnstile:
         """How many turns are running."""
         return len(self._open)
 
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """Those that are running."""
+        return tuple(self._open)
+
     def mark_undone(self) -> None:
         """A field went back to what it was; any of the open turns may have changed it."""
         for turn in self._open:

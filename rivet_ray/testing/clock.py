@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
+from typing import TypeVar
+
+T = TypeVar("T")
 
 SETTLE_ROUNDS = 100
 """How many times the event loop goes round before time moves on.
@@ -15,6 +18,11 @@ One hop from task to task (a future that is resolved, a task that wakes up) take
 one or two rounds, so work of some fifty hops is done before the next timer fires.
 Work that waits for threads, sockets or real time is not waited for.
 """
+
+MOMENT = 0.05
+"""Real seconds before `until` moves the time on."""
+FIRST_STEP = 0.05
+LONGEST_STEP = 1.0
 
 _SECOND = 1_000_000_000
 
@@ -103,6 +111,21 @@ class ManualClock:
             self._elapsed = end
         finally:
             self._advancing = False
+
+    async def until(self, work: Awaitable[T]) -> T:
+        """Let time pass for as long as `work` does not end by itself; what it gives.
+
+        For a stop that has to wait for its deadline. Work that needs threads or sockets
+        has a moment of real time before each step, so that it ends without one.
+        """
+        ending = asyncio.ensure_future(work)
+        step = FIRST_STEP
+        while not ending.done():
+            await asyncio.wait([ending], timeout=MOMENT)
+            if not ending.done():
+                await self.advance(step)
+                step = min(2 * step, LONGEST_STEP)
+        return await ending
 
     def _next(self, end: int) -> ManualTimer | None:
         if not self._timers or self._timers[0][0] > end:

@@ -81,8 +81,7 @@ class Setup(Generic[RegistryT]):
 
     async def restart(self) -> None:
         """Stop the host in good order and start another one on the same store."""
-        await self._close_clients()
-        await self.backend.close()
+        await self.close()
         self._open()
         await self.start()
 
@@ -97,8 +96,9 @@ class Setup(Generic[RegistryT]):
         await self.start()
 
     async def close(self) -> None:
+        """Stop the host in good order. Time passes meanwhile where code does not end by itself."""
         await self._close_clients()
-        await self.backend.close()
+        await self.clock.until(self.backend.close())
 
 
 @asynccontextmanager

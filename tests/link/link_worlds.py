@@ -116,7 +116,7 @@ class World:
         self.settings = settings or LinkSettings()
         definitions = setup(use={"counter": Counter}).definitions()
         store = MemoryStore()
-        # Some calls never end, and closing a host waits for them in real time.
+        # Some calls never end, and closing a host waits for them.
         limits = HostSettings(stop_grace=0.05)
         self.host = Host(definitions, store, clock=self.clock, settings=limits)
         self.directory = Directory(definitions, store, self.clock)
@@ -145,7 +145,7 @@ class World:
     async def close(self) -> None:
         for gateway in self.gateways:
             await gateway.link.close()
-        await self.host.close()
+        await self.clock.until(self.host.close())
         await self.server.close()
         assert self.server.links == 0
         assert not self.host._sessions

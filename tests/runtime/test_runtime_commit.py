@@ -318,7 +318,7 @@ async def test_a_flush_waits_for_the_part_of_a_store_that_does_not_answer() -> N
         store.trouble[actor] = StoreUnavailable("its part is away")
         call = tap.call(actor, "add")
         await settle()
-        flushing = asyncio.ensure_future(test.backend.host.checkpointer.flush())
+        flushing = asyncio.ensure_future(test.backend.host.checkpointer.flush(30))
         await settle()
         assert not flushing.done()
         store.trouble.clear()
@@ -428,7 +428,7 @@ async def test_who_was_given_up_is_not_written_again() -> None:
             assert tap.error(call).outcome is Outcome.UNKNOWN
         store.trouble = {}
         store.batches.clear()
-        await test.backend.host.checkpointer.flush()
+        await test.backend.host.checkpointer.flush(30)
         assert store.batches == []
         assert test.backend.host.checkpointer.refused == 0
         assert await test.client.counter.get("0").add() == 1

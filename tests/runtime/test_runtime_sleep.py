@@ -189,7 +189,7 @@ async def test_not_while_a_write_is_under_way() -> None:
         store.hold()
         adding = asyncio.create_task(handle.add())
         await settle()
-        await test.clock.advance(50)
+        await test.clock.advance(9)
         assert test.backend.host.resident == 1
         store.release()
         assert await adding == 2

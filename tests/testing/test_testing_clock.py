@@ -234,3 +234,19 @@ async def test_time_is_moved_by_one_at_a_time() -> None:
     await first
     await clock.advance(1.0)
     assert clock.monotonic() == 2.0
+
+
+async def test_until_lets_time_pass_for_what_waits_for_it() -> None:
+    clock = ManualClock()
+
+    async def work() -> int:
+        over = asyncio.Event()
+        clock.call_later(30, over.set)
+        await over.wait()
+        return 7
+
+    assert await clock.until(work()) == 7
+    assert clock.monotonic() >= 30
+    before = clock.monotonic()
+    await clock.until(asyncio.sleep(0))
+    assert clock.monotonic() == before
