@@ -251,6 +251,17 @@ class InvalidActionRequest(PublicError):
     code = "invalid_action_request"
 
 
+class InexactInteger(PublicError):
+    """The action took effect, but its client would misread an integer in the answer.
+
+    Numbers of JavaScript are doubles, which hold integers up to 2**53, and not each
+    beyond. Return it as text, or let the client send `X-RivetKit-Integers: exact`.
+    """
+
+    code = "inexact_integer"
+    status = 406
+
+
 class InvalidParams(PublicError):
     """The connection parameters are not JSON, or do not fit the actor's type."""
 

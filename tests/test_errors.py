@@ -44,6 +44,7 @@ CODES = {
     "invalid_action_request": (errors.InvalidActionRequest, 400),
     "invalid_encoding": (errors.InvalidEncoding, 400),
     "invalid_fetch_response": (errors.InvalidFetchResponse, 500),
+    "inexact_integer": (errors.InexactInteger, 406),
     "invalid_params": (errors.InvalidParams, 400),
     "invalid_query_json": (errors.InvalidQueryJSON, 400),
     "invalid_request": (errors.InvalidRequest, 400),

@@ -33,6 +33,8 @@ from rivet_ray.protocol.encodings import ENCODINGS, JSON, DecodeFault
 from rivet_ray.protocol.queries import ActorQuery, encode_query
 from rivet_ray.protocol.subprotocols import Resume, connect_protocols
 from rivet_ray.protocol.v0 import (
+    EXACT,
+    INTEGERS_HEADER,
     KEY_HEADER,
     OUTCOME_HEADER,
     SEEN_HEADER,
@@ -161,6 +163,7 @@ class HttpTransport:
                 self._encoding.name,
                 None if params is None else to_json(params),
                 resume,
+                exact=True,
             ),
             self._encoding,
             USER_AGENT,
@@ -207,6 +210,7 @@ class HttpTransport:
                 "User-Agent": USER_AGENT,
                 "Content-Type": self._encoding.content_type,
                 "X-RivetKit-Encoding": self._encoding.name,
+                INTEGERS_HEADER: EXACT,
             },
             limits=httpx.Limits(
                 max_connections=most,

@@ -28,10 +28,10 @@ from rivet_ray.gateway.negotiate import (
     request_info,
     require,
 )
-from rivet_ray.gateway.responses import JSON, TEXT, respond, respond_error
+from rivet_ray.gateway.responses import JSON, TEXT, inexact, respond, respond_error
 from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.protocol import v0
-from rivet_ray.protocol.encodings import EncodeFault
+from rivet_ray.protocol.encodings import EncodeFault, IntegerFault
 from rivet_ray.protocol.port import CALL_OVERHEAD
 from rivet_ray.protocol.queries import Intent
 from rivet_ray.store import ActorRecord
@@ -122,6 +122,8 @@ class CallAction(Endpoint):
             share.incoming.give_back(size)
         try:
             answer = await self._codec.write(v0.encode_action_response, encoding, output)
+        except IntegerFault as fault:
+            raise inexact(f"The result of {action!r}", fault) from fault
         except EncodeFault as error:
             raise InternalError(outcome=Outcome.TOOK_EFFECT) from error
         await respond(send, 200, answer, encoding.content_type.encode())

@@ -77,7 +77,7 @@ def _routes(
     call = CallAction(backend, admission, settings, budgets, codec)
     resolve = Resolve(backend, admission, settings)
     message = SendMessage(backend, admission, settings, codec)
-    frames = EventFrames(budgets)
+    frames = EventFrames(budgets, statistics)
     connect = ConnectWebSocket(backend, admission, settings, frames, budgets, codec, statistics)
     stream = ConnectEventStream(backend, admission, settings, frames, budgets, statistics)
     raw_http = RawHttp(backend, admission, settings)

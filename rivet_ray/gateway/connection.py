@@ -25,12 +25,13 @@ from rivet_ray.errors import (
 )
 from rivet_ray.gateway.backend import Backend
 from rivet_ray.gateway.budgets import Share
+from rivet_ray.gateway.fanout import EventFrames
 from rivet_ray.gateway.outgoing import OVERHEAD, SLOW, Outgoing
-from rivet_ray.gateway.responses import error_message
+from rivet_ray.gateway.responses import error_message, inexact, without_metadata
 from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.protocol import v0
 from rivet_ray.protocol.caller import Caller
-from rivet_ray.protocol.encodings import Encoding
+from rivet_ray.protocol.encodings import EncodeFault, Encoding, IntegerFault
 from rivet_ray.protocol.port import (
     Ask,
     Attached,
@@ -60,6 +61,8 @@ UNREAD = 4
 """While more than one part in so many of what may wait for a client waits, nothing is started."""
 PAUSE = 0.005
 """Seconds between two actions that start although their answers may not fit."""
+MOST_LEFT_OUT = 64
+"""Events of which a connection is told that some are left out."""
 MAY_COME_BACK = frozenset({"server_stopping", SLOW, "taken_over"})
 """Reasons of closes after which a connection is kept for a client that counts events."""
 
@@ -72,7 +75,9 @@ class Connection(ABC):
         "_draining",
         "_ending",
         "_expected",
+        "_frames",
         "_in_flight",
+        "_left_out",
         "_share",
         "_subscriptions",
         "_waiting",
@@ -95,6 +100,7 @@ class Connection(ABC):
         encoding: Encoding,
         record: ActorRecord,
         outgoing: Outgoing,
+        frames: EventFrames,
         share: Share,
         resume: Resume | None = None,
     ) -> None:
@@ -103,6 +109,9 @@ class Connection(ABC):
         self.encoding = encoding
         self.record = record
         self.outgoing = outgoing
+        self._frames = frames
+        self._left_out: set[str] | None = None
+        """Events of which the client knows that some are left out."""
         self.id = ids.connection_id()
         self.token = ids.connection_token()
         self.resume = resume
@@ -138,8 +147,8 @@ class Connection(ABC):
         """An encoded message as the transport writes it."""
 
     @abstractmethod
-    def deliver(self, message: Deliver) -> None:
-        """See `rivet_ray.runtime.Sink`."""
+    def frame_of(self, message: Deliver) -> bytes:
+        """An event as it is sent. Raises EncodeFault."""
 
     # --- Life -----------------------------------------------------------------
 
@@ -318,10 +327,8 @@ class Connection(ABC):
         """
         try:
             frame = self.frame(v0.encode_to_client(self.encoding, message))
-        except ValueError as error:
-            log.error("an answer of %s cannot be sent: %s", self.record.name, error)
-            hidden = InternalError(outcome=Outcome.TOOK_EFFECT)
-            refusal = error_message(hidden, _action_of(message))
+        except EncodeFault as fault:
+            refusal = self._unsendable(message, fault)
             frame = self.frame(v0.encode_to_client(self.encoding, refusal))
         action = _action_of(message)
         if action is not None:
@@ -351,11 +358,42 @@ class Connection(ABC):
             )
         return self.frame(v0.encode_to_client(self.encoding, error_message(error, action)))
 
+    def _unsendable(self, message: v0.ToClient, fault: EncodeFault) -> v0.ErrorMessage:
+        """What the client is told where a message has no form in its encoding."""
+        if isinstance(message, v0.ErrorMessage) and message.metadata is not None:
+            return without_metadata(message, fault)
+        action = _action_of(message)
+        if action is not None and isinstance(fault, IntegerFault):
+            return error_message(inexact("The result", fault), action)
+        log.error("an answer of %s cannot be sent: %s", self.record.name, fault)
+        return error_message(InternalError(outcome=Outcome.TOOK_EFFECT), action)
+
     def send(self, frame: bytes) -> None:
         """Queue what the transport writes."""
         self.outgoing.put(frame)
 
     # --- Sink -----------------------------------------------------------------
+
+    def deliver(self, message: Deliver) -> None:
+        try:
+            frame = self.frame_of(message)
+        except EncodeFault as fault:
+            self._frames.left_out(message, fault)
+            self._tell_left_out(message.event, fault)
+        else:
+            self.send(frame)
+
+    def _tell_left_out(self, event: str, fault: EncodeFault) -> None:
+        """An event without a form for this client: it is told once, and goes on without (C5)."""
+        told = self._left_out = self._left_out or set()
+        if event in told or len(told) >= MOST_LEFT_OUT:
+            return
+        told.add(event)
+        if isinstance(fault, IntegerFault):
+            what = f"The event {event!r} was not sent, and others like it will not be: it"
+            self.tell(error_message(inexact(what, fault)))
+        else:
+            self.tell(error_message(InternalError(outcome=Outcome.TOOK_EFFECT)))
 
     def attached(self, message: Attached) -> None:
         self.token = message.token or self.token

@@ -133,7 +133,8 @@ def _websocket() -> Schema:
         "summary": "Open a connection: calls and events over one WebSocket",
         "description": "Subprotocols, in this order: `query.` and the query as JSON, "
         "`encoding.json` or `encoding.cbor`, `conn_params.` and the parameters as JSON where "
-        "there are some, each after encodeURIComponent; then `rivetkit`.\n\n"
+        "there are some, each after encodeURIComponent; `integers.exact` of a client that reads "
+        "integers beyond 2^53 as they are; then `rivetkit`.\n\n"
         "The server's messages are `rivet.ToClient`, the first of them `{b: {i: …}}`; the "
         "client's are `rivet.ToServer`. Frames are text for json, binary for cbor.",
         "responses": _NO_SOCKET,

@@ -162,7 +162,7 @@ async def _once(chunk: bytes) -> AsyncIterator[bytes]:
 class EventStream(Connection):
     """A client at the other end of an event stream."""
 
-    __slots__ = ("_events", "_frames", "_stopping")
+    __slots__ = ("_events", "_stopping")
 
     def __init__(
         self,
@@ -176,9 +176,8 @@ class EventStream(Connection):
         share: Share,
         resume: Resume | None,
     ) -> None:
-        super().__init__(backend, settings, encoding, record, outgoing, share, resume)
+        super().__init__(backend, settings, encoding, record, outgoing, frames, share, resume)
         self._events = outgoing
-        self._frames = frames
         self._stopping = stopping
 
     async def read(self) -> None:
@@ -194,6 +193,6 @@ class EventStream(Connection):
     def frame(self, payload: bytes) -> bytes:
         return message_event(self.encoding, payload)
 
-    def deliver(self, message: Deliver) -> None:
+    def frame_of(self, message: Deliver) -> bytes:
         counted = self.resume is not None
-        self.send(self._frames.shaped(message, self.encoding, message_event, counted))
+        return self._frames.shaped(message, self.encoding, message_event, counted)

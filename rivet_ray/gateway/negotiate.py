@@ -31,6 +31,8 @@ ACTOR = b"x-rivetkit-actor"
 CONNECTION = b"x-rivetkit-conn"
 TOKEN = b"x-rivetkit-conn-token"
 SEEN = v0.SEEN_HEADER.lower().encode()
+INTEGERS = v0.INTEGERS_HEADER.lower().encode()
+EXACT = v0.EXACT.encode()
 KEY = v0.KEY_HEADER.lower().encode()
 MAX_KEY = 255
 LONGEST_ESCAPE = 6
@@ -41,7 +43,11 @@ _INTERNAL = frozenset(
 )
 _OLDER = {name.lower().encode(): new.lower().encode() for name, new in older.HEADERS.items()}
 _OLDER_NAMES = frozenset(_OLDER)
-_BY_HEADER = {name.encode(): encoding for name, encoding in ENCODINGS.items()}
+_BY_HEADER = {
+    (name.encode(), integers): encoding if integers == EXACT else encoding.for_doubles
+    for name, encoding in ENCODINGS.items()
+    for integers in (EXACT, None)
+}
 
 
 def resume_of(headers: Mapping[bytes, bytes]) -> Resume | None:
@@ -81,13 +87,15 @@ class MissingHeaders(Exception):
 def headers_of(scope: Scope) -> dict[bytes, bytes]:
     """The headers of a request; of repeated ones the last.
 
-    One with an older name is there under the newer one, unless that was sent too.
+    One with an older name is there under the newer one, unless that was sent too. Who
+    sends older names reads integers as they are: no client in JavaScript does.
     """
     found: dict[bytes, bytes] = dict(scope["headers"])
     if not _OLDER_NAMES.isdisjoint(found):
         for name, new in _OLDER.items():
             if name in found:
                 found.setdefault(new, found[name])
+        found[INTEGERS] = EXACT
     return found
 
 
@@ -103,19 +111,28 @@ def encoding_of(
 ) -> Encoding:
     """The encoding that the client chose. Raises `otherwise` for an unknown one."""
     name = headers.get(ENCODING, b"")
-    return _BY_HEADER.get(name) or encoding_named(name.decode("latin-1"), otherwise)
+    found = _by_header(headers, name)
+    return found or encoding_named(name.decode("latin-1"), exact=False, otherwise=otherwise)
 
 
-def encoding_named(name: str | None, otherwise: type[RivetError] = InvalidRequest) -> Encoding:
+def encoding_named(
+    name: str | None, *, exact: bool, otherwise: type[RivetError] = InvalidRequest
+) -> Encoding:
     encoding = ENCODINGS.get(name or "")
     if encoding is None:
         raise otherwise(f"The encoding must be json or cbor, not {(name or '')[:40]!r}.")
-    return encoding
+    return encoding if exact else encoding.for_doubles
 
 
 def fallback_encoding(headers: dict[bytes, bytes]) -> Encoding:
     """The encoding for an error when even the encoding may be wrong."""
-    return _BY_HEADER.get(headers.get(ENCODING, b""), ENCODINGS["json"])
+    found = _by_header(headers, headers.get(ENCODING, b""))
+    return found or ENCODINGS["json"].for_doubles
+
+
+def _by_header(headers: dict[bytes, bytes], name: bytes) -> Encoding | None:
+    exact = EXACT if headers.get(INTEGERS) == EXACT else None
+    return _BY_HEADER.get((name, exact))
 
 
 def query_of(headers: dict[bytes, bytes]) -> ActorQuery:

@@ -18,7 +18,9 @@ PARAMETERS: dict[str, Schema] = {
         "in": "header",
         "required": True,
         "description": "How body and answer are written. This document describes `json`; with "
-        "`cbor` the same values are CBOR, as `application/octet-stream`.",
+        "`cbor` the same values are CBOR, as `application/octet-stream`. A client that reads "
+        f"integers beyond 2^53 as they are also sends `{v0.INTEGERS_HEADER}: {v0.EXACT}`; for "
+        "others an answer with one is refused as `inexact_integer`.",
         "schema": {"type": "string", "enum": ["json"], "default": "json"},
     },
     "ConnParams": {
@@ -232,7 +234,7 @@ def _health() -> Schema:
     }
 
 
-COUNTS = ("slowConsumers", "tooManyItems", "heldBytes", "mostHeldBytes")
+COUNTS = ("slowConsumers", "tooManyItems", "leftOutEvents", "heldBytes", "mostHeldBytes")
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _REFUSED: Schema = {
     "type": "object",

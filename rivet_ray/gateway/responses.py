@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from http import HTTPStatus
 
+import msgspec
 from starlette.types import Send
 
-from rivet_ray.errors import InternalError, Outcome, RivetError
+from rivet_ray.errors import InexactInteger, InternalError, Outcome, RivetError
 from rivet_ray.protocol import v0, values
-from rivet_ray.protocol.encodings import Encoding
+from rivet_ray.protocol.encodings import EncodeFault, Encoding, IntegerFault
 from rivet_ray.protocol.port import own_status
 
 log = logging.getLogger("rivet_ray.gateway")
@@ -61,6 +62,22 @@ def _metadata(error: RivetError) -> bytes | None:
         return None
 
 
+def without_metadata(message: v0.ErrorMessage, fault: EncodeFault) -> v0.ErrorMessage:
+    """The same error for a client to which its metadata cannot be sent."""
+    log.warning("the metadata of %r cannot be sent: %s", message.code, fault)
+    return msgspec.structs.replace(message, metadata=None)
+
+
+def inexact(what: str, fault: IntegerFault) -> InexactInteger:
+    """The error of a client whose numbers are doubles; it names the integer and the cure."""
+    return InexactInteger(
+        f"{what} holds the integer {fault.value}, which a number of JavaScript cannot hold "
+        "exactly. Send it as text: str(…) in the actor. A client that reads integers of 64 "
+        f"bits gets it as it is if it says so: {v0.INTEGERS_HEADER}: {v0.EXACT}.",
+        outcome=Outcome.TOOK_EFFECT,
+    )
+
+
 async def respond_error(send: Send, error: BaseException, encoding: Encoding) -> None:
     """An error's body and status, in the encoding of the request."""
     message = error_message(error)
@@ -69,4 +86,8 @@ async def respond_error(send: Send, error: BaseException, encoding: Encoding) ->
     extra = [(_OUTCOME, message.outcome.encode())] if message.outcome else []
     if status == HTTPStatus.UNAUTHORIZED:
         extra.append(CHALLENGE)
-    await respond(send, status, v0.encode_error(encoding, message), content_type, extra)
+    try:
+        body = v0.encode_error(encoding, message)
+    except EncodeFault as fault:
+        body = v0.encode_error(encoding, without_metadata(message, fault))
+    await respond(send, status, body, content_type, extra)

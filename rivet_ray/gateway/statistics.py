@@ -19,12 +19,15 @@ class GatewayStatistics:
     than may, or more for the gateway than the actor's host keeps."""
     too_many_items: int = 0
     """Messages and bodies that were refused for more values than `max_body_items`."""
+    left_out_events: int = 0
+    """Events that were not sent to a client because they have no form in its encoding."""
 
     def told(self) -> dict[str, Any]:
         """As `GET /metadata` tells it. `refused` has the names of the bounds."""
         return {
             "slowConsumers": self.slow_consumers,
             "tooManyItems": self.too_many_items,
+            "leftOutEvents": self.left_out_events,
             "heldBytes": self.held.held,
             "mostHeldBytes": self.held.peak,
             "refused": self.held.refusals,

@@ -93,7 +93,7 @@ class ConnectWebSocket:
             if by_address:
                 asked = older.parse_address(scope["query_string"])
             if asked.encoding is not None or asked.query is not None:
-                encoding = encoding_named(asked.encoding)
+                encoding = encoding_named(asked.encoding, exact=asked.exact)
             if asked.query is None or encoding is None:
                 raise InvalidQueryJSON("The subprotocol query.<JSON> is missing.")
             query = decode_query(asked.query)
@@ -157,7 +157,7 @@ async def _refuse(send: Send, error: Exception, encoding: Encoding | None) -> No
 class Socket(Connection):
     """A client at the other end of a WebSocket."""
 
-    __slots__ = ("_codec", "_frames", "_receive")
+    __slots__ = ("_codec", "_receive")
 
     def __init__(
         self,
@@ -172,8 +172,7 @@ class Socket(Connection):
         codec: Codec,
         resume: Resume | None,
     ) -> None:
-        super().__init__(backend, settings, encoding, record, outgoing, share, resume)
-        self._frames = frames
+        super().__init__(backend, settings, encoding, record, outgoing, frames, share, resume)
         self._receive = receive
         self._codec = codec
 
@@ -211,8 +210,8 @@ class Socket(Connection):
     def frame(self, payload: bytes) -> bytes:
         return payload
 
-    def deliver(self, message: Deliver) -> None:
-        self.send(self._frames.frame(message, self.encoding, self.resume is not None))
+    def frame_of(self, message: Deliver) -> bytes:
+        return self._frames.frame(message, self.encoding, self.resume is not None)
 
 
 def _size(frame: bytes | str) -> int:

@@ -26,6 +26,7 @@ from rivet_ray.protocol import values
 from rivet_ray.protocol.cbor_tags import TAGS, refuse_tag
 from rivet_ray.protocol.faults import DecodeFault as DecodeFault
 from rivet_ray.protocol.faults import EncodeFault as EncodeFault
+from rivet_ray.protocol.faults import IntegerFault as IntegerFault
 from rivet_ray.protocol.half_pairs import whole_cbor, whole_json
 from rivet_ray.protocol.weighing import DIGITS_AS_ZERO, weigh_cbor, weigh_json
 from rivet_ray.protocol.weighing import MAX_DEPTH as MAX_DEPTH
@@ -56,6 +57,12 @@ class Encoding(abc.ABC):
     """The media type of HTTP bodies."""
     binary: bool
     """Whether WebSocket frames are binary; otherwise they are text."""
+    for_doubles: Encoding
+    """The same for a reader whose numbers are all doubles, as JavaScript's are.
+
+    Writing raises IntegerFault for an integer that a double does not hold: JSON.parse
+    would change it, and in CBOR it would be a BigInt, for which JSON.stringify raises.
+    """
 
     @abc.abstractmethod
     def weigh(self, data: bytes | str, most: int) -> int:
@@ -89,9 +96,11 @@ class _JSON(Encoding):
     content_type = "application/json"
     binary = False
 
-    def __init__(self) -> None:
+    def __init__(self, *, doubles: bool = False) -> None:
+        self._doubles = doubles
         self._encoder = msgspec.json.Encoder(enc_hook=values.encode_custom)
         self._untyped = Schema(object)
+        self.for_doubles = self if doubles else _JSON(doubles=True)
 
     def weigh(self, data: bytes | str, most: int) -> int:
         return weigh_json(_as_bytes(data), most)
@@ -101,6 +110,8 @@ class _JSON(Encoding):
             data = self._encoder.encode(value)
             if b"null" in data or _may_have_long_number(data):
                 self._check(value)
+            if self._doubles and _may_have_long_number(data, _DIGITS_OF_A_DOUBLE):
+                _check_exact(_to_builtins(value))
         except EncodeFault:
             raise
         except _ENCODE_ERRORS as error:
@@ -142,8 +153,23 @@ def _unreadable_json(error: Exception) -> DecodeFault:
 _NOT_FINITE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
 
 
-def _may_have_long_number(data: bytes) -> bool:
-    return b"0" * 19 in data.translate(DIGITS_AS_ZERO)
+_DIGITS_OF_A_DOUBLE = 16
+"""2**53 has as many."""
+
+
+def _may_have_long_number(data: bytes, digits: int = 19) -> bool:
+    return b"0" * digits in data.translate(DIGITS_AS_ZERO)
+
+
+def _check_exact(value: Any) -> None:
+    for level in _levels(value):
+        for member in level:
+            if _type_of(member) is int and not _is_exact(member):
+                raise IntegerFault(member)
+
+
+def _is_exact(value: int) -> bool:
+    return -(2**53) <= value <= 2**53 or int(float(value)) == value
 
 
 def _as_bytes(data: bytes | str) -> bytes:
@@ -215,12 +241,16 @@ class _CBOR(Encoding):
     content_type = "application/octet-stream"
     binary = True
 
+    def __init__(self, *, doubles: bool = False) -> None:
+        self._large = _double if doubles else _large_integer
+        self.for_doubles = self if doubles else _CBOR(doubles=True)
+
     def weigh(self, data: bytes | str, most: int) -> int:
         return 0 if isinstance(data, str) else weigh_cbor(data, most)
 
     def encode(self, value: Any) -> bytes:
         try:
-            return cbor2.dumps(_for_javascript(value))
+            return cbor2.dumps(_for_javascript(value, self._large))
         except EncodeFault:
             raise
         except _ENCODE_ERRORS as error:
@@ -268,18 +298,21 @@ class _CBOR(Encoding):
         return value
 
 
-def _for_javascript(value: Any) -> Any:
-    """The value in the types that make cbor2 write what a JavaScript client expects."""
+def _for_javascript(value: Any, large: Callable[[int], int | float]) -> Any:
+    """The value in the types that make cbor2 write what a JavaScript client expects.
+
+    `large` says what an integer of more than 32 bits becomes.
+    """
     kind = _type_of(value)
     if kind is str or kind is bool or value is None:
         return value
     if kind is int:
-        return value if -(2**31) <= value < 2**32 else _large_integer(value)
+        return value if -(2**31) <= value < 2**32 else large(value)
     if kind is list or kind is tuple:
-        return [_for_javascript(member) for member in value]
+        return [_for_javascript(member, large) for member in value]
     if kind is dict:
         return {
-            key if type(key) is str else _as_string_key(key): _for_javascript(member)
+            key if type(key) is str else _as_string_key(key): _for_javascript(member, large)
             for key, member in value.items()
         }
     if kind is float:
@@ -288,7 +321,7 @@ def _for_javascript(value: Any) -> Any:
         return value
     if isinstance(value, _BYTES_LIKE):
         return cbor2.CBORTag(64, bytes(value))
-    return _for_javascript(_to_builtins(value))
+    return _for_javascript(_to_builtins(value), large)
 
 
 def _large_integer(value: int) -> int | float:
@@ -297,6 +330,13 @@ def _large_integer(value: int) -> int | float:
         raise EncodeFault("an integer outside -2**63..2**64-1 cannot be sent")
     number = float(value)
     return number if int(number) == value else value
+
+
+def _double(value: int) -> float:
+    number = _large_integer(value)
+    if isinstance(number, int):
+        raise IntegerFault(value)
+    return number
 
 
 def _as_string_key(key: Any) -> str:

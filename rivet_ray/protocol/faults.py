@@ -7,3 +7,11 @@ class DecodeFault(ValueError):
 
 class EncodeFault(ValueError):
     """The value has no form on the wire. The message says why."""
+
+
+class IntegerFault(EncodeFault):
+    """The value holds an integer that a reader whose numbers are doubles would change."""
+
+    def __init__(self, value: int) -> None:
+        super().__init__(f"the integer {value} is not exact as a double")
+        self.value = value

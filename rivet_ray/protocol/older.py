@@ -28,7 +28,8 @@ MOST_FIELDS = 32
 def parse_address(query_string: bytes) -> Connect:
     """What the address of a WebSocket asks for; parameters come later.
 
-    The first of a kind counts. Raises InvalidQueryJSON for what is no text.
+    The first of a kind counts. Clients of this form read integers as they are. Raises
+    InvalidQueryJSON for what is no text.
     """
     try:
         fields = parse_qsl(
@@ -43,7 +44,7 @@ def parse_address(query_string: bytes) -> Connect:
     found: dict[str, str] = {}
     for name, value in fields:
         found.setdefault(name, value)
-    return Connect(found.get("query"), found.get("encoding"), None)
+    return Connect(found.get("query"), found.get("encoding"), None, exact=True)
 
 
 class _First(msgspec.Struct, gc=False, rename={"params": "p"}):

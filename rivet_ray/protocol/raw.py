@@ -39,6 +39,7 @@ _CONTROL = frozenset(
         *older.HEADERS,
         *older.INTERNAL_HEADERS,
         v0.SEEN_HEADER,
+        v0.INTEGERS_HEADER,
         v0.OUTCOME_HEADER,
     )
 )

@@ -1,7 +1,8 @@
 """What the opener of a WebSocket of the documented dialect asks for, as subprotocols.
 
 `conn_seen`, `conn` and `conn_token` are ours: a client that counts events says how
-far it got, and which connection it goes on with after it was cut off.
+far it got, and which connection it goes on with after it was cut off. So is
+`integers.exact`, of a client that reads integers of 64 bits as they are.
 """
 
 from __future__ import annotations
@@ -30,9 +31,12 @@ class Connect(msgspec.Struct, frozen=True, gc=False):
     encoding: str | None
     params: str | None
     resume: Resume | None = None
+    exact: bool = False
+    """The client reads integers of 64 bits as they are."""
 
 
 _QUERY, _ENCODING, _PARAMS, _LAST = "query.", "encoding.", "conn_params.", "rivetkit"
+_EXACT = "integers.exact"
 _SEEN, _CONNECTION, _TOKEN = "conn_seen.", "conn.", "conn_token."
 _KINDS = (_QUERY, _ENCODING, _PARAMS, _SEEN, _CONNECTION, _TOKEN)
 _UNESCAPED = "-_.!~*'()"  # letters, digits and these: as encodeURIComponent has it
@@ -45,6 +49,8 @@ def connect_protocols(
     params: str | None,
     resume: Resume | None = None,
     own: Sequence[str] = (),
+    *,
+    exact: bool = False,
 ) -> list[str]:
     """The subprotocols that a client offers; `query` and `params` are JSON texts.
 
@@ -55,6 +61,8 @@ def connect_protocols(
     protocols = [_QUERY + quote(query, safe=_UNESCAPED), _ENCODING + encoding]
     if params is not None:
         protocols.append(_PARAMS + quote(params, safe=_UNESCAPED))
+    if exact:
+        protocols.append(_EXACT)
     if resume is not None:
         protocols.append(f"{_SEEN}{resume.seen}")
         if resume.connection is not None and resume.token is not None:
@@ -71,9 +79,11 @@ def parse_protocols(offered: Sequence[str]) -> Connect:
     Those after `rivetkit` are the raw socket user's own. The first of a kind counts.
     """
     found: dict[str, str] = {}
+    exact = False
     for protocol in offered:
         if protocol == _LAST:
             break
+        exact = exact or protocol == _EXACT
         for prefix in _KINDS:
             if protocol.startswith(prefix):
                 found.setdefault(prefix, protocol[len(prefix) :])
@@ -82,7 +92,7 @@ def parse_protocols(offered: Sequence[str]) -> Connect:
         for prefix in (_QUERY, _PARAMS, _CONNECTION, _TOKEN)
     )
     resume = parse_resume(found.get(_SEEN), connection, token)
-    return Connect(query, found.get(_ENCODING), params, resume)
+    return Connect(query, found.get(_ENCODING), params, resume, exact)
 
 
 def own_protocols(offered: Sequence[str]) -> list[str]:

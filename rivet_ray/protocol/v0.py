@@ -41,6 +41,12 @@ INTERNAL_HEADERS = ("X-RivetKit-Auth-Data", "X-RivetKit-Expose-Internal-Error")
 
 SEEN_HEADER = "X-RivetKit-Conn-Seen"
 """Ours: the number of the last event that reached a client that counts them."""
+INTEGERS_HEADER = "X-RivetKit-Integers"
+"""Ours: `exact` of a client that reads integers of 64 bits as they are.
+
+Without it a client counts as one whose numbers are doubles, as JavaScript's are.
+"""
+EXACT = "exact"
 KEY_HEADER = "Idempotency-Key"
 """A request header of ours: at most one effect for all calls that carry the same."""
 OLDER_HEADERS = {name.replace("X-RivetKit-", "X-AC-"): name for name in PUBLIC_HEADERS}
@@ -50,6 +56,7 @@ ALLOWED_PUBLIC_HEADERS = (
     "User-Agent",
     *PUBLIC_HEADERS,
     SEEN_HEADER,
+    INTEGERS_HEADER,
     KEY_HEADER,
     *OLDER_HEADERS,
 )

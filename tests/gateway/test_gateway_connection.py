@@ -10,6 +10,7 @@ from gateway_wire import eventually
 
 from rivet_ray.gateway.budgets import Budgets
 from rivet_ray.gateway.connection import Connection
+from rivet_ray.gateway.fanout import EventFrames
 from rivet_ray.gateway.outgoing import Frames
 from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.gateway.statistics import GatewayStatistics
@@ -47,7 +48,7 @@ class Client(Connection):
     def frame(self, payload: bytes) -> bytes:
         return payload
 
-    def deliver(self, message: Deliver) -> None:
+    def frame_of(self, message: Deliver) -> bytes:
         raise AssertionError(message)
 
 
@@ -57,7 +58,8 @@ def client_of(settings: GatewaySettings) -> tuple[Client, Any]:
     budgets = Budgets(settings)
     share, statistics = budgets.of(Caller()), GatewayStatistics(budgets.gateway)
     frames = Frames(settings.max_queued_size, budgets, share.budget, statistics)
-    return Client(backend, settings, JSON, record, frames, share), backend
+    events = EventFrames(budgets, statistics)
+    return Client(backend, settings, JSON, record, frames, events, share), backend
 
 
 async def test_answers_that_may_not_fit_are_asked_for_one_by_one() -> None:

@@ -85,6 +85,7 @@ async def test_metadata(prefix: str) -> None:
     assert found["gateway"] == {
         "slowConsumers": 0,
         "tooManyItems": 0,
+        "leftOutEvents": 0,
         "heldBytes": 0,
         "mostHeldBytes": 0,
         "refused": {},

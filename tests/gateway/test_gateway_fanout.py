@@ -5,14 +5,20 @@ from __future__ import annotations
 from rivet_ray.gateway.budgets import Budgets
 from rivet_ray.gateway.fanout import EventFrames
 from rivet_ray.gateway.settings import GatewaySettings
+from rivet_ray.gateway.statistics import GatewayStatistics
 from rivet_ray.protocol import values
 from rivet_ray.protocol.encodings import CBOR, JSON, Encoding
 from rivet_ray.protocol.event_stream import message_event
 from rivet_ray.protocol.port import Deliver
 
 
+def event_frames() -> EventFrames:
+    budgets = Budgets(GatewaySettings())
+    return EventFrames(budgets, GatewayStatistics(budgets.gateway))
+
+
 def test_once_for_each_encoding_and_shape() -> None:
-    frames = EventFrames(Budgets(GatewaySettings()))
+    frames = event_frames()
     shaped: list[str] = []
 
     def shape(encoding: Encoding, payload: bytes) -> bytes:
@@ -31,7 +37,7 @@ def test_once_for_each_encoding_and_shape() -> None:
 
 
 def test_numbers_are_for_those_who_count() -> None:
-    frames = EventFrames(Budgets(GatewaySettings()))
+    frames = event_frames()
     message = Deliver("actor", "counted", values.encode([7]), None, 3)
     assert frames.frame(message, JSON, False) == b'{"b":{"ev":{"n":"counted","a":[7]}}}'
     counted = frames.frame(message, JSON, True)
@@ -40,7 +46,7 @@ def test_numbers_are_for_those_who_count() -> None:
 
 
 def test_the_next_event_is_another() -> None:
-    frames = EventFrames(Budgets(GatewaySettings()))
+    frames = event_frames()
     told = [
         frames.shaped(
             Deliver("actor", "counted", values.encode([number])), JSON, message_event, False

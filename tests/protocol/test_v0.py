@@ -288,7 +288,7 @@ def test_constants() -> None:
     """Headers and banner are those that clients and proxies know."""
     ours = ("Query", "Encoding", "Conn-Params", "Actor", "Conn", "Conn-Token")
     expected = ("Content-Type", "User-Agent", *(f"X-RivetKit-{name}" for name in ours))
-    added = ("X-RivetKit-Conn-Seen", "Idempotency-Key")
+    added = ("X-RivetKit-Conn-Seen", "X-RivetKit-Integers", "Idempotency-Key")
     older = tuple(f"X-AC-{name}" for name in ours)
     assert (*expected, *added, *older) == v0.ALLOWED_PUBLIC_HEADERS
     assert expected[2:] == v0.PUBLIC_HEADERS
