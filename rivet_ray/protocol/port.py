@@ -84,6 +84,10 @@ class Want(Message, frozen=True, tag="want"):
     subscribed: bool
 
 
+def _cost_of(caller: Caller | None) -> int:
+    return 0 if caller is None else len(caller.params or b"") + len(caller.auth or b"")
+
+
 def subscription_cost(event: str) -> int:
     """Bytes that a connection's interest in an event counts for."""
     return CALL_OVERHEAD + getsizeof(event)
@@ -125,6 +129,12 @@ class Call(Message, frozen=True, tag="call"):
     """The turns that wait for this call, the outermost first."""
     timeout: float | None = None
     """Seconds that the caller will wait from now on; None leaves it to the host."""
+
+    @property
+    def cost(self) -> int:
+        """Bytes that it counts for while it waits or runs."""
+        names = getsizeof(self.action) + getsizeof(self.key)
+        return CALL_OVERHEAD + names + len(self.arguments) + _cost_of(self.caller)
 
 
 class Cancel(Message, frozen=True, tag="cancel"):
@@ -201,6 +211,11 @@ class Forward(Message, frozen=True, tag="forward"):
     said: Said
     timeout: float | None = None
     """Seconds that the caller will wait from now on; None leaves it to the host."""
+
+    @property
+    def cost(self) -> int:
+        """Bytes that it counts for while it waits."""
+        return self.said.cost if isinstance(self.said, Ask) else CALL_OVERHEAD
 
     @property
     def key(self) -> str | None:

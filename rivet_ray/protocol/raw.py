@@ -135,6 +135,13 @@ class RawOpen(Message, frozen=True, tag="raw_open"):
     connection = None
     key = None
 
+    @property
+    def cost(self) -> int:
+        """Bytes that it counts for while it waits."""
+        request = self.request
+        headers = sum(len(name) + len(value) + RAW_OVERHEAD for name, value in request.headers)
+        return 1_024 + len(request.path) + len(request.query) + headers + len(self.body)
+
 
 class RawStart(Message, frozen=True, tag="raw_start"):
     """The response begins, or the socket is accepted; its `RawData` follow."""

@@ -26,6 +26,7 @@ from rivet_ray.errors import (
     ConnectionNotFound,
     InvalidStateType,
     Outcome,
+    Overloaded,
     RivetError,
 )
 from rivet_ray.protocol import values
@@ -84,11 +85,26 @@ class Actions:
             return
         if self._runs_at_once(turn, action):
             self._run_now(session, turn, action, arguments)
-        else:
+            return
+        budget, size = instance.host.budget_of(instance.record.id), message.cost
+        try:
+            budget.take(size)
+        except Overloaded as error:
+            self._fail(turn, error, Outcome.NOT_STARTED)
+            return
+        try:
             task = instance.own(self._run(turn, action, arguments))
-            self._not_begun += 1
-            task.add_done_callback(lambda _: self._has_ended(turn))
-            session.track(message.call, task)
+        except BaseException:
+            budget.give_back(size)
+            raise
+        self._not_begun += 1
+
+        def ended(_: object) -> None:
+            budget.give_back(size)
+            self._has_ended(turn)
+
+        task.add_done_callback(ended)
+        session.track(message.call, task)
 
     def _has_begun(self, turn: Turn) -> None:
         if not turn.begun:

@@ -265,7 +265,7 @@ class Connection:
         self._instance.hold(release)
         self._tell_waiting(session)
 
-    def when_held(self, held: Held) -> None:
+    def when_held(self, held: Held, size: int = 0) -> None:
         """Call `held` with the session that has the connection, now or when one has again.
 
         With an error where none has in time, or too many wait for that already.
@@ -276,8 +276,21 @@ class Connection:
             full = "Too many messages wait for the connection."
             held(Overloaded(full, outcome=Outcome.NOT_STARTED))
         else:
-            clock = self._instance.clock
-            self._waiting[held] = clock.call_later(RESUME_PATIENCE, lambda: self._give_up(held))
+            clock, budget = (
+                self._instance.clock,
+                self._instance.host.budget_of(self._instance.record.id),
+            )
+            try:
+                budget.take(size)
+            except Overloaded as error:
+                held(error)
+                return
+
+            def told(what: Session | RivetError) -> None:
+                budget.give_back(size)
+                held(what)
+
+            self._waiting[told] = clock.call_later(RESUME_PATIENCE, lambda: self._give_up(told))
 
     def _give_up(self, held: Held) -> None:
         del self._waiting[held]

@@ -6,7 +6,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from rivet_ray import ids
 from rivet_ray.budget import KIB, MIB, Budget
@@ -69,10 +70,13 @@ class HostSettings:
     """How much of their idempotency keys actors remember."""
     max_held_size: int = 512 * MIB
     """Bytes that are held for the callers of all actors, beside the states of these."""
+    max_held_size_per_actor: int = 64 * MIB
+    """Bytes of the calls that wait for one actor to start, wait for their turn or run."""
     parked_limit: int = 10_000
     """Calls that wait for one actor to start; the next one is refused."""
 
 
+T = TypeVar("T")
 Connect = Callable[[type[Any], Instance], Any]
 """Makes a client of a registry for the code of one actor."""
 
@@ -125,6 +129,7 @@ class Host:
         )
         self._instances: dict[str, Instance] = {}
         self._parked: dict[str, list[Parked]] = {}
+        self._budgets: WeakValueDictionary[str, Budget] = WeakValueDictionary()
         self._starting: set[asyncio.Task[None]] = set()
         self._ending: set[asyncio.Task[None]] = set()
         self._sessions: set[Session] = set()
@@ -173,6 +178,14 @@ class Host:
         grace = self.settings.stop_grace
         self.run(instance.leaving.stop(grace, grace))
 
+    def budget_of(self, actor: str) -> Budget:
+        """The bound of an actor's calls, to be kept for as long as something is held."""
+        budget = self._budgets.get(actor)
+        if budget is None:
+            limit = self.settings.max_held_size_per_actor
+            budget = self._budgets[actor] = Budget("actor", limit, self.budget)
+        return budget
+
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something that the host waits for when it closes."""
         task = own_task(work)
@@ -192,8 +205,12 @@ class Host:
         go: Callable[[Instance], None],
         fail: Callable[[BaseException], None],
         timeout: float | None,
+        size: int = 0,
     ) -> None:
-        """Call `go` with the running instance, or `fail` with why there is none."""
+        """Call `go` with the running instance, or `fail` with why there is none.
+
+        `size` is what it counts for while it waits.
+        """
         instance = self.running(actor)
         if instance is not None:
             go(instance)
@@ -210,7 +227,14 @@ class Host:
         if len(waiting) >= self.settings.parked_limit:
             fail(Overloaded("Too many calls wait for this actor to start."))
             return
-        parked = Parked(go, fail)
+        budget = self.budget_of(actor)
+        try:
+            budget.take(size)
+        except Overloaded as error:
+            fail(error)
+            return
+        # Whichever of the two is called, it waits no longer.
+        parked = Parked(_giving_back(budget, size, go), _giving_back(budget, size, fail))
         limit = min(timeout or self.settings.start_timeout, self.settings.start_timeout)
         parked.timer = self.clock.call_later(limit, lambda: self._expire(actor, parked, limit))
         waiting.append(parked)
@@ -336,3 +360,13 @@ def named(things: Sequence[str], most: int = 10) -> str:
     """A list for a line of the log."""
     more = len(things) - most
     return ", ".join(things[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def _giving_back(budget: Budget, size: int, call: Callable[[T], None]) -> Callable[[T], None]:
+    """The same function, before which the bytes are given back."""
+
+    def called(value: T) -> None:
+        budget.give_back(size)
+        call(value)
+
+    return called

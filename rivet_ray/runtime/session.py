@@ -100,6 +100,7 @@ class Session:
                         lambda instance: self._unpark(instance, message, since),
                         lambda error: self._refuse(message.call, error),
                         message.timeout,
+                        message.cost,
                     )
             case Subscribe():
                 found = self._connections.get(message.connection)
@@ -136,6 +137,7 @@ class Session:
                     lambda instance: self._forward(instance, message),
                     lambda error: self._refuse(message.call, error),
                     message.timeout,
+                    message.cost,
                 )
             case Taken():
                 told = self._handed.pop(message.number, None)
@@ -214,7 +216,7 @@ class Session:
                 else:
                     self.deliver(Failed(message.call, failure_of(error, None, "forward")))
 
-            connection.when_held(held)
+            connection.when_held(held, message.cost)
 
     def hand(self, connection: str, said: Said, told: Callable[[RivetError | None], None]) -> None:
         """Give this gateway what its connection's client said elsewhere.
