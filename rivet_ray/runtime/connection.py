@@ -243,8 +243,11 @@ class Connection:
         session, events = self.session, self._instance.events
         wanted, returns = self.returning, self._returns
         assert session is not None
-        self._backlog = None
         last = events.last
+        backlog, self._backlog = self._backlog, None
+        for waiting in backlog or ():  # Its session was lost while `on_connect` ran.
+            if isinstance(waiting, Deliver):
+                events.hold(waiting, _keep)
 
         def release(error: RivetError | None) -> None:
             if error is not None or self.session is not session or self._returns != returns:
@@ -261,6 +264,9 @@ class Connection:
             else:
                 for message in missed:
                     session.deliver(message)
+                for waiting in backlog or ():
+                    if isinstance(waiting, Close):
+                        session.deliver(waiting)
 
         self._instance.hold(release)
         self._tell_waiting(session)

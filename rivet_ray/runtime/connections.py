@@ -167,6 +167,8 @@ class Connections:
             await self._admit(connection)
             if not session.admit(connection.id, self._instance):
                 return
+            # What is sent to it from now on, by the hook or by others, it has not seen.
+            seen = self._instance.events.last
             self._attached[connection.id] = connection
             self.looked_at(connection)
             await self._connected(connection)
@@ -178,7 +180,7 @@ class Connections:
         except Exception as error:
             self._refuse(session, message, error)
             return
-        connection.opened(Attached(message.call, self._instance.events.last))
+        connection.opened(Attached(message.call, seen))
 
     def _refuse(self, session: Session, message: Attach, error: BaseException) -> None:
         known = self.get(message.connection)

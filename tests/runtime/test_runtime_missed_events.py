@@ -355,3 +355,37 @@ async def test_what_a_client_wants_is_saved_before_it_is_let_in() -> None:
         assert records
         decoder = msgspec.msgpack.Decoder(Record)
         assert [decoder.decode(record).events for record in records] == [["said"]] * len(records)
+
+
+class Hall(Actor[State]):
+    greeted = Event[str]()
+
+    async def on_connect(self, conn: Any) -> None:
+        conn.send(Hall.greeted, "first")
+        self.go = asyncio.Event()
+        await self.go.wait()
+        conn.send(Hall.greeted, "second")
+
+    @action
+    async def let_in(self) -> None:
+        self.go.set()
+
+
+class HallApp(Registry):
+    hall = use(Hall)
+
+
+async def test_what_on_connect_sent_while_its_session_was_lost() -> None:
+    """The gateway asks again for a connection that it was never told of."""
+    async with setup_test(HallApp) as test:
+        tap = Tap(test)  # type: ignore[arg-type]
+        actor = await started(test, test.client.hall.get_or_create("k"))
+        await tap.attach(actor, "c1")
+        tap.close()
+        again = Tap(test)  # type: ignore[arg-type]
+        instance = test.backend.host.running(actor)
+        assert instance is not None
+        await again.attach(actor, "c1")
+        instance.actor.go.set()
+        await settle()
+        assert again.seen() == ["attached", ("greeted", "first"), ("greeted", "second")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -96,6 +97,42 @@ class Counter(Actor[Count, None, None, int | None]):
     @action
     async def increment_other(self, key: str) -> int:
         return await self.client(App).counter.get_or_create(key).increment()
+
+
+class Porter(Actor[None, None, str | None]):
+    """Greets who comes in, and lets others greet them before they are in."""
+
+    public = True
+    greeted = Event[str, str]()
+
+    def on_start(self) -> None:
+        self._go: asyncio.Event | None = None
+
+    async def on_connect(self, conn: Any) -> None:
+        if conn.params is None:
+            return  # a plain call
+        self.broadcast(Porter.greeted, "all", "somebody comes")
+        conn.send(Porter.greeted, conn.params, "first")
+        if conn.params == "slow":
+            self._go = asyncio.Event()
+            await self._go.wait()
+        conn.send(Porter.greeted, conn.params, "second")
+
+    @action
+    def waits(self) -> bool:
+        return self._go is not None
+
+    @action
+    def greet_all(self) -> None:
+        """While one of them is not in yet."""
+        for conn in self.conns:
+            if conn.params is not None:
+                conn.send(Porter.greeted, conn.params, "meanwhile")
+
+    @action
+    def let_in(self) -> None:
+        assert self._go is not None
+        self._go.set()
 
 
 @dataclass
@@ -253,5 +290,6 @@ class App(Registry):
     echo = use(Echo)
     counter = use(Counter)
     room = use(Room)
+    porter = use(Porter)
     guarded = use(Guarded)
     site = use(Site)

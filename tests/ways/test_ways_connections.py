@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from ways import CONNECTING, World, eventually, over
-from ways_actors import Point, Room
+from ways_actors import Point, Porter, Room
 
 from rivet_ray import UserError
 from rivet_ray.errors import ActionNotFound, ActorNotFound, ConnectionClosed, PublicError
@@ -140,6 +140,37 @@ async def test_a_broadcast_reaches_those_who_listen(world: World, key: str) -> N
         await eventually(lambda: heard["ann"] == [*expected, "last"])
         await eventually(lambda: heard["bob"] == [*expected, "psst", "last"])
         assert heard["cid"] == []
+
+
+async def entered(connection: Any) -> None:
+    await connection
+
+
+async def test_what_is_sent_before_the_client_is_in(world: World, key: str) -> None:
+    """By `on_connect`, and by other actions while it runs: all arrives, in order (C1)."""
+    porter = world.app.porter.get_or_create(key)
+    first: list[Any] = []
+    ann = porter.connect(params="ann")
+    ann.on(Porter.greeted, lambda *values: first.append(values))
+    async with ann:
+        await eventually(lambda: len(first) == 2)
+        assert first == [("ann", "first"), ("ann", "second")]
+        slow: list[Any] = []
+        late = porter.connect(params="slow")
+        late.on(Porter.greeted, lambda *values: slow.append(values))
+        opening = asyncio.ensure_future(entered(late))
+
+        async def waits() -> bool:
+            return await porter.waits()
+
+        await eventually(waits)
+        await porter.greet_all()
+        await ann.actor.greet_all()
+        await porter.let_in()
+        await opening
+        async with late:
+            await eventually(lambda: len(slow) == 4)
+            assert slow == [("slow", text) for text in ("first", *("meanwhile",) * 2, "second")]
 
 
 # --- The end ----------------------------------------------------------------------------
