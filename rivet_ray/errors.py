@@ -173,10 +173,10 @@ class ActionCancelled(PublicError):
 
 
 class CallCycle(PublicError):
-    """The call waits for an exclusive action that is itself waiting for this call.
+    """The call waits for an exclusive action, a start or a stop that waits for this call.
 
     Found where a chain of calls comes back to an actor that it has gone through.
-    Two chains that wait for each other end at their deadlines.
+    Two chains that wait for exclusive actions of each other end at their deadlines.
     """
 
     code = "call_cycle"

@@ -31,7 +31,7 @@ class ActorTransport(InlineTransport):
 
     def chain(self) -> list[str]:
         turn = current_turn.get()
-        return [] if turn is None else [*turn.chain, turn.id]
+        return [] if turn is None else turn.instance.host.waits.chain_of(turn)
 
 
 def between_actors(backend: Backend) -> Connect:

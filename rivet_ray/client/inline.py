@@ -93,7 +93,7 @@ class InlineTransport:
         key: str | None,
     ) -> bytes | None:
         await self._backend.start()
-        calls, chain = self._backend.calls, self.chain()
+        calls = self._backend.calls
 
         def call(record: ActorRecord) -> Awaitable[bytes | None]:
             return calls.call(
@@ -102,7 +102,7 @@ class InlineTransport:
                 arguments,
                 caller=self.caller(params),
                 key=key,
-                chain=chain,
+                chain=self.chain(),
                 timeout=timeout,
             )
 
@@ -191,7 +191,8 @@ class InlineConnection:
         async def attach(record: ActorRecord) -> None:
             self._actor = record.id
             caller = self._transport.caller(self._params)
-            await self._backend.calls.attach(record.id, self._id, token, caller, self)
+            chain = self._transport.chain()
+            await self._backend.calls.attach(record.id, self._id, token, caller, self, chain=chain)
 
         await self._backend.directory.reach(self._query, attach)
         return Init(self._actor, self._id, token)

@@ -168,6 +168,8 @@ class Attach(Message, frozen=True, tag="attach"):
     seen: int = 0
     """The actor's last event that reached the gateway, or the client that claims."""
     claim: bool = False
+    chain: list[str] = msgspec.field(default_factory=list[str])
+    """The turns that wait for the connection to open, the outermost first."""
 
 
 class Detach(Message, frozen=True, tag="detach"):

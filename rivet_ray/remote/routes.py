@@ -79,10 +79,17 @@ class Routes:
         )
 
     async def attach(
-        self, actor: str, connection: str, token: str, caller: Caller, sink: Sink
+        self,
+        actor: str,
+        connection: str,
+        token: str,
+        caller: Caller,
+        sink: Sink,
+        *,
+        chain: list[str] | None = None,
     ) -> None:
         client = self._connections[connection] = self._client(actor)
-        await client.attach(actor, connection, token, caller, sink)
+        await client.attach(actor, connection, token, caller, sink, chain=chain)
 
     async def claim(
         self, actor: str, connection: str, token: str, caller: Caller, sink: Sink, seen: int

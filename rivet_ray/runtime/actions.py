@@ -267,7 +267,8 @@ class Actions:
             and instance.definition.hooks_on_connections
         ):
             caller = turn.call.caller or Caller()
-            turn.connection = await instance.connections.open_plain(caller)
+            chain = [*turn.chain, turn.id]
+            turn.connection = await instance.connections.open_plain(caller, chain)
 
     async def _body(
         self,

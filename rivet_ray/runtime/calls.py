@@ -152,11 +152,19 @@ class HostClient:
     # --- Connections --------------------------------------------------------
 
     async def attach(
-        self, actor: str, connection: str, token: str, caller: Caller, sink: Sink
+        self,
+        actor: str,
+        connection: str,
+        token: str,
+        caller: Caller,
+        sink: Sink,
+        *,
+        chain: list[str] | None = None,
     ) -> None:
         """Open a connection. Raises what refused it."""
         self._number += 1
-        await self._open_connection(Attach(self._number, actor, connection, token, caller), sink)
+        attach = Attach(self._number, actor, connection, token, caller, chain=chain or [])
+        await self._open_connection(attach, sink)
 
     async def claim(
         self, actor: str, connection: str, token: str, caller: Caller, sink: Sink, seen: int

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,6 +14,7 @@ from rivet_ray import ids
 from rivet_ray.definition.user_code import call, settle
 from rivet_ray.errors import (
     ActorStopped,
+    CallCycle,
     ConnectionNotFound,
     InvalidStateType,
     Outcome,
@@ -40,6 +43,7 @@ class Connections:
     __slots__ = (
         "_attached",
         "_detached",
+        "_hooks",
         "_instance",
         "_looked_at",
         "_plain",
@@ -55,6 +59,8 @@ class Connections:
         self._subscribers: dict[str, dict[Session, int]] = {}
         self._looked_at: dict[Connection, None] = {}
         self._saved: dict[str, bytes] = {}
+        self._hooks: dict[Turn, None] = {}
+        """Those that run now, before their connections are open."""
 
     @property
     def attached(self) -> int:
@@ -139,13 +145,13 @@ class Connections:
             self._plain[connection.id] = turn.connection = connection
         return turn.connection
 
-    async def open_plain(self, caller: Caller) -> Connection:
+    async def open_plain(self, caller: Caller, chain: Sequence[str]) -> Connection:
         """Run the hooks of a call on its own; raises what they raise."""
         connection = Connection(self._instance, None, ids.connection_id(), "", caller)
-        await self._admit(connection)
+        await self._admit(connection, chain)
         self._plain[connection.id] = connection
         try:
-            await self._connected(connection)
+            await self._connected(connection, chain)
         except BaseException:
             self.close_plain(connection)
             raise
@@ -164,14 +170,14 @@ class Connections:
             connection = Connection(
                 self._instance, session, message.connection, message.token, message.caller
             )
-            await self._admit(connection)
+            await self._admit(connection, message.chain)
             if not session.admit(connection.id, self._instance):
                 return
             # What is sent to it from now on, by the hook or by others, it has not seen.
             seen = self._instance.events.last
             self._attached[connection.id] = connection
             self.looked_at(connection)
-            await self._connected(connection)
+            await self._connected(connection, message.chain)
             if connection.session is not session:
                 return  # Lost while the hook ran; whoever resumes it is told.
         except asyncio.CancelledError:
@@ -287,11 +293,32 @@ class Connections:
 
     # --- Hooks ------------------------------------------------------------
 
-    async def _admit(self, connection: Connection) -> None:
+    @contextmanager
+    def _hook(self, turn: Turn, chain: Sequence[str]) -> Generator[None]:
+        """Run a hook of a connection that `chain` waits for; raises CallCycle.
+
+        A call from the hook that comes back would need the hook again.
+        """
+        if any(waiting.id in chain for waiting in self._hooks):
+            raise CallCycle(
+                "This call waits for a hook of its actor's connections, and that hook waits "
+                "for this call. Call a method of the actor itself instead, or do not wait "
+                "for it in the hook: self.wait_until(...).",
+                outcome=Outcome.NOT_STARTED,
+            )
+        turn.chain = [*chain]
+        self._hooks[turn] = None
+        try:
+            with running(turn):
+                yield
+        finally:
+            del self._hooks[turn]
+
+    async def _admit(self, connection: Connection, chain: Sequence[str]) -> None:
         instance = self._instance
         actor, hooks = instance.actor, instance.definition.hooks
         request, params = connection.request, connection.params
-        with running(Turn(instance)):
+        with self._hook(Turn(instance), chain):
             if "on_before_connect" in hooks:
                 async with within(instance.clock, instance.hook_timeout, "on_before_connect"):
                     await settle(instance, actor.on_before_connect, request, params)
@@ -302,10 +329,10 @@ class Connections:
             else:
                 connection.state = call(instance, instance.definition.default_conn_state)
 
-    async def _connected(self, connection: Connection) -> None:
+    async def _connected(self, connection: Connection, chain: Sequence[str]) -> None:
         instance = self._instance
         if "on_connect" in instance.definition.hooks:
-            with running(Turn(instance, connection=connection)):
+            with self._hook(Turn(instance, connection=connection), chain):
                 async with within(instance.clock, instance.hook_timeout, "on_connect"):
                     await settle(instance, instance.actor.on_connect, connection)
 

@@ -12,7 +12,7 @@ from rivet_ray.definition.user_code import finish
 from rivet_ray.errors import InternalError, NoConnection
 from rivet_ray.protocol import values
 from rivet_ray.runtime.deadline import within
-from rivet_ray.runtime.turn import current_turn
+from rivet_ray.runtime.turn import Turn, current_turn
 
 if TYPE_CHECKING:
     from rivet_ray.runtime.connection import Connection
@@ -110,6 +110,13 @@ class Context:
 
     def wait_until(self, work: Awaitable[Any]) -> None:
         async def run() -> None:
+            # Nothing waits for it: what it calls does not come back to who started it.
+            caused_by = current_turn.get()
+            turn = Turn(self._instance)
+            if caused_by is not None and caused_by.instance is self._instance:
+                turn.connection = caused_by.connection
+                turn.schedule_id = caused_by.schedule_id
+            current_turn.set(turn)
             try:
                 await finish(self._instance, work, work)
             except Exception:

@@ -15,7 +15,7 @@ from rivet_ray.clock import Clock, SystemClock, Timer
 from rivet_ray.definition import ActorDefinition
 from rivet_ray.definition.user_code import contained
 from rivet_ray.definition.user_tasks import guard_tasks, own_task
-from rivet_ray.errors import ActionTimedOut, ActorNotFound, Overloaded, ServerStopping
+from rivet_ray.errors import ActionTimedOut, ActorNotFound, CallCycle, Overloaded, ServerStopping
 from rivet_ray.protocol.port import ToGateway
 from rivet_ray.runtime.alarms import Alarms
 from rivet_ray.runtime.checkpointer import Checkpointer, lose, unconfirmed
@@ -28,6 +28,7 @@ from rivet_ray.runtime.own_alarm import OwnAlarm
 from rivet_ray.runtime.patience import Patience
 from rivet_ray.runtime.session import Session
 from rivet_ray.runtime.threads import Home
+from rivet_ray.runtime.waits import Waits
 from rivet_ray.store import Store
 
 log = logging.getLogger("rivet_ray.runtime")
@@ -88,6 +89,8 @@ class Parked:
     go: Callable[[Instance], None]
     fail: Callable[[BaseException], None]
     timer: Timer | None = None
+    chain: Sequence[str] = ()
+    """The turns that wait for it."""
 
 
 class Host:
@@ -130,6 +133,7 @@ class Host:
         self._instances: dict[str, Instance] = {}
         self._parked: dict[str, list[Parked]] = {}
         self._budgets: WeakValueDictionary[str, Budget] = WeakValueDictionary()
+        self.waits = Waits(self._parked)
         self._starting: set[asyncio.Task[None]] = set()
         self._ending: set[asyncio.Task[None]] = set()
         self._sessions: set[Session] = set()
@@ -206,17 +210,23 @@ class Host:
         fail: Callable[[BaseException], None],
         timeout: float | None,
         size: int = 0,
+        chain: Sequence[str] = (),
     ) -> None:
         """Call `go` with the running instance, or `fail` with why there is none.
 
-        `size` is what it counts for while it waits.
+        `size` is what it counts for while it waits, `chain` are the turns that wait for it.
         """
-        instance = self.running(actor)
-        if instance is not None:
+        instance = self._instances.get(actor)
+        if instance is not None and instance.state is State.RUNNING:
             go(instance)
             return
         if self._closing:
             fail(ServerStopping("The server is shutting down."))
+            return
+        try:
+            self.waits.check(None if instance is None else instance.blocking, chain)
+        except CallCycle as cycle:
+            fail(cycle)
             return
         waiting = self._parked.get(actor)
         if waiting is None:
@@ -234,7 +244,8 @@ class Host:
             fail(error)
             return
         # Whichever of the two is called, it waits no longer.
-        parked = Parked(_giving_back(budget, size, go), _giving_back(budget, size, fail))
+        go, fail = _giving_back(budget, size, go), _giving_back(budget, size, fail)
+        parked = Parked(go, fail, chain=chain)
         limit = min(timeout or self.settings.start_timeout, self.settings.start_timeout)
         parked.timer = self.clock.call_later(limit, lambda: self._expire(actor, parked, limit))
         waiting.append(parked)

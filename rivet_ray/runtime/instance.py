@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Generator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rivet_ray import ids
@@ -52,6 +53,7 @@ class Instance:
         "_touched",
         "actions",
         "actor",
+        "blocking",
         "checkpoint",
         "connections",
         "context",
@@ -78,6 +80,8 @@ class Instance:
         self.definition = definition
         self.record = claim.record
         self.state = State.STARTING
+        self.blocking: Turn | None = None
+        """The hook of its start or stop that runs now: what comes waits for it."""
         self.ledger = Ledger()
         self.keys = Keys(self.ledger, host.settings.keys, host.budget)
         self.turnstile = Turnstile()
@@ -356,6 +360,17 @@ class Instance:
         task.add_done_callback(self._tasks.pop)
         return task
 
+    @contextmanager
+    def block(self, turn: Turn) -> Generator[None]:
+        """Run a hook that everything waits for which comes meanwhile."""
+        self.blocking = turn
+        try:
+            with running(turn):
+                yield
+        finally:
+            self.blocking = None
+            self._host.waits.ended(turn)
+
     async def start(self, claim: Claim) -> None:
         """Load or create the state and run the hooks that come before any call.
 
@@ -364,7 +379,7 @@ class Instance:
         hooks = self.definition.hooks
         if self.record.input is not None or CREATED not in claim.parts:
             self.context.input = self.definition.decode("Input", self.record.input)
-        with running(Turn(self)):
+        with self.block(Turn(self)):
             if CREATED in claim.parts:
                 call(self, self.memory.load, claim.parts)
             else:

@@ -11,7 +11,7 @@ from rivet_ray.errors import RivetError
 from rivet_ray.runtime.checkpointer import unconfirmed
 from rivet_ray.runtime.deadline import CANCELLED, ended, within
 from rivet_ray.runtime.lifecycle import Move, State, after
-from rivet_ray.runtime.turn import Turn, running
+from rivet_ray.runtime.turn import Turn
 
 if TYPE_CHECKING:
     from rivet_ray.runtime.instance import Instance
@@ -82,7 +82,7 @@ class Leaving:
 
         async def hook() -> None:
             self.in_last_hook = self._destroy_asked
-            with running(Turn(instance)):
+            with instance.block(Turn(instance)):
                 try:
                     await settle(instance, instance.actor.on_stop)
                 except Exception:

@@ -66,7 +66,14 @@ class Calls(Protocol):
     ) -> bytes | None: ...
 
     async def attach(
-        self, actor: str, connection: str, token: str, caller: Caller, sink: Sink
+        self,
+        actor: str,
+        connection: str,
+        token: str,
+        caller: Caller,
+        sink: Sink,
+        *,
+        chain: list[str] | None = None,
     ) -> None: ...
 
     async def claim(

@@ -101,6 +101,7 @@ class Session:
                         lambda error: self._refuse(message.call, error),
                         message.timeout,
                         message.cost,
+                        message.chain,
                     )
             case Subscribe():
                 found = self._connections.get(message.connection)
@@ -116,6 +117,7 @@ class Session:
                     lambda instance: self._attach(instance, message),
                     lambda error: self._refuse(message.call, error),
                     None,
+                    chain=message.chain,
                 )
             case Detach():
                 self._attaching.discard(message.connection)
