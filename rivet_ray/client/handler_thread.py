@@ -16,6 +16,9 @@ from rivet_ray.errors import SlowConsumer
 CLOSE_TIMEOUT = 5.0
 """Seconds that closing waits for the handler that runs, and for what came before."""
 
+MAX_LIFECYCLE = 256
+"""How many life-cycle events, errors among them, may wait beyond the others."""
+
 LINGER = 1.0
 """Seconds that the thread waits for more before it ends; the next event starts another."""
 
@@ -39,17 +42,33 @@ class HandlerThread:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self.dropped = 0
+        """How many events were dropped because too many waited."""
+        self._dropping = False
 
     def put(self, event: str, handler: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         """Call a handler after all that came before.
 
-        Raises SlowConsumer, and drops the event, where 1,024 wait already.
-        Life-cycle events are always taken.
+        If 1,024 events wait already, an event is dropped and counted, and SlowConsumer
+        is raised for the first, until fewer than half as many wait. Life-cycle events
+        have room beyond, for 256 more; further ones are dropped and counted.
         """
-        if self._work.qsize() >= MAX_UNREAD and event not in LIFECYCLE:
+        waiting = self._work.qsize()
+        if waiting < MAX_UNREAD // 2:
+            self._dropping = False
+        room = MAX_UNREAD + (MAX_LIFECYCLE if event in LIFECYCLE else 0)
+        if waiting >= room:
+            self.dropped += 1
+            if self._dropping:
+                return
+            self._dropping = True
+            if event in LIFECYCLE:
+                log.warning("the handlers of %s are too slow: %r is dropped", self._label, event)
+                return
             raise SlowConsumer(
-                f"The handlers of {self._label} are too slow: {MAX_UNREAD} events wait for them, "
-                f"and an event {event!r} was dropped."
+                f"The handlers of {self._label} are too slow: {MAX_UNREAD} events wait for them. "
+                f"An event {event!r} was dropped, and more will be until half of them are handled "
+                f"({self.dropped} so far). Do less in handlers, or read conn.events(…)."
             )
 
         def work() -> None:

@@ -162,6 +162,11 @@ class SyncConnection(Generic[Actor_co]):
     def connection_id(self) -> str:
         return self._connection.connection_id
 
+    @property
+    def dropped_events(self) -> int:
+        """How many events were dropped because its handlers were too slow."""
+        return self._handlers.dropped
+
     @overload
     def call(
         self: SyncConnection[Owner],
@@ -192,7 +197,8 @@ class SyncConnection(Generic[Actor_co]):
         `reconnected` when it is open again, `resync` right after that where events
         may have been missed, and `error`. A handler may block and may call actors;
         where 1,024 events wait for it, further ones are dropped, and `error` handlers
-        get a SlowConsumer for each. Returns a function that ends the subscription.
+        get one SlowConsumer, until fewer than half as many wait. Returns a function
+        that ends the subscription.
         """
         return self._listen(event, handler, self._connection.on)
 
