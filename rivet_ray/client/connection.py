@@ -17,6 +17,7 @@ from rivet_ray.client.listeners import Stream, log
 from rivet_ray.client.reconnecting import (
     OUR_FAULT,
     RESYNC,
+    STEADY,
     TOO_LONG,
     comes_back,
     may_pass,
@@ -82,6 +83,7 @@ class ActorConnection(Connection[Actor_T]):
         """Set by the first who does."""
         self._task: asyncio.Task[None] | None = None
         self._disposed = False
+        self._pauses = pauses()
         self._handle = ActorHandle(self) if interface is None else TypedHandle(self, interface)
 
     @property
@@ -231,8 +233,13 @@ class ActorConnection(Connection[Actor_T]):
         self._settled.set()
         self._connected = True
         self._listeners.emit("connected")
+        loop = asyncio.get_running_loop()
         while True:
+            opened = loop.time()
             closing = await socket.run()
+            if loop.time() - opened >= STEADY:
+                # A server that accepts and closes at once is not asked ever faster.
+                self._pauses = pauses()
             if closing.reason == TOO_LONG:
                 self._session.refuse_longest()
             end = self._was_closed(f"closed ({closing}).")
@@ -276,7 +283,7 @@ class ActorConnection(Connection[Actor_T]):
     async def _open_again(self, resume: Resume, wait: float = 0.0) -> Socket:
         """Try for as long as it takes. Raises what a server refuses for good."""
         told = self._trying
-        for pause in pauses():
+        for pause in self._pauses:
             await self._sleep(max(pause, wait))
             try:
                 return await self._open_socket(resume)

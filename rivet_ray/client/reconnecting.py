@@ -13,6 +13,9 @@ FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 30.0
 """Seconds, each pause twice the one before; a random part of it is left out."""
 
+STEADY = 5.0
+"""Seconds that a connection has to last before the pauses begin anew."""
+
 LONGEST_WAIT = 300.0
 """Seconds for which a refusal may put a client off."""
 NOT_NOW = frozenset({408, 425, 429})

@@ -13,6 +13,9 @@ from cut_actors import App
 from cutting import Watch, cut_anywhere
 
 from rivet_ray.client import reconnecting
+from rivet_ray.client.connection import ActorConnection
+from rivet_ray.client.session import Socket
+from rivet_ray.client.transport import Closing
 from rivet_ray.errors import ActorNotFound, ConnectionClosed, Outcome, RivetError
 from rivet_ray.runtime import HostSettings
 
@@ -132,6 +135,37 @@ def test_pauses_grow_and_differ() -> None:
         assert all(high <= low * 4.001 for low, high in itertools.pairwise(found[1:]))
         assert max(found) <= 30.0
     assert len({next(reconnecting.pauses()) for _ in range(50)}) > 40
+
+
+async def test_a_server_that_accepts_and_closes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pauses grow until a connection lasts; each life used to begin them anew."""
+    slept: list[float] = []
+    lives = 0
+    now = asyncio.get_running_loop().time
+
+    async def sleep(self: Any, seconds: float) -> None:
+        slept.append(seconds)
+        await asyncio.sleep(0)
+
+    async def run(self: Any) -> Closing:
+        nonlocal lives
+        lives += 1
+        if lives == 8:
+            late = now() + reconnecting.STEADY
+            monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: max(late, now()))
+        await self._transport.close()
+        return Closing(1000 if lives == 10 else 1006, "")
+
+    monkeypatch.setattr(ActorConnection, "_sleep", sleep)
+    monkeypatch.setattr(Socket, "run", run)
+    async with world(App) as (road, _), App.client(road.url, timeout=PATIENCE) as client:
+        connection = client.counter.get_or_create("k").connect()
+        await connection
+        await eventually(lambda: lives == 10)
+        await connection.dispose()
+    assert [pause > 0.25 for pause in slept[:7]] == [False] + 6 * [True]
+    assert slept[6] > 4
+    assert slept[7] <= 0.25
 
 
 @WAYS
