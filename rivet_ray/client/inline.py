@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from rivet_ray import ids
+from rivet_ray.budget import MIB, Budget
 from rivet_ray.client.transport import Closing, Fetch
 from rivet_ray.errors import (
     ActionTimedOut,
@@ -45,7 +46,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-UNREAD_LIMIT = 65_536
+UNREAD_LIMIT = 32 * MIB
+"""Bytes of what a connection was told and its consumer has not dealt with; beyond it the
+connection is closed as `slow_consumer`."""
+UNREAD_OVERHEAD = 256
+"""Bytes that each message counts for beside what it carries."""
 
 
 class Backend(Protocol):
@@ -180,6 +185,7 @@ class InlineConnection:
         self._actor = ""
         self._id = ids.connection_id()
         self._messages: asyncio.Queue[ToClient | None] = asyncio.Queue()
+        self._unread = Budget("client", UNREAD_LIMIT)
         self._ended = False
         self.closing = Closing(1006, "")
 
@@ -235,7 +241,7 @@ class InlineConnection:
         )
 
     def _put(self, message: ToClient) -> None:
-        if self._messages.qsize() < UNREAD_LIMIT:
+        if self._unread.fits(_cost(message)):
             self._messages.put_nowait(message)
         else:
             self.closed(1011, SlowConsumer.code)
@@ -243,6 +249,7 @@ class InlineConnection:
     async def __aiter__(self) -> AsyncIterator[ToClient]:
         while (message := await self._messages.get()) is not None:
             yield message
+            self._unread.give_back(_cost(message))
             # The consumer has dealt with it, and may have changed the caller's state.
             self._transport.handled()
 
@@ -276,3 +283,11 @@ class InlineConnection:
             self._ask(said, [])
         elif isinstance(said, Want):
             self._backend.calls.subscribe(self._actor, self._id, said.event, said.subscribed)
+
+
+def _cost(message: ToClient) -> int:
+    if isinstance(message, EventMessage):
+        return UNREAD_OVERHEAD + len(message.arguments)
+    if isinstance(message, ActionResponse):
+        return UNREAD_OVERHEAD + len(message.output or b"")
+    return UNREAD_OVERHEAD

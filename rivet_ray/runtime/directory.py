@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
+from sys import getsizeof
 from typing import TypeVar
 
 import msgspec
 
 from rivet_ray import ids
+from rivet_ray.budget import MIB, Budget
 from rivet_ray.clock import Clock
 from rivet_ray.definition import ActorDefinition
 from rivet_ray.errors import ActorAlreadyExists, ActorNotFound, InvalidRequest, Outcome
@@ -19,7 +21,10 @@ from rivet_ray.store import ActorRecord, NewActor, Store
 
 T = TypeVar("T")
 
-REMEMBERED = 100_000
+REMEMBERED = 64 * MIB
+"""Bytes of the actors that are remembered; the one that was used longest ago is forgotten."""
+RECORD = 512
+"""Bytes that one counts for beside its key and its input."""
 
 
 class Directory:
@@ -37,6 +42,7 @@ class Directory:
         self._clock = clock
         self._patience = Patience(clock)
         self._namespace = namespace
+        self._budget = Budget("directory", REMEMBERED)
         self._known: OrderedDict[tuple[str, ids.Key], ActorRecord] = OrderedDict()
 
     def definition(self, name: str) -> ActorDefinition:
@@ -66,10 +72,18 @@ class Directory:
             return await self._by_id(query.actor_id)
         self.definition(query.name)
         record = await self._find_or_create(query)
-        self._known[query.name, tuple(query.key)] = record
-        if len(self._known) > REMEMBERED:
-            self._known.popitem(last=False)
+        self._remember((query.name, tuple(query.key)), record)
         return record
+
+    def _remember(self, place: tuple[str, ids.Key], record: ActorRecord) -> None:
+        known = self._known.pop(place, None)
+        if known is not None:
+            self._budget.give_back(_cost(known))
+        self._known[place] = record
+        self._budget.hold(_cost(record))
+        while self._budget.held > self._budget.limit and len(self._known) > 1:
+            _, oldest = self._known.popitem(last=False)
+            self._budget.give_back(_cost(oldest))
 
     async def reach(self, query: ActorQuery, use: Callable[[ActorRecord], Awaitable[T]]) -> T:
         """Resolve a query and use the actor.
@@ -149,3 +163,7 @@ class Directory:
             raise InvalidRequest(f"The input cannot be read: {error}") from error
         self.definition(query.name).decode("Input", data, None)
         return data
+
+
+def _cost(record: ActorRecord) -> int:
+    return RECORD + sum(map(getsizeof, record.key)) + len(record.input or b"")

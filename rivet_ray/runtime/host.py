@@ -73,6 +73,9 @@ class HostSettings:
     """Bytes that are held for the callers of all actors, beside the states of these."""
     max_held_size_per_actor: int = 64 * MIB
     """Bytes of the calls that wait for one actor to start, wait for their turn or run."""
+    max_queued_size: int = 64 * MIB
+    """Bytes of events and answers that wait for a gateway that is slow. Beyond it an answer
+    becomes an error, and connections that miss an event are closed as `slow_consumer`."""
     parked_limit: int = 10_000
     """Calls that wait for one actor to start; the next one is refused."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from rivet_ray.budget import Budget
 from rivet_ray.errors import (
     ConnectionClosed,
     ConnectionNotFound,
@@ -72,7 +73,8 @@ class Session:
 
     def __init__(self, host: Host, receive: Callable[[ToGateway], None]) -> None:
         self._host = host
-        self._outbox = Outbox(receive, self._overflow)
+        budget = Budget("gateway", host.settings.max_queued_size, host.budget)
+        self._outbox = Outbox(receive, self._overflow, budget)
         self._running: dict[int, asyncio.Task[None]] = {}
         self._connections: dict[str, Instance] = {}
         self._attaching: set[str] = set()
@@ -160,6 +162,7 @@ class Session:
         handed, self._handed = self._handed, {}
         for told in handed.values():
             told(ConnectionClosed("The client's gateway was lost.", outcome=Outcome.UNKNOWN))
+        self._outbox.end()
         self._host.end_session(self)
 
     def _attach(self, instance: Instance, message: Attach) -> None:
