@@ -13,7 +13,13 @@ from rivet_ray import ids
 from rivet_ray.budget import MIB, Budget
 from rivet_ray.clock import Clock
 from rivet_ray.definition import ActorDefinition
-from rivet_ray.errors import ActorAlreadyExists, ActorNotFound, InvalidRequest, Outcome
+from rivet_ray.errors import (
+    ActorAlreadyExists,
+    ActorNotFound,
+    ActorStopped,
+    InvalidRequest,
+    Outcome,
+)
 from rivet_ray.protocol import values
 from rivet_ray.protocol.queries import ActorQuery, Create, GetById, GetByKey, GetOrCreate, check_key
 from rivet_ray.runtime.patience import Patience
@@ -25,6 +31,8 @@ REMEMBERED = 64 * MIB
 """Bytes of the actors that are remembered; the one that was used longest ago is forgotten."""
 RECORD = 512
 """Bytes that one counts for beside its key and its input."""
+LIVES = 16
+"""How many lives of an actor may end before a call begins in one."""
 
 
 class Directory:
@@ -89,18 +97,24 @@ class Directory:
         """Resolve a query and use the actor.
 
         An actor that was remembered and turns out to be destroyed is looked up
-        again, once; nothing of the first try was started then.
+        again; nothing of the try before was started then. Raises ActorStopped for one
+        that is destroyed again and again.
         """
         record = self._remembered(query) or await self.resolve(query)
-        try:
-            return await use(record)
-        except ActorNotFound as error:
-            if error.outcome is not Outcome.NOT_STARTED or isinstance(query, (GetById, Create)):
-                raise
-            fresh = await self.resolve(query)
-            if fresh.id == record.id:
-                raise
-        return await use(fresh)
+        for _ in range(LIVES):
+            try:
+                return await use(record)
+            except ActorNotFound as error:
+                if error.outcome is not Outcome.NOT_STARTED or isinstance(query, (GetById, Create)):
+                    raise
+                fresh = await self.resolve(query)
+                if fresh.id == record.id:
+                    raise
+                record = fresh
+        raise ActorStopped(
+            f"The actor was destroyed {LIVES} times before the call could begin.",
+            outcome=Outcome.NOT_STARTED,
+        )
 
     def _remembered(self, query: ActorQuery) -> ActorRecord | None:
         if isinstance(query, (GetById, Create)):

@@ -276,18 +276,32 @@ class Host:
 
     def _unpark(self, actor: str, instance: Instance | None, error: BaseException | None) -> None:
         waiting = self._parked.pop(actor, [])
-        for parked in waiting:
+        for number, parked in enumerate(waiting):
+            if instance is not None and instance.state is not State.RUNNING and not self._closing:
+                # A hook, or a call before this one, has ended it.
+                self._wait_for_next(actor, waiting[number:])
+                return
             if parked.timer is not None:
                 parked.timer.cancel()
-        for parked in waiting:
             try:
                 if instance is not None and instance.state is State.RUNNING:
                     parked.go(instance)
                 else:
-                    parked.fail(error or ServerStopping("The actor stopped before the call began."))
+                    parked.fail(error or ServerStopping("The server is shutting down."))
             except Exception:
                 # The others that wait have nothing to do with it.
                 log.exception("what waited for actor %s could not go on", actor)
+
+    def _wait_for_next(self, actor: str, waiting: list[Parked]) -> None:
+        """What has not begun goes on with the actor's next life."""
+        later = self._parked.get(actor)
+        if later is None:
+            task = own_task(self._start(actor))
+            self._parked[actor] = waiting
+            self._starting.add(task)
+            task.add_done_callback(self._starting.discard)
+        else:
+            later[:0] = waiting
 
     async def _activate(self, actor: str) -> Instance:
         leaving = self._instances.get(actor)

@@ -1,0 +1,74 @@
+"""What had not started when its actor was destroyed goes on with the next life (A10)."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pytest
+
+from rivet_ray import Actor, ActorStopped, Outcome, Registry, action, use
+from rivet_ray.testing import Setup, setup_test
+
+
+@dataclass
+class Count:
+    count: int = 0
+
+
+class Mortal(Actor[Count]):
+    lives: ClassVar[int] = 0
+    """How many more times its start ends it."""
+
+    def on_start(self) -> None:
+        if Mortal.lives > 0:
+            Mortal.lives -= 1
+            self.destroy()
+
+    @action
+    def end(self) -> None:
+        self.destroy()
+
+    @action
+    def add(self) -> int:
+        self.state.count += 1
+        return self.state.count
+
+
+class App(Registry):
+    mortal = use(Mortal)
+
+
+@pytest.fixture
+async def test() -> Any:
+    Mortal.lives = 0
+    async with setup_test(App) as made:
+        yield made
+
+
+@pytest.mark.parametrize("ends", [1, 5])
+async def test_calls_behind_one_that_destroys_a_cold_actor(test: Setup[App], ends: int) -> None:
+    mortal = test.client.mortal.get_or_create("k")
+    first = await test.client.mortal.get_or_create("k").resolve()
+    ending = [asyncio.ensure_future(mortal.end()) for _ in range(ends)]
+    calls = [asyncio.ensure_future(mortal.add()) for _ in range(3)]
+    assert await asyncio.gather(*ending) == [None] * ends
+    assert await asyncio.gather(*calls) == [1, 2, 3]
+    assert await test.client.mortal.get("k").resolve() != first
+
+
+@pytest.mark.parametrize("lives", [1, 3])
+async def test_calls_of_an_actor_whose_start_destroys_it(test: Setup[App], lives: int) -> None:
+    Mortal.lives = lives
+    mortal = test.client.mortal.get_or_create("k")
+    calls = [asyncio.ensure_future(mortal.add()) for _ in range(4)]
+    assert await asyncio.gather(*calls) == [1, 2, 3, 4]
+
+
+async def test_an_actor_that_never_lives(test: Setup[App]) -> None:
+    """No endless loop, and no word of an actor that is not there."""
+    Mortal.lives = 10_000
+    with pytest.raises(ActorStopped, match="16 times") as caught:
+        await test.client.mortal.get_or_create("k").add()
+    assert caught.value.outcome is Outcome.NOT_STARTED
