@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar, cast
 
 import msgspec
@@ -83,6 +84,18 @@ class StateCodec:
                 model = cast("Any", type(state))
                 fields = {name: getattr(state, name) for name in model.model_fields}
             raise _fault(fields, error) from raised
+
+    def some(self, state: Any, names: frozenset[str]) -> dict[str, bytes]:
+        """These parts of a state, but for those that cannot be encoded."""
+        try:
+            fields = call(self.kind, self._fields, state)
+        except Exception:
+            return {}
+        parts: dict[str, bytes] = {}
+        for name in names & fields.keys():
+            with suppress(Exception):
+                parts[name] = call(self.kind, values.encode, fields[name])
+        return parts
 
     def unchanging(self, state: Any, parts: Mapping[str, bytes]) -> Known:
         """Of these parts of the state those whose value cannot change, only be replaced."""

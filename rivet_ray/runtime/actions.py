@@ -181,7 +181,7 @@ class Actions:
         instance = self._instance
         before = self._count(action)
         others = before is None and instance.turnstile.open > 0
-        began_with = instance.memory.snapshot() if others else None
+        began_with = instance.memory.small_snapshot() if others else None
         token = current_turn.set(turn)
         turn.entered = True
         try:

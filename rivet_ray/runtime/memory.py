@@ -214,12 +214,21 @@ class Memory:
     def restore(self, before: dict[str, bytes] | None = None) -> None:
         """Put the fields that cannot be saved back to what they were; leave the others."""
         state, actor = self._instance.definition.state, self._instance.actor
+        parts = self._known_good() if before is None else {**self._large_now(), **before}
         good = {
             name.removeprefix(FIELD): value
-            for name, value in (self._known_good() if before is None else before).items()
+            for name, value in parts.items()
             if name.startswith(FIELD)
         }
         actor.state = state.mend(actor.state, state.faults(actor.state), good)
+
+    def _large_now(self) -> dict[str, bytes]:
+        """The large fields as they are, or as they were last if they cannot be encoded."""
+        known = self._known_good()
+        found = {FIELD + name: known[FIELD + name] for name in self._large if FIELD + name in known}
+        state = self._instance.definition.state
+        now = state.some(self._instance.actor.state, self._large)
+        return found | {FIELD + name: data for name, data in now.items()}
 
     def readonly_begins(self, clean: bool) -> ReadonlyBegin:
         """Nothing of the runtime may have run, and still a task of the actor's own has."""
@@ -235,6 +244,19 @@ class Memory:
             return self.split()
         except InvalidStateType:
             return None
+
+    def small_snapshot(self) -> dict[str, bytes] | None:
+        """The parts that `check` will look at, as they are now, for a plain method.
+
+        None where somebody has spoilt one. Large fields are left out: what a call finds
+        must not cost about the size of the whole state.
+        """
+        instance = self._instance
+        try:
+            fields = instance.definition.state.split(instance.actor.state, self._large)
+        except InvalidStateType:
+            return None
+        return {FIELD + name: value for name, value in fields.items()}
 
     def readonly_ends(self, begin: ReadonlyBegin, *, plain: bool, alone: bool) -> None:
         """Raise ReadonlyViolated if a readonly action has changed the state.
