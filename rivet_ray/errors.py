@@ -183,6 +183,15 @@ class CallCycle(PublicError):
     status = 409
 
 
+class IdempotencyKeyRefused(PublicError):
+    """The call has an idempotency key, and nobody knows who its caller is.
+
+    Keys belong to callers: two of them must not get each other's answers.
+    """
+
+    code = "idempotency_key_refused"
+
+
 class IdempotencyKeyReused(PublicError):
     """The idempotency key was used before with another action or other arguments."""
 

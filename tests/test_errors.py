@@ -39,6 +39,7 @@ CODES = {
     "connection_closed": (errors.ConnectionClosed, 503),
     "fetch_handler_not_defined": (errors.FetchHandlerNotDefined, 404),
     "forbidden": (errors.Forbidden, 403),
+    "idempotency_key_refused": (errors.IdempotencyKeyRefused, 400),
     "idempotency_key_reused": (errors.IdempotencyKeyReused, 409),
     "interrupted": (errors.Interrupted, 409),
     "invalid_action_request": (errors.InvalidActionRequest, 400),

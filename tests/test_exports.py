@@ -31,6 +31,7 @@ NAMES = [
     "DefinitionError",
     "Event",
     "Forbidden",
+    "IdempotencyKeyRefused",
     "IdempotencyKeyReused",
     "InternalError",
     "Interrupted",

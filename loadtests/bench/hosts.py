@@ -40,7 +40,9 @@ def _served(topology: str, spares: int) -> Generator[tuple[httpx.Client, int]]:
     options = ("--topology", topology, "--spare-workers", str(spares))
     with (
         redis("always") as (store, _),
-        rivet_ray("serve", "examples.counter:App", "--ray", "--store", store, *options) as served,
+        rivet_ray(
+            "serve", "loadtests.bench.keyed:App", "--ray", "--store", store, *options
+        ) as served,
         httpx.Client(base_url=f"http://{served[0]}", timeout=60) as client,
     ):
         yield client, served[1]

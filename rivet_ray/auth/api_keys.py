@@ -14,10 +14,13 @@ from typing_extensions import TypeVar
 
 from rivet_ray.auth.credentials import Reason, find_credential, unauthorized
 from rivet_ray.definition import Request
+from rivet_ray.definition.identity import KEY_ID
 
 AuthT = TypeVar("AuthT", default=Any)
 
 ALGORITHM = "sha256"
+ID_DIGITS = 16
+"""Of the hash, in the id of a key."""
 PARAMS = ("authToken", "token")
 HEADERS = ("X-API-Key", "Authorization")
 
@@ -45,8 +48,9 @@ class APIKeys(Generic[AuthT]):
     function, plain or `async`, from the hash to that or None: a look-up in a
     database. A mapping is compared entry by entry in constant time, so it is
     for up to some hundreds of keys; it is read at each call, so keys may be
-    added and taken away. Raises ValueError for a mapping with something else
-    than hashes in it.
+    added and taken away. A dict without `key_id` gets the id of the key, the first
+    digits of its hash: whose calls these are (`Actor.caller_identity`). Raises
+    ValueError for a mapping with something else than hashes in it.
     """
 
     @overload
@@ -106,6 +110,9 @@ class APIKeys(Generic[AuthT]):
         found: AuthT | None = await answer if isawaitable(answer) else answer
         if found is None:
             raise _unknown()
+        if isinstance(found, dict) and KEY_ID not in found:
+            named: Any = {**found, KEY_ID: hashed[: len(ALGORITHM) + 1 + ID_DIGITS]}
+            return cast("AuthT", named)
         return found
 
 

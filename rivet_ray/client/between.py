@@ -6,6 +6,7 @@ from typing import Any
 
 from rivet_ray.client.client import Client
 from rivet_ray.client.inline import Backend, InlineTransport
+from rivet_ray.protocol.caller import identity_of_actor
 from rivet_ray.runtime.host import Connect
 from rivet_ray.runtime.instance import Instance
 from rivet_ray.runtime.turn import current_turn
@@ -28,6 +29,10 @@ class ActorTransport(InlineTransport):
 
     def handled(self) -> None:
         self._instance.touch()
+
+    @property
+    def identity(self) -> str:
+        return identity_of_actor(self._instance.record.id)
 
     def chain(self) -> list[str]:
         turn = current_turn.get()

@@ -63,7 +63,7 @@ class ActorConnection(Connection[Actor_T]):
         self._timeout = timeout
         self._on_start = started
         self._on_end = ended
-        self._session = Session(label)
+        self._session = Session(label, comes_back=reconnect)
         self._listeners = self._session.listeners
         self._init: Init | None = None
         self._settled = asyncio.Event()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from rivet_ray import ids
 from rivet_ray.budget import MIB, Budget
 from rivet_ray.client.transport import Closing, Fetch
+from rivet_ray.definition.identity import identity_of
 from rivet_ray.errors import (
     ActionTimedOut,
     ConnectionClosed,
@@ -22,7 +23,7 @@ from rivet_ray.errors import (
     SlowConsumer,
 )
 from rivet_ray.protocol import values
-from rivet_ray.protocol.caller import Caller
+from rivet_ray.protocol.caller import SERVER, Caller
 from rivet_ray.protocol.port import Ask, Attached, Deliver, Failed, Reply, Said, Want, own_status
 from rivet_ray.protocol.queries import ActorQuery
 from rivet_ray.protocol.raw import RawRequest
@@ -64,14 +65,10 @@ class Backend(Protocol):
 
 
 class InlineTransport:
-    """See `rivet_ray.client.transport.Transport`.
+    """The way of the server's own code; see `rivet_ray.client.transport.Transport`."""
 
-    `auth` is what the actors see as `conn.auth` of every call and connection.
-    """
-
-    def __init__(self, backend: Backend, auth: Any = None) -> None:
+    def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._auth = None if auth is None else values.encode(auth)
 
     async def leaving(self) -> None:
         """Called before anything leaves the caller."""
@@ -105,7 +102,7 @@ class InlineTransport:
                 record.id,
                 action,
                 arguments,
-                caller=self.caller(params),
+                caller=self.caller(record.name, params),
                 key=key,
                 chain=self.chain(),
                 timeout=timeout,
@@ -123,9 +120,14 @@ class InlineTransport:
         """Nothing cuts a connection in this process but the loss of its host."""
         return InlineConnection(self, self._backend, query, params)
 
-    def caller(self, params: Any) -> Caller:
-        """Who calls, with these parameters."""
-        return Caller(None if params is None else values.encode(params), self._auth)
+    def caller(self, name: str, params: Any) -> Caller:
+        """Who calls an actor of the type `name`, with these parameters."""
+        return Caller(encoded(params), identity=self.identity)
+
+    @property
+    def identity(self) -> str:
+        """Whose the idempotency keys are."""
+        return SERVER
 
     async def fetch(
         self, query: ActorQuery, params: Any, fetch: Fetch, timeout: float
@@ -142,7 +144,7 @@ class InlineTransport:
 
     def tunnel(
         self,
-        actor: str,
+        record: ActorRecord,
         request: RawRequest,
         params: Any,
         *,
@@ -152,9 +154,9 @@ class InlineTransport:
     ) -> Tunnel:
         """A raw request or socket to the actor; see `Calls.tunnel`."""
         return self._backend.calls.tunnel(
-            actor,
+            record.id,
             request,
-            self.caller(params),
+            self.caller(record.name, params),
             body=body,
             more=more,
             timeout=timeout,
@@ -170,6 +172,26 @@ class InlineTransport:
 
     async def aclose(self) -> None:
         """The backend belongs to the server; nothing is closed here."""
+
+
+class CallerTransport(InlineTransport):
+    """The way of a caller whom `on_auth` has let in, for tests.
+
+    `auth` is what the actors see as `conn.auth` of every call and connection.
+    """
+
+    def __init__(self, backend: Backend, auth: Any) -> None:
+        super().__init__(backend)
+        self._auth = encoded(auth)
+
+    def caller(self, name: str, params: Any) -> Caller:
+        definition = self._backend.directory.definition(name)
+        identity = identity_of(definition, self._auth)
+        return Caller(encoded(params), self._auth, identity=identity)
+
+
+def encoded(value: Any) -> bytes | None:
+    return None if value is None else values.encode(value)
 
 
 class InlineConnection:
@@ -196,7 +218,7 @@ class InlineConnection:
 
         async def attach(record: ActorRecord) -> None:
             self._actor = record.id
-            caller = self._transport.caller(self._params)
+            caller = self._transport.caller(record.name, self._params)
             chain = self._transport.chain()
             await self._backend.calls.attach(record.id, self._id, token, caller, self, chain=chain)
 

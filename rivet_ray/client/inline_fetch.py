@@ -46,7 +46,7 @@ async def fetch_inline(
 
     async def send(record: ActorRecord) -> httpx.Response:
         tunnel = way.tunnel(
-            record.id,
+            record,
             raw,
             params,
             body=body if whole and isinstance(body, bytes) else b"",

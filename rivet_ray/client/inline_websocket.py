@@ -94,7 +94,7 @@ async def _open(
     request = raw_request(httpx.Request("GET", url), protocols)
 
     async def use(record: ActorRecord) -> Opened:
-        tunnel = way.tunnel(record.id, request, params)
+        tunnel = way.tunnel(record, request, params)
         try:
             return Opened(tunnel, await tunnel.started())
         except BaseException:

@@ -48,8 +48,10 @@ class Session:
     It knows no socket. A Socket asks it for what to send and tells it what came.
     """
 
-    def __init__(self, label: str) -> None:
+    def __init__(self, label: str, *, comes_back: bool = True) -> None:
+        """`comes_back`: a socket that is lost is followed by another."""
         self.label = label
+        self._comes_back = comes_back
         self.listeners = Listeners(self._change)
         self.news = asyncio.Event()
         """Set when there may be something to send."""
@@ -168,6 +170,11 @@ class Session:
             case Init():
                 log.warning("the connection to %s was initialised twice", self.label)
 
+    def sends_again(self, message: ToServer, error: RivetError) -> bool:
+        """Whether a message that may have been taken is to be sent on another socket."""
+        keyed = isinstance(message, ActionRequest) and message.key is not None
+        return keyed and self._comes_back and error.outcome is Outcome.UNKNOWN
+
     def refuse(self, message: ToServer, fault: EncodeFault | RivetError) -> None:
         """What `next_message` gave cannot be written, or was not taken: it alone fails."""
         if isinstance(message, ActionRequest):
@@ -253,6 +260,9 @@ class Socket:
                 except EncodeFault as fault:
                     session.refuse(message, fault)
                 except Refused as refused:
+                    if session.sends_again(message, refused.error):
+                        await self._transport.close()  # As a cut, after which it is.
+                        return
                     session.refuse(message, refused.error)
                 except ConnectionClosed as error:
                     # The reader sees the end too, and fails the calls.

@@ -22,6 +22,7 @@ from typing_extensions import TypeVar, TypeVarTuple
 from rivet_ray.definition.conn import Conn, Request
 from rivet_ray.definition.context import ActorContext, Log
 from rivet_ray.definition.events import Event
+from rivet_ray.definition.identity import identity_in
 from rivet_ray.errors import InternalError
 
 if TYPE_CHECKING:
@@ -84,6 +85,10 @@ class Actor(Generic[State, ConnState, Params, Input, Auth]):
     sleep_after: ClassVar[float | timedelta | None] = None
     """Seconds of idleness (no connection, nothing running) after which the actor
     leaves memory; the host's setting (30 s) by default, `math.inf` for never."""
+
+    anonymous_keys: ClassVar[bool] = False
+    """Whether callers without an identity may use idempotency keys, all in one scope:
+    whoever chooses the key of another gets that one's answer. See `caller_identity`."""
 
     state: State
     """The actor's memory: saved at the end of each action that changes it."""
@@ -238,6 +243,17 @@ class Actor(Generic[State, ConnState, Params, Input, Auth]):
         """
         raise InternalError("on_auth is not defined")
 
+    @classmethod
+    def caller_identity(cls, auth: Auth) -> str | None:
+        """Who a caller is, the same for each of their tokens and never another's; or None.
+
+        It is the scope of idempotency keys, and a connection comes back to its own
+        caller only. By default: issuer and subject of claims (`iss`, `sub`), or the id
+        of an API key (`key_id`), of what `on_auth` returned. Runs in the gateway, for
+        connections and calls with a key; a plain method.
+        """
+        return identity_in(auth)
+
     def create_state(self, input: Input) -> Awaitable[State] | State:
         """The state of a new actor."""
         state: State = self.__definition__.default_state()
@@ -331,8 +347,8 @@ class Actor(Generic[State, ConnState, Params, Input, Auth]):
     ) -> Self:
         """On a handle: the same actor, with options for each call.
 
-        Calls with the same `idempotency_key` take effect at most once and all
-        get the first one's answer, over crashes too. `timeout` is how many
+        Calls of one caller with the same `idempotency_key` take effect at most once
+        and all get the first one's answer, over crashes too. `timeout` is how many
         seconds a call waits.
         """
         self.__only_on_a_handle("with_options")

@@ -23,6 +23,7 @@ from rivet_ray.protocol import values
 
 HOOKS = (
     "on_auth",
+    "caller_identity",
     "create_state",
     "on_create",
     "on_start",
@@ -39,7 +40,9 @@ HOOKS = (
 CONNECTION_HOOKS = frozenset(
     {"on_before_connect", "create_conn_state", "on_connect", "on_disconnect"}
 )
-SETTINGS = ("public", "durability", "save_interval", "sleep_after")
+ON_THE_CLASS = frozenset({"on_auth", "caller_identity"})
+"""Hooks that run where there is no actor."""
+SETTINGS = ("public", "durability", "save_interval", "sleep_after", "anonymous_keys")
 """Class attributes that say how the runtime treats the actors of a class."""
 SAVED = ("State", "ConnState", "Input")
 PARAMETERS = ("State", "ConnState", "Params", "Input", "Auth")
@@ -79,6 +82,8 @@ class ActorDefinition:
     """Seconds between saves of a relaxed actor."""
     sleep_after: float | None
     """Seconds of idleness before the actor leaves memory; None for the host's."""
+    anonymous_keys: bool
+    """Callers without an identity may use idempotency keys."""
     hooks: frozenset[str]
     """The names of the hooks that the class overrides."""
     actions: dict[str, ActionDefinition] = field(default_factory=dict[str, ActionDefinition])
@@ -163,10 +168,13 @@ class _Compiler:
             relaxed=self.actor.durability == "relaxed",
             save_interval=self._seconds("save_interval") or 1.0,
             sleep_after=self._seconds("sleep_after"),
+            anonymous_keys=self.actor.anonymous_keys is True,
             hooks=frozenset(hook for hook in HOOKS if self._overrides(hook)),
         )
         if self.actor.durability not in ("strict", "relaxed"):
             self.faults.append('durability must be "strict" or "relaxed"')
+        if not isinstance(self.actor.anonymous_keys, bool):
+            self.faults.append("anonymous_keys must be True or False")
         if self._overrides("__init__"):
             self.faults.append("__init__ cannot be defined; set attributes in on_start")
         self._types(definition)
@@ -208,10 +216,12 @@ class _Compiler:
         }
 
     def _hook(self, name: str, value: Any) -> None:
-        if name == "on_auth" and not isinstance(value, (classmethod, staticmethod)):
-            self.faults.append("on_auth must be a classmethod: it runs before there is an actor")
+        if name in ON_THE_CLASS and not isinstance(value, (classmethod, staticmethod)):
+            self.faults.append(f"{name} must be a classmethod: it runs before there is an actor")
         elif not callable(getattr(self.actor, name)):
             self.faults.append(f"{name!r} is a hook and must be a method")
+        elif name == "caller_identity" and inspect.iscoroutinefunction(value.__func__):
+            self.faults.append("caller_identity must be a plain method; ask others in on_auth")
 
     # --- Actions ---------------------------------------------------------
 

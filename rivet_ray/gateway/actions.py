@@ -102,7 +102,9 @@ class CallAction(Endpoint):
         params = params_of(headers.get(PARAMS), self.settings.max_params_size)
         key = key_of(headers)
         # Who is refused has nothing of theirs gathered.
-        caller = await self.admission.admit(query, ACTION, params, request_info(scope))
+        caller = await self.admission.admit(
+            query, ACTION, params, request_info(scope), identify=key is not None
+        )
         settings = self.settings
         body = await read_body(receive, headers, settings.max_body_size, settings.body_timeout)
         arguments = await self._codec.read(

@@ -8,6 +8,7 @@ from inspect import isawaitable
 from typing import Any
 
 from rivet_ray.definition import ActorDefinition
+from rivet_ray.definition.identity import identity_of
 from rivet_ray.definition.user_code import UserCodeFailed, call, finish
 from rivet_ray.definition.user_tasks import guard_tasks, outside
 from rivet_ray.errors import Forbidden, InternalError, InvalidParams, Outcome, RivetError
@@ -33,8 +34,10 @@ class Admission:
         intents: frozenset[Intent],
         params: bytes | None,
         request: RequestInfo,
+        *,
+        identify: bool = False,
     ) -> Caller:
-        """Who calls, once `on_auth` has let them in.
+        """Who calls, once `on_auth` has let them in; with `identify` also their identity.
 
         Raises what `on_auth` raises; the actor is neither looked up nor created.
         """
@@ -44,7 +47,8 @@ class Admission:
         directory = backend.directory
         definition = directory.definition(await directory.name_of(query))
         auth = await self._authorize(definition, query.intents | intents, params, request)
-        return Caller(params, auth, request)
+        identity = self._identity(definition, auth) if identify else None
+        return Caller(params, auth, request, identity)
 
     async def _authorize(
         self,
@@ -73,9 +77,19 @@ class Admission:
         except Exception as error:
             if isinstance(error, RivetError) and not isinstance(error, UserCodeFailed):
                 raise
-            log.exception("on_auth of %s failed", definition.actor.__qualname__)
-            raise InternalError(
-                InternalError.MESSAGE, metadata={}, outcome=Outcome.NOT_STARTED
-            ) from error
+            raise _failed("on_auth", definition) from error
         finally:
             outside.reset(token)
+
+    def _identity(self, definition: ActorDefinition, auth: bytes | None) -> str | None:
+        try:
+            return identity_of(definition, auth)
+        except Exception as error:
+            if isinstance(error, RivetError) and not isinstance(error, UserCodeFailed):
+                raise
+            raise _failed("caller_identity", definition) from error
+
+
+def _failed(hook: str, definition: ActorDefinition) -> InternalError:
+    log.exception("%s of %s failed", hook, definition.actor.__qualname__)
+    return InternalError(InternalError.MESSAGE, metadata={}, outcome=Outcome.NOT_STARTED)

@@ -97,7 +97,8 @@ class ConnectEventStream:
     async def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[Caller, ActorRecord]:
         query = query_of(headers)
         params = params_of(headers.get(PARAMS), self._settings.max_params_size)
-        caller = await self._admission.admit(query, CONNECT, params, request_info(scope))
+        request = request_info(scope)
+        caller = await self._admission.admit(query, CONNECT, params, request, identify=True)
         return caller, await self._backend.directory.resolve(query)
 
     async def _stream(

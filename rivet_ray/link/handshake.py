@@ -31,7 +31,7 @@ from rivet_ray.link.faults import HandshakeFailed, VersionMismatch, WrongSecret
 
 MAGIC = "rivet-link"
 
-VERSION = 4
+VERSION = 5
 """Of the link and of the messages of the port. Equal, or no link."""
 
 NONCE = 32

@@ -59,6 +59,8 @@ class Record(msgspec.Struct, array_like=True):
     """The actor's last event that was for this connection alone."""
     previous: str | None = None
     """The token before, until the connection is used."""
+    identity: str | None = None
+    """See `Caller`."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -220,9 +222,11 @@ class Connection:
         """Its client is back with that token, and gets another. `on_auth` has run again.
 
         Its parameters stay those of its opening, which `on_before_connect` has let in;
-        what came with the claim was for `on_auth` alone. Raises what does not fit the
-        actor's types.
+        what came with the claim was for `on_auth` alone. Raises ConnectionNotFound for
+        another caller, whom no hook has seen, and what does not fit the actor's types.
         """
+        if caller.identity != self.caller.identity:
+            raise ConnectionNotFound("The connection is another caller's.")
         self.auth = self._instance.definition.decode("Auth", caller.auth)
         self.caller = msgspec.structs.replace(self.caller, auth=caller.auth)
         self.previous, self.token = token, ids.connection_token()
@@ -318,7 +322,7 @@ class Connection:
     def load(cls, instance: Instance, identity: str, saved: bytes) -> Connection:
         """A saved connection, detached; its `expires` may not be set yet."""
         record = _decoder.decode(saved)
-        caller = Caller(record.params, record.auth)
+        caller = Caller(record.params, record.auth, identity=record.identity)
         connection = cls(instance, None, identity, record.token, caller)
         connection._state = instance.definition.conn_state.decode(record.state)
         connection.events = set(record.events)
@@ -340,6 +344,7 @@ class Connection:
                 self.expires,
                 self.sent,
                 self.previous,
+                self.caller.identity,
             )
         )
 

@@ -1,7 +1,7 @@
 """Idempotency keys: at most one effect and one answer for each (promise C4).
 
-A call with a key has an entry, scoped by the caller, that lives in the actor's
-snapshot and so shares the fate of the call's effect:
+A call with a key has an entry, scoped by the identity of the caller, that lives in
+the actor's snapshot and so shares the fate of the call's effect:
 
 * while the call runs, the entry is only in memory. The first commit of the
   actor in this time may hold a part of the call's changes, so it carries the
@@ -32,6 +32,7 @@ import msgspec
 from rivet_ray.budget import KIB, MIB, Budget
 from rivet_ray.errors import (
     AnswerNotKept,
+    IdempotencyKeyRefused,
     IdempotencyKeyReused,
     Interrupted,
     Outcome,
@@ -47,6 +48,8 @@ from rivet_ray.runtime.turn import Turn
 PART = "key/"
 MAX_AGE = 24 * 3600.0
 """Seconds for which an answer is kept. Entries leave by age only."""
+ANONYMOUS = b""
+"""The scope that all callers without an identity share."""
 OVERHEAD = 512
 """Bytes that an entry counts for beside its answer."""
 
@@ -132,10 +135,10 @@ class Keys:
         """Whether the call has an answer already.
 
         None means that the turn is to run, or, when `turn.joined` is set, that
-        it waits for another with the same key. Raises IdempotencyKeyReused,
-        Interrupted, TooManyKeys.
+        it waits for another with the same key. Raises IdempotencyKeyRefused,
+        IdempotencyKeyReused, Interrupted, TooManyKeys.
         """
-        scope = caller.auth or b""
+        scope = _scope(turn, caller)
         part = _part(call, scope)
         fingerprint = _fingerprint(call)
         entry = self._entries.get(part)
@@ -254,6 +257,20 @@ def _not_kept(answer: Reply | Failed, size: int) -> Failed:
 def readdressed(answer: Reply | Failed, call: int) -> Reply | Failed:
     """The same answer to another call."""
     return msgspec.structs.replace(answer, call=call)
+
+
+def _scope(turn: Turn, caller: Caller) -> bytes:
+    definition = turn.instance.definition
+    if caller.identity is not None:
+        return caller.identity.encode()
+    if definition.anonymous_keys:
+        return ANONYMOUS
+    raise IdempotencyKeyRefused(
+        "An idempotency key belongs to its caller, and this caller has no identity. Return "
+        "claims with `sub` from on_auth, define caller_identity, or set "
+        f"anonymous_keys = True in {definition.actor.__qualname__}.",
+        outcome=Outcome.NOT_STARTED,
+    )
 
 
 def _part(call: Call, scope: bytes) -> str:

@@ -11,7 +11,7 @@ from typing_extensions import TypeVar
 from rivet_ray.asgi import serve_exchange
 from rivet_ray.client.between import between_actors
 from rivet_ray.client.client import Client
-from rivet_ray.client.inline import InlineTransport
+from rivet_ray.client.inline import CallerTransport, InlineTransport
 from rivet_ray.registry import Registry
 from rivet_ray.runtime import HostSettings, Standalone
 from rivet_ray.store import Store, open_store
@@ -66,7 +66,7 @@ class Setup(Generic[RegistryT]):
 
         Like `client` it is of no use after a restart or a crash; ask again.
         """
-        made = self.registry(Client.over(InlineTransport(self.backend, auth)))
+        made = self.registry(Client.over(CallerTransport(self.backend, auth)))
         self._clients.append(made)
         return made
 

@@ -21,6 +21,8 @@ from rivet_ray.auth import (
 from rivet_ray.testing import unit_request
 
 FIRST, SECOND = new_api_key(), new_api_key("ci")
+FIRST_AUTH = {"name": "first", "key_id": hash_api_key(FIRST)[:23]}
+"""What becomes of it: with the id of its key, which is no secret and stays the same."""
 KNOWN = {hash_api_key(FIRST): {"name": "first"}, hash_api_key(SECOND): {"name": "second"}}
 
 
@@ -46,7 +48,7 @@ def test_keys_cannot_be_guessed_and_are_not_kept() -> None:
 )
 async def test_where_it_is_found(headers: dict[str, str], params: Any) -> None:
     keys = APIKeys(KNOWN)
-    assert await keys.authenticate(unit_request(headers), params) == {"name": "first"}
+    assert await keys.authenticate(unit_request(headers), params) == FIRST_AUTH
 
 
 @pytest.mark.parametrize(
@@ -92,10 +94,16 @@ async def test_a_look_up() -> None:
         return KNOWN.get(hashed)
 
     for keys in (APIKeys(look_up), APIKeys(KNOWN.get)):
-        assert await keys.verify(FIRST) == {"name": "first"}
+        assert await keys.verify(FIRST) == FIRST_AUTH
         with pytest.raises(Unauthorized):
             await keys.verify("rk_wrong")
     assert asked == [hash_api_key(FIRST), hash_api_key("rk_wrong")]
+
+
+async def test_an_id_of_its_own_stays() -> None:
+    """And so does what is no dict: who that is says `caller_identity`."""
+    for auth in ({"key_id": "importer-3"}, "importer", 7):
+        assert await APIKeys({hash_api_key(FIRST): auth}).verify(FIRST) == auth
 
 
 async def test_a_mapping_may_change() -> None:

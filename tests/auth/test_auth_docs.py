@@ -90,6 +90,18 @@ async def test_roles(docs: Docs) -> None:
     assert caught.value.metadata == {"reason": "missing_token"}
 
 
+async def test_a_renewed_token_is_the_same_caller(docs: Docs) -> None:
+    client = await docs.serve(docs.load("forum.py").App)
+
+    async def write(minutes: int, **claims: Any) -> int:
+        given = params(aud="forum", role="member", exp=time.time() + 60 * minutes, **claims)
+        forum = client.forum.get_or_create("news", params=given)
+        return await forum.with_options(idempotency_key="post-1").write("hello")
+
+    assert [await write(minutes, sub="ann") for minutes in (5, 10)] == [1, 1]
+    assert [await write(minutes, sub="bob") for minutes in (5, 10)] == [2, 2]
+
+
 async def test_keys_of_an_issuer(docs: Docs, monkeypatch: pytest.MonkeyPatch) -> None:
     with Issuer(a=RSA_KEY) as issuer:
         monkeypatch.setenv("JWKS_URL", issuer.url)

@@ -35,6 +35,7 @@ class State:
 
 class Counter(Actor[State, None, str | None]):
     public = True
+    anonymous_keys = True
     counted = Event[int]()
 
     def on_disconnect(self, conn: Any) -> None:

@@ -29,6 +29,7 @@ BOUND = 2 * HEARTBEAT + 1.0
 
 class Counter(Actor[int]):
     public = True
+    anonymous_keys = True
     counted = Event[int]()
 
     def create_state(self, input: None) -> int:

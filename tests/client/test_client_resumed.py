@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from asgi_server import serving
+from client_succession import succession
 from client_worlds import PATIENCE, WAYS
-from road import Road, road_to
 
 from rivet_ray import Actor, Registry, action, use
-from rivet_ray.gateway import create_app
-from rivet_ray.runtime import Standalone
-from rivet_ray_drivers.memory import MemoryStore
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 ASKED: list[Any] = []
 """Parameters that `on_before_connect` was asked about."""
@@ -31,7 +23,7 @@ def forget() -> None:
 class Room(Actor[None, None, Any, None, Any]):
     @classmethod
     def on_auth(cls, request: Any, params: Any, intents: frozenset[str]) -> Any:
-        return {"token": params["token"]}
+        return {name: params[name] for name in ("token", "sub") if name in params}
 
     def on_before_connect(self, request: Any, params: Any) -> None:
         ASKED.append(params)
@@ -45,45 +37,12 @@ class App(Registry):
     room = use(Room)
 
 
-class Servers:
-    """One server after another on the same store, at the end of the same road."""
-
-    def __init__(self, road: Road) -> None:
-        self.road = road
-        self._store = MemoryStore()
-        self._exits = AsyncExitStack()
-        self._backend = Standalone({})
-
-    async def __aenter__(self) -> Servers:
-        await self.start()
-        return self
-
-    async def __aexit__(self, *error: Any) -> None:
-        await self._exits.aclose()
-
-    async def start(self) -> None:
-        self._backend = Standalone(App.definitions(), self._store)
-        url = await self._exits.enter_async_context(serving(create_app(self._backend)))
-        self.road.port = int(url.rpartition(":")[2])
-
-    async def crash(self) -> None:
-        """Nothing is saved of what is in memory, and another server takes its place."""
-        self._backend.abandon()
-        await self.start()
-
-
-@asynccontextmanager
-async def world() -> AsyncIterator[Servers]:
-    async with road_to(0) as road, Servers(road) as servers:
-        yield servers
-
-
 @WAYS
 async def test_parameters_are_those_of_the_opening_and_auth_is_new(transport: Any) -> None:
     """One rule: a hook has seen whatever is in `params`, and `auth` is of this very caller."""
     given = {"role": "guest", "token": "one"}
     async with (
-        world() as servers,
+        succession(App) as servers,
         App.client(servers.road.url, transport=transport, timeout=PATIENCE) as client,
         client.room.get_or_create("k").connect(params=lambda: dict(given)) as connection,
     ):
@@ -101,8 +60,29 @@ async def test_parameters_are_those_of_the_opening_and_auth_is_new(transport: An
         given.update(token="three")
         back.clear()
         await servers.crash()
-        servers.road.cut()
         await asyncio.wait_for(back.wait(), PATIENCE)
         assert await connection.actor.me() == (opening, {"token": "three"})
         assert connection.connection_id == opened
         assert [opening] == ASKED
+
+
+@WAYS
+async def test_another_caller_gets_another_connection(transport: Any) -> None:
+    """Whoever logs in as somebody else in the same page: no hook has seen that one."""
+    given = {"token": "one", "sub": "ann"}
+    async with (
+        succession(App) as servers,
+        App.client(servers.road.url, transport=transport, timeout=PATIENCE) as client,
+        client.room.get_or_create("k").connect(params=lambda: dict(given)) as connection,
+    ):
+        opened = connection.connection_id
+        back, missed = asyncio.Event(), asyncio.Event()
+        connection.on("reconnected", back.set)
+        connection.on("resync", missed.set)
+        given.update(sub="bob")
+        servers.road.cut()
+        await asyncio.wait_for(back.wait(), PATIENCE)
+        await asyncio.wait_for(missed.wait(), PATIENCE)
+        assert connection.connection_id != opened
+        assert await connection.actor.me() == (given, {"token": "one", "sub": "bob"})
+        assert [params["sub"] for params in ASKED] == ["ann", "bob"]

@@ -20,6 +20,7 @@ ENCODINGS = pytest.mark.parametrize("encoding", ["json", "cbor"])
 
 class Store(Actor[list[int]]):
     public = True
+    anonymous_keys = True
 
     def create_state(self, input: Any) -> list[int]:
         return []

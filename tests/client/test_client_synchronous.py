@@ -49,6 +49,7 @@ class Point:
 
 class Counter(Actor[State]):
     public = True
+    anonymous_keys = True
 
     count_changed = Event[int]()
     moved = Event[str, Point]()

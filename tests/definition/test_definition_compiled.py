@@ -38,6 +38,9 @@ def test_all_faults_of_a_class_are_told_together() -> None:
             id = 5  # type: ignore[assignment]
             connected = Event[int]()
             on_connect = None  # type: ignore[assignment]
+            anonymous_keys = "yes"  # type: ignore[assignment]
+
+            def caller_identity(self, auth): ...  # type: ignore
 
             def __init__(self) -> None: ...
 
@@ -86,6 +89,8 @@ def test_all_faults_of_a_class_are_told_together() -> None:
         "'save' is a name of Actor itself",
         "event 'connected': 'connected' is a life-cycle event of connections",
         "'on_connect' is a hook and must be a method",
+        "anonymous_keys must be True or False",
+        "caller_identity must be a classmethod: it runs before there is an actor",
         "on_auth must be a classmethod: it runs before there is an actor",
         "action 'state': the name is reserved by Actor",
         "action '_private': a private name cannot be an action",
@@ -116,8 +121,10 @@ RESERVED = sorted({name for name in dir(Actor) if not name.startswith("_")} | {"
 def test_reserved_names_are_these() -> None:
     """A new public name of Actor takes a name from users: that is a decision."""
     assert RESERVED == [
+        "anonymous_keys",
         "auth",
         "broadcast",
+        "caller_identity",
         "client",
         "conn",
         "connect",
@@ -208,9 +215,18 @@ def test_init_is_refused_in_a_base_too() -> None:
 
 
 def test_the_hooks_are_those_of_actor() -> None:
-    own = {name for name in vars(Actor) if name.startswith(("on_", "create_"))}
+    own = {name for name in vars(Actor) if name.startswith(("on_", "create_", "caller_"))}
     assert set(compiled.HOOKS) == own
     assert all(inspect.getdoc(getattr(Actor, hook)) for hook in own)
+
+
+def test_who_a_caller_is_asks_nobody() -> None:
+    def define() -> None:
+        class Wrong(Actor):
+            @classmethod
+            async def caller_identity(cls, auth: Any) -> None: ...  # type: ignore[override]
+
+    assert faults(define) == ["caller_identity must be a plain method; ask others in on_auth"]
 
 
 def test_overridden_hooks_are_known() -> None:

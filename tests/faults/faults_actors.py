@@ -27,6 +27,7 @@ class JournalState:
 
 class Journal(Actor[JournalState]):
     public = True
+    anonymous_keys = True
 
     @action
     def add(self) -> int:
@@ -81,6 +82,7 @@ class Waiting(Actor[JournalState]):
     """Stops half-way until there are two entries, so that it can be killed there."""
 
     public = True
+    anonymous_keys = True
 
     def on_start(self) -> None:
         self._two = asyncio.Event()

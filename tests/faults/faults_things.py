@@ -42,6 +42,7 @@ class ThingState:
 
 class Thing(Actor[ThingState]):
     public = True
+    anonymous_keys = True
 
     def create_state(self, input: Any) -> ThingState:
         return ThingState(born=uuid.uuid4().hex)

@@ -25,6 +25,7 @@ class State:
 
 class Thing(Actor[State]):
     public = True
+    anonymous_keys = True
 
     @action
     def increment(self) -> int:

@@ -31,6 +31,7 @@ class RoomState:
 
 class Room(Actor[RoomState]):
     public = True
+    anonymous_keys = True
 
     said = Event[str]()
 

@@ -14,6 +14,8 @@ from rivet_ray.gateway import GatewaySettings
 
 
 class Guarded(Actor[None]):
+    anonymous_keys = True
+
     @classmethod
     def on_auth(cls, request: Any, params: Any, intents: frozenset[str]) -> Any:
         if dict(request.headers).get("authorization") == "Bearer bad":

@@ -21,6 +21,8 @@ class State:
 
 
 class Counter(Actor[State]):
+    anonymous_keys = True
+
     def on_start(self) -> None:
         self.go = asyncio.Event()
         self.ran = 0
@@ -101,9 +103,12 @@ class World:
     def __init__(self, test: Setup[App], actor: str) -> None:
         self.test, self.actor = test, actor
         self.tap = Tap(test)
+        self.tokens = 0
 
     def call(self, name: str, *args: Any, who: str | None = None, key: str = "k") -> int:
-        caller = Caller(auth=None if who is None else values.encode(who))
+        """`who` is a caller's identity; each call has another token."""
+        self.tokens += 1
+        caller = Caller(auth=values.encode(f"token {self.tokens}"), identity=who)
         return self.tap.call(self.actor, name, *args, key=key, caller=caller)
 
     async def output(self, name: str, *args: Any, **options: Any) -> Any:

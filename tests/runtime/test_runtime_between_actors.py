@@ -178,6 +178,19 @@ async def test_idempotency_key_over_actors(test: Setup[App]) -> None:
     assert [await shop.once("a", 2), await shop.once("a", 2), await shop.once("b", 2)] == [8, 8, 6]
 
 
+async def test_idempotency_keys_belong_to_the_calling_actor(test: Setup[App]) -> None:
+    """Two actors, and the server's own code, may choose the same key."""
+    shops = [test.client.shop.get_or_create(name) for name in ("k", "l")]
+    assert [await shop.once("a", 2) for shop in shops] == [8, 6]
+    stock = test.client.stock.get_or_create("s").with_options(idempotency_key="a")
+    assert (await stock.take(Item("nail", 2))).amount == 4
+    assert [await shop.once("a", 2) for shop in shops] == [8, 6]
+    await test.crash()
+    assert await test.client.shop.get_or_create("l").once("a", 2) == 6
+    stock = test.client.stock.get_or_create("s").with_options(idempotency_key="a")
+    assert (await stock.take(Item("nail", 2))).amount == 4
+
+
 async def test_events_of_another_actor(test: Setup[App]) -> None:
     assert await test.client.shop.get_or_create("k").listen_briefly() == [9, 8]
     await settle()

@@ -24,6 +24,8 @@ class State:
 
 
 class Mortal(Actor[State]):
+    anonymous_keys = True
+
     last_words = Event[str]()
 
     def on_start(self) -> None:

@@ -27,6 +27,8 @@ class State:
 
 
 class Counter(Actor[State, None, str | None]):
+    anonymous_keys = True
+
     def on_connect(self, conn: Any) -> None:
         if conn.params is not None:  # not of a plain call
             self.state.hooks.append("connect")

@@ -30,6 +30,8 @@ class State:
 
 
 class Counter(Actor[State]):
+    anonymous_keys = True
+
     counted = Event[int]()
 
     @action

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runtime_keyed import App, World
+from runtime_keyed import App, Counter, World
 from runtime_worlds import Probe, open_file, part, parts, quiet, started
 
-from rivet_ray import Outcome
+from rivet_ray import Outcome, Registry, use
 from rivet_ray.protocol.port import Failed
 from rivet_ray.runtime import HostSettings, keys
 from rivet_ray.runtime.keys import OVERHEAD, KeyLimits
@@ -133,6 +133,26 @@ async def test_key_belongs_to_its_actor_and_its_caller(world: World) -> None:
     assert await world.output("add", 5) == 15
     other = World(world.test, await started(world.test, world.test.client.counter.get_or_create()))
     assert await other.output("add", 5, who="ann") == 5
+
+
+async def test_a_caller_without_identity_is_refused() -> None:
+    """Nobody could tell their keys apart; the error names the cure."""
+
+    class Strict(Counter):
+        anonymous_keys = False
+
+    class Strictly(Registry):
+        counter = use(Strict)
+
+    async with setup_test(Strictly) as test:
+        world = World(test, await started(test, test.client.counter.get_or_create("k")))
+        error = await world.error("add", 5)
+        assert (error.code, error.outcome) == ("idempotency_key_refused", Outcome.NOT_STARTED)
+        for cure in ("`sub`", "caller_identity", "anonymous_keys = True"):
+            assert cure in error.message
+        assert await world.output("add", 5, who="ann") == 5
+        assert await world.plain("add", 5) == 10, "without a key anybody may call"
+        assert len(parts(test, world.actor, "key/")) == 1
 
 
 async def test_scope_cannot_be_forged_by_the_key(world: World) -> None:

@@ -22,6 +22,7 @@ class State:
 
 class Counter(Actor[State, None, str | None]):
     public = True
+    anonymous_keys = True
     counted = Event[int]()
 
     def on_connect(self, conn: Any) -> None:

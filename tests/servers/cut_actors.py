@@ -24,6 +24,8 @@ class Member:
 
 
 class Counter(Actor[State, Member, str | None, None, int]):
+    anonymous_keys = True
+
     counted = Event[int]()
 
     @classmethod

@@ -72,6 +72,7 @@ class Counter(Actor[Count, None, None, int | None]):
     """State, keys, and what was given at creation."""
 
     public = True
+    anonymous_keys = True
 
     def create_state(self, input: int | None) -> Count:
         return Count(input or 0)

@@ -9,18 +9,35 @@ from typing import Any
 import httpx
 import pytest
 
-from rivet_ray import Actor, Event, Forbidden, Registry, Unauthorized, action, use
+from rivet_ray import (
+    Actor,
+    Event,
+    Forbidden,
+    IdempotencyKeyRefused,
+    Registry,
+    Unauthorized,
+    action,
+    use,
+)
 from rivet_ray.testing import override_auth, unit_request
 
 
-class Forum(Actor[None, None, Any, None, Any]):
+class Forum(Actor[int, None, Any, None, Any]):
     closed = Event[str]()
+
+    def create_state(self, input: Any) -> int:
+        return 0
 
     @classmethod
     async def on_auth(cls, request: Any, params: Any, intents: frozenset[str]) -> Any:
         if dict(request.headers).get("authorization") != "Bearer good":
             raise Unauthorized
         return {"role": "member"}
+
+    @action
+    def post(self) -> int:
+        self.state += 1
+        return self.state
 
     @action
     def close_thread(self) -> str:
@@ -54,6 +71,25 @@ async def test_clients_with_auth(rivet: Any) -> None:
     with pytest.raises(Forbidden, match="Admin access required"):
         await member.close_thread()
     assert await test.client.forum.get_or_create("a").whoami() is None
+
+
+async def test_idempotency_keys_are_those_of_the_caller(rivet: Any) -> None:
+    """As over a gateway: a renewed token is the same caller, and nobody is refused."""
+    test = await rivet(App)
+
+    async def post(client: Any) -> int:
+        forum = client.forum.get_or_create("a").with_options(idempotency_key="k")
+        return await forum.post()
+
+    ann = {"iss": "https://id.example.com", "sub": "ann"}
+    assert await post(test.client_as({**ann, "exp": 1})) == 1
+    assert await post(test.client_as({**ann, "exp": 2})) == 1
+    assert await post(test.client_as({**ann, "sub": "bob"})) == 2
+    assert await post(test.client) == 3, "the server's own code is a caller too"
+    assert await post(test.client) == 3
+    for nobody in (None, {"role": "admin"}):
+        with pytest.raises(IdempotencyKeyRefused):
+            await post(test.client_as(nobody))
 
 
 async def test_connections_with_auth(rivet: Any) -> None:
