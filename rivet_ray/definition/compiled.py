@@ -15,6 +15,7 @@ import typing_extensions
 from rivet_ray.definition.actions import Action
 from rivet_ray.definition.arguments import Arguments, state_fault, type_fault
 from rivet_ray.definition.events import Event
+from rivet_ray.definition.names import action_name_fault, name_fault
 from rivet_ray.definition.remote import LIFECYCLE
 from rivet_ray.definition.state import StateCodec
 from rivet_ray.definition.user_code import UserCodeFailed, call
@@ -237,6 +238,8 @@ class _Compiler:
             self.faults.append(f"{where}: it is the action {action.attribute!r} already")
         if action.name != attribute and (not action.name or action.name.startswith("_")):
             self.faults.append(f"{where}: {action.name!r} is no name that callers may use")
+        elif fault := action_name_fault(action.name):
+            self.faults.append(f"{where}: {fault}")
         if action.name in definition.actions:
             self.faults.append(f"{where}: two actions are called {action.name!r}")
         if action.timeout is not None and action.timeout <= 0:
@@ -298,6 +301,8 @@ class _Compiler:
             self.faults.append(f"{where}: the name is reserved by Actor")
         elif attribute != event.attribute:
             self.faults.append(f"{where}: it is the event {event.attribute!r} already")
+        if fault := name_fault(event.name):
+            self.faults.append(f"{where}: {fault}")
         if event.name in definition.events:
             self.faults.append(f"{where}: two events are called {event.name!r}")
         if event.name in LIFECYCLE:

@@ -9,6 +9,7 @@ from typing_extensions import TypeVar
 
 from rivet_ray.definition.actor import Actor
 from rivet_ray.definition.compiled import ActorDefinition
+from rivet_ray.definition.names import name_fault
 from rivet_ray.definition.remote import ActorAccessor, Caller
 from rivet_ray.errors import DefinitionError
 
@@ -74,6 +75,8 @@ class ActorRegistry:
                 faults.append(f"{attribute!r} is no subclass of Actor")
             elif used.name in uses:
                 faults.append(f"two actor types are called {used.name!r}")
+            elif fault := name_fault(used.name):
+                faults.append(f"{attribute!r}: {fault}")
             uses[used.name] = used
         if faults:
             raise DefinitionError(f"Registry {cls.__qualname__}", faults)
