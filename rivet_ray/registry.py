@@ -155,12 +155,13 @@ class Registry(ActorRegistry):
         settings: GatewaySettings | None = None,
         cors: CORS | None = None,
     ) -> None:
-        """Serve the actors until Ctrl-C; blocks.
+        """Serve the actors until Ctrl-C; blocks. Raises RuntimeError on an event loop's thread.
 
         `port` is the environment's PORT, or 8080, where it is not given.
         """
-        from rivet_ray.gateway.server import run
+        from rivet_ray.gateway.server import check_no_loop, run
 
+        check_no_loop()
         server = cls.create_server(store=store, settings=settings, cors=cors)
         run(server.handler, host=host, port=port)
 

@@ -93,6 +93,8 @@ class HttpTransport:
         self._url = url
         self._timeout = timeout
         self._http = self._client(MAX_CONNECTIONS)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The event loop to which the sockets belong."""
         self._streams: httpx.AsyncClient | None = None
         """Apart from the others, which must not wait for one of them to end."""
 
@@ -142,6 +144,7 @@ class HttpTransport:
     def _event_stream(
         self, query: ActorQuery, params: Any, resume: Resume
     ) -> EventStreamConnection:
+        self._join_loop()
         if self._streams is None:
             self._streams = self._client(None)
         return EventStreamConnection(
@@ -177,6 +180,7 @@ class HttpTransport:
         headers.update(self._headers(query, params))
         # An error of the server itself comes as JSON, whatever actions travel in.
         headers["X-RivetKit-Encoding"] = "json"
+        self._join_loop()
         url = f"{self._base}/actors/raw/http/{_below(fetch.path)}"
         request = self._http.build_request(fetch.method, url, headers=headers, content=fetch.body)
         if "Content-Type" not in httpx.Headers(fetch.headers):
@@ -197,6 +201,23 @@ class HttpTransport:
             ),
             USER_AGENT,
         )
+
+    def _join_loop(self) -> None:
+        """Leave the sockets of an event loop that has ended, as with a second asyncio.run.
+
+        Raises RuntimeError if the client is used by two loops at once.
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop is loop:
+            return
+        if self._loop is not None:
+            if not self._loop.is_closed():
+                raise RuntimeError(
+                    "This client belongs to another event loop, which still runs. Make a client "
+                    "for each loop, or use SyncClient, which serves any number of threads."
+                )
+            self._http, self._streams = self._client(MAX_CONNECTIONS), None
+        self._loop = loop
 
     async def aclose(self) -> None:
         await self._http.aclose()
@@ -235,6 +256,7 @@ class HttpTransport:
     async def _post(
         self, path: str, body: bytes, headers: Mapping[str, str], timeout: float
     ) -> bytes:
+        self._join_loop()
         async with self._reaching(timeout):
             answer = await self._http.post(f"{self._base}/{path}", content=body, headers=headers)
         if answer.is_success:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import sys
@@ -97,6 +98,19 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started and self._ready is not None:
             self._ready()
+
+
+def check_no_loop() -> None:
+    """Raise RuntimeError if this thread runs an event loop, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError(
+        "run_server() blocks, and this thread already runs an event loop, as notebooks do. Serve "
+        "from a process of its own (rivet-ray dev module:App), or from a thread: "
+        "threading.Thread(target=App.run_server, daemon=True).start()"
+    )
 
 
 def run(
