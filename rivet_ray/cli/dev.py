@@ -17,6 +17,7 @@ from rivet_ray.gateway.server import PortTaken, Server, bind, uvicorn_config
 from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.loading import load
 from rivet_ray.registry import Registry
+from rivet_ray.shutdown import DRAIN, GRACE
 from rivet_ray.store import shown
 
 ENVIRONMENT = "RIVET_RAY_DEV"
@@ -31,6 +32,7 @@ def serve_dev(
     store: str,
     reload: bool,
     cors_origins: Sequence[str] = (),
+    grace: float = GRACE,
 ) -> None:
     """Serve until Ctrl-C. Raises CommandError before anything is started."""
     check_store(store)
@@ -45,10 +47,11 @@ def serve_dev(
         asyncio.run(try_store(store))
         chosen: int = listener.getsockname()[1]
         if reload:
-            _serve_reloading(registries, registry, host, chosen, store, origins, listener)
+            _serve_reloading(registries, registry, host, chosen, store, origins, grace, listener)
             return
-        config = uvicorn_config(_app(registry, store, origins), host, chosen)
-        Server(config, _announcement(registry, host, chosen, store)).run(sockets=[listener])
+        app = _app(registry, store, origins, grace)
+        config = uvicorn_config(app, host, chosen, timeout_graceful_shutdown=grace * DRAIN)
+        Server(config, _announcement(registry, host, chosen, store), grace).run(sockets=[listener])
 
 
 def _serve_reloading(
@@ -58,12 +61,13 @@ def _serve_reloading(
     port: int,
     store: str,
     origins: list[str],
+    grace: float,
     listener: socket,
 ) -> None:
     from uvicorn.supervisors import ChangeReload
 
     os.environ[ENVIRONMENT] = json.dumps(
-        {"registries": list(registries), "store": store, "origins": origins}
+        {"registries": list(registries), "store": store, "origins": origins, "grace": grace}
     )
     config = uvicorn_config(
         "rivet_ray.cli.dev:app_from_environment",
@@ -71,20 +75,22 @@ def _serve_reloading(
         port,
         reload=True,
         factory=True,
+        timeout_graceful_shutdown=grace * DRAIN,
     )
     _announcement(registry, host, port, store)()
-    ChangeReload(config, target=Server(config).run, sockets=[listener]).run()
+    ChangeReload(config, target=Server(config, grace=grace).run, sockets=[listener]).run()
 
 
 def app_from_environment() -> FastAPI:
     """The application that a reloading server serves."""
     settings = json.loads(os.environ[ENVIRONMENT])
-    return _app(load(settings["registries"]), settings["store"], settings["origins"])
+    registry, grace = load(settings["registries"]), settings["grace"]
+    return _app(registry, settings["store"], settings["origins"], grace)
 
 
-def _app(registry: type[Registry], store: str, origins: list[str]) -> FastAPI:
-    settings = GatewaySettings(open=True)
-    return registry.create_server(store=store, settings=settings, cors=cors_of(origins)).handler
+def _app(registry: type[Registry], store: str, origins: list[str], grace: float) -> FastAPI:
+    settings, cors = GatewaySettings(open=True), cors_of(origins)
+    return registry.create_server(store=store, settings=settings, cors=cors, grace=grace).handler
 
 
 def _announcement(registry: type[Registry], host: str, port: int, store: str) -> Callable[[], None]:

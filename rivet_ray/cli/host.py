@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Sequence
 
 from rivet_ray.asgi import serve_exchange
@@ -13,26 +12,37 @@ from rivet_ray.link import InvalidSecret, LinkError
 from rivet_ray.loading import load
 from rivet_ray.remote import Worker
 from rivet_ray.remote.worker import Deposed, run_on_own_loop
+from rivet_ray.runtime import HostSettings
+from rivet_ray.shutdown import CLOSE, GRACE, Shutdown
 
 
-def serve_host(registries: Sequence[str], *, store: str, listen: str, port: int) -> None:
+def serve_host(
+    registries: Sequence[str], *, store: str, listen: str, port: int, grace: float = GRACE
+) -> None:
     """Serve until Ctrl-C or SIGTERM. Raises CommandError."""
     check_store(store)
     registry = load(registries)
     try:
         worker = Worker(
-            registry.definitions(), store, connect=between_actors, handle=serve_exchange
+            registry.definitions(),
+            store,
+            settings=HostSettings(close_timeout=grace * CLOSE),
+            connect=between_actors,
+            handle=serve_exchange,
         )
-        run_on_own_loop(_run(worker, listen, port))
+        run_on_own_loop(_run(worker, listen, port, Shutdown(grace)))
     except (InvalidSecret, LinkError, Deposed) as error:
         raise CommandError(str(error)) from error
 
 
-async def _run(worker: Worker, listen: str, port: int) -> None:
+async def _run(worker: Worker, listen: str, port: int, shutdown: Shutdown) -> None:
     serving = asyncio.ensure_future(worker.run(listen, port, ready=_announce))
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, serving.cancel)
+
+    def stop(*_: object) -> None:
+        loop.call_soon_threadsafe(serving.cancel)
+
+    shutdown.catch(stop)
     try:
         await serving
     except asyncio.CancelledError:

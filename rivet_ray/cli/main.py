@@ -20,6 +20,7 @@ from rivet_ray.cli.host import serve_host
 from rivet_ray.cli.serve import serve_ray
 from rivet_ray.loading import NotLoadable
 from rivet_ray.registry import DEFAULT_STORE
+from rivet_ray.shutdown import GRACE
 
 
 class Topology(str, Enum):
@@ -35,6 +36,15 @@ CorsOrigin = Annotated[
         metavar="ORIGIN",
         help="Let pages of this origin call, like http://localhost:5173, whatever the registries "
         "say of CORS; may be repeated.",
+    ),
+]
+
+Grace = Annotated[
+    float,
+    typer.Option(
+        min=0.1,
+        metavar="SECONDS",
+        help="After SIGTERM or Ctrl-C the process ends within this time.",
     ),
 ]
 
@@ -58,6 +68,7 @@ def dev(
     store: Annotated[str, typer.Option(metavar="URL", help="Where state is kept.")] = DEFAULT_STORE,
     reload: Annotated[bool, typer.Option(help="Start again when a source file changes.")] = False,
     cors_origin: CorsOrigin = None,
+    grace: Grace = GRACE,
 ) -> None:
     """Serve actors in this process, for development.
 
@@ -70,6 +81,7 @@ def dev(
         store=store,
         reload=reload,
         cors_origins=cors_origin or (),
+        grace=grace,
     )
 
 
@@ -82,12 +94,13 @@ def host(
     store: Annotated[str, typer.Option(metavar="URL", help="The store of the whole cluster.")],
     listen: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 chooses a free one.")] = 0,
+    grace: Grace = GRACE,
 ) -> None:
     """Run a host of actors in this process, for gateways elsewhere.
 
     RIVET_CLUSTER_SECRET has to be the same here and at the gateways.
     """
-    serve_host(registries, store=store, listen=listen, port=port)
+    serve_host(registries, store=store, listen=listen, port=port, grace=grace)
 
 
 @application.command()

@@ -20,6 +20,10 @@ from rivet_ray.link.secret import VARIABLE
 from rivet_ray.loading import load
 from rivet_ray.store import shown
 
+STOPPING = 45.0
+"""Seconds for hosts to save what they have, and for Ray to stop."""
+ENDING = 10.0
+
 ONE_PROCESS = ("memory", "file")
 
 
@@ -84,7 +88,21 @@ def serve_ray(
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         assert keeper.stdin is not None
         keeper.stdin.close()
-        keeper.wait()
+        _end(keeper)
+
+
+def _end(keeper: subprocess.Popen[bytes]) -> None:
+    """Wait for the cluster to stop, but not for ever. Raises CommandError where it does not."""
+    try:
+        keeper.wait(STOPPING)
+        return
+    except subprocess.TimeoutExpired:
+        keeper.terminate()  # It ends every process of the cluster then, saved or not.
+    try:
+        keeper.wait(ENDING)
+    except subprocess.TimeoutExpired:
+        keeper.kill()
+    raise CommandError(f"The cluster did not stop within {STOPPING:g} s and was ended.")
 
 
 def _port(host: str, port: int) -> int:

@@ -6,7 +6,9 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
@@ -14,6 +16,7 @@ from fastapi import FastAPI
 
 from rivet_ray.gateway.vanishing import HttpProtocol
 from rivet_ray.gateway.websocket_protocol import WebSocketProtocol
+from rivet_ray.shutdown import DRAIN, GRACE, Shutdown
 
 DEFAULT_PORT = 8080
 
@@ -62,8 +65,12 @@ def uvicorn_config(app: FastAPI | str, host: str, port: int, **options: Any) -> 
         access_log=False,
         log_level="warning",
         server_header=False,
-        timeout_graceful_shutdown=15,
-        **{**PROTOCOLS, **proxy_options(), **options},
+        **{
+            "timeout_graceful_shutdown": GRACE * DRAIN,
+            **PROTOCOLS,
+            **proxy_options(),
+            **options,
+        },
     )
 
 
@@ -88,11 +95,24 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, that says when it is ready."""
+    """uvicorn's server, that says when it is ready, and whose process ends in its time."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        ready: Callable[[], None] | None = None,
+        grace: float = GRACE,
+    ) -> None:
         super().__init__(config)
         self._ready = ready
+        self._grace = grace
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """As uvicorn does; but the first signal is all that stops it, and is not raised again."""
+        if threading.current_thread() is threading.main_thread():
+            Shutdown(self._grace).catch(self.handle_exit)
+        yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -119,9 +139,13 @@ def run(
     host: str = "127.0.0.1",
     port: int | None = None,
     ready: Callable[[], None] | None = None,
+    grace: float = GRACE,
 ) -> None:
-    """Serve until Ctrl-C or SIGTERM. Raises PortTaken before anything is started."""
+    """Serve until Ctrl-C or SIGTERM. Raises PortTaken before anything is started.
+
+    The process has ended `grace` seconds after the signal.
+    """
     chosen = port_from_environment() if port is None else port
     with bind(host, chosen) as listener:
-        config = uvicorn_config(app, host, chosen)
-        Server(config, ready).run(sockets=[listener])
+        config = uvicorn_config(app, host, chosen, timeout_graceful_shutdown=grace * DRAIN)
+        Server(config, ready, grace).run(sockets=[listener])

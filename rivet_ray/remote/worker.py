@@ -16,12 +16,15 @@ from rivet_ray.link import LinkServer, cluster_secret
 from rivet_ray.runtime import HostSettings, Standalone
 from rivet_ray.runtime.exchange import Handle
 from rivet_ray.runtime.host import Connect
+from rivet_ray.runtime.patience import answered, close_store
 from rivet_ray.store import Store, open_store
 
 log = logging.getLogger("rivet_ray.remote")
 
 BEAT = 1.0
 """Seconds between renewals of the host's lease."""
+END_LEASE = 2.0
+"""Seconds for the store to remove the lease of a host that ends."""
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
 
@@ -128,7 +131,8 @@ class Worker:
         while True:
             beat += 1
             try:
-                alive = await store.renew_lease(self.incarnation, beat, self.address)
+                renewing = store.renew_lease(self.incarnation, beat, self.address)
+                alive = await answered(self._clock, renewing)
             except StoreError as error:
                 if str(error) != told:
                     told = str(error)
@@ -156,10 +160,11 @@ class Worker:
             # A dead mark stays, so that this incarnation can never beat again.
             if not self._deposed:
                 try:
-                    await self._store.end_lease(self.incarnation)
+                    ending = self._store.end_lease(self.incarnation)
+                    await answered(self._clock, ending, END_LEASE)
                 except StoreError as error:
                     log.warning("the host's lease is not removed: %s", error)
-            await self._store.close()
+            await close_store(self._clock, self._store)
 
 
 def run_on_own_loop(work: Coroutine[Any, Any, None]) -> None:

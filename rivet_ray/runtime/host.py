@@ -29,6 +29,7 @@ from rivet_ray.runtime.patience import Patience
 from rivet_ray.runtime.session import Session
 from rivet_ray.runtime.threads import Home
 from rivet_ray.runtime.waits import Waits
+from rivet_ray.shutdown import tell_of_unsaved
 from rivet_ray.store import Store
 
 log = logging.getLogger("rivet_ray.runtime")
@@ -141,6 +142,7 @@ class Host:
         self._ending: set[asyncio.Task[None]] = set()
         self._sessions: set[Session] = set()
         self._closing = False
+        tell_of_unsaved(self.unsaved)
         self.home = Home()
         guard_tasks()
 
