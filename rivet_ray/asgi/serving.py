@@ -11,7 +11,7 @@ import msgspec
 from rivet_ray.asgi.http import Http
 from rivet_ray.asgi.scope import mounted, scope_of
 from rivet_ray.asgi.websocket import Socket
-from rivet_ray.errors import InvalidFetchResponse
+from rivet_ray.errors import Forbidden, InvalidFetchResponse
 from rivet_ray.protocol import values
 from rivet_ray.runtime.exchange import ClientLeft, Exchange
 
@@ -76,6 +76,8 @@ async def _websocket(actor: Any, exchange: Exchange) -> None:
     websocket = WebSocket(scope, socket.receive, socket.send)
     try:
         result = await _settled(actor.on_websocket(websocket))
+        if result is False:
+            raise Forbidden("This socket is refused.")
         if callable(result):
             application = cast("ASGIApp", result)
             await application(mounted(scope, exchange), socket.receive, socket.send)

@@ -108,7 +108,7 @@ class APIKeys(Generic[AuthT]):
             raise _unknown() from error
         answer = self._look_up(hashed)
         found: AuthT | None = await answer if isawaitable(answer) else answer
-        if found is None:
+        if found is None or found is False:
             raise _unknown()
         if isinstance(found, dict) and KEY_ID not in found:
             named: Any = {**found, KEY_ID: hashed[: len(ALGORITHM) + 1 + ID_DIGITS]}

@@ -239,7 +239,8 @@ class Actor(Generic[State, ConnState, Params, Input, Auth]):
 
         Runs before the actor is looked up or created. `intents` is a subset of
         get, create, connect, action and message. What it returns is the
-        connection's `auth`; raise Unauthorized or Forbidden to refuse.
+        connection's `auth`; raise Unauthorized or Forbidden to refuse. False refuses
+        too, as Forbidden; what is not the actor's `Auth` is an internal error.
         """
         raise InternalError("on_auth is not defined")
 
@@ -283,7 +284,7 @@ class Actor(Generic[State, ConnState, Params, Input, Auth]):
         return None
 
     def on_before_connect(self, request: Request | None, params: Params) -> Awaitable[None] | None:
-        """Refuse a connection by raising."""
+        """Refuse a connection by raising, or by returning False."""
         return None
 
     def create_conn_state(

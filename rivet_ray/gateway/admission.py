@@ -7,6 +7,8 @@ import logging
 from inspect import isawaitable
 from typing import Any
 
+import msgspec
+
 from rivet_ray.definition import ActorDefinition
 from rivet_ray.definition.identity import identity_of
 from rivet_ray.definition.user_code import UserCodeFailed, call, finish
@@ -73,7 +75,11 @@ class Admission:
             if isawaitable(result):
                 async with asyncio.timeout(self._settings.auth_timeout):
                     result = await finish(actor, actor.on_auth, result)
-            return None if result is None else call(actor, values.encode, result)
+            if result is False:
+                raise Forbidden("This caller is refused.", outcome=Outcome.NOT_STARTED)
+            auth = None if result is None else call(actor, values.encode, result)
+            _check(definition, auth)
+            return auth
         except Exception as error:
             if isinstance(error, RivetError) and not isinstance(error, UserCodeFailed):
                 raise
@@ -88,6 +94,16 @@ class Admission:
             if isinstance(error, RivetError) and not isinstance(error, UserCodeFailed):
                 raise
             raise _failed("caller_identity", definition) from error
+
+
+def _check(definition: ActorDefinition, auth: bytes | None) -> None:
+    """Raise TypeError for a result of `on_auth` that is not what the actor declares."""
+    if definition.types.get("Auth", Any) is Any:
+        return
+    try:
+        definition.decoders["Auth"].decode(values.NULL if auth is None else auth)
+    except msgspec.ValidationError as problem:
+        raise TypeError(f"on_auth did not return what the actor declares: {problem}") from problem
 
 
 def _failed(hook: str, definition: ActorDefinition) -> InternalError:

@@ -16,6 +16,7 @@ from rivet_ray.errors import (
     ActorStopped,
     CallCycle,
     ConnectionNotFound,
+    Forbidden,
     InvalidStateType,
     Outcome,
     RivetError,
@@ -35,6 +36,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("rivet_ray.runtime")
 
 POLICY = 1008
+
+
+def _let_in(result: object) -> None:
+    """Raise Forbidden where a hook says no by returning False."""
+    if result is False:
+        raise Forbidden("This connection is refused.")
 
 
 class Connections:
@@ -321,7 +328,7 @@ class Connections:
         with self._hook(Turn(instance), chain):
             if "on_before_connect" in hooks:
                 async with within(instance.clock, instance.hook_timeout, "on_before_connect"):
-                    await settle(instance, actor.on_before_connect, request, params)
+                    _let_in(await settle(instance, actor.on_before_connect, request, params))
             if "create_conn_state" in hooks:
                 async with within(instance.clock, instance.hook_timeout, "create_conn_state"):
                     hook = actor.create_conn_state
@@ -334,7 +341,7 @@ class Connections:
         if "on_connect" in instance.definition.hooks:
             with self._hook(Turn(instance, connection=connection), chain):
                 async with within(instance.clock, instance.hook_timeout, "on_connect"):
-                    await settle(instance, instance.actor.on_connect, connection)
+                    _let_in(await settle(instance, instance.actor.on_connect, connection))
 
     async def _disconnected(self, connection: Connection) -> None:
         instance = self._instance

@@ -281,7 +281,7 @@ async def test_once_for_a_connection(serve: Serve) -> None:
 # --- What it returns -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("auth", [{"user": "ann"}, ["a"], "text", 0, False, "", {}, None])
+@pytest.mark.parametrize("auth", [{"user": "ann"}, ["a"], "text", 0, True, "", {}, None])
 async def test_its_result_is_the_connections_auth(serve: Serve, auth: Any) -> None:
     site = await serve(ACTORS)
     params = {"token": "good", "auth": auth}
