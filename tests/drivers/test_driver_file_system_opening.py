@@ -7,8 +7,9 @@ import os
 import shutil
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -353,3 +354,65 @@ async def test_a_missing_table_is_damage(tmp_path: Path) -> None:
     execute(file, "DROP TABLE parts")
     with pytest.raises(StoreError, match="damaged: no such table"):
         await open_directory(file.parent)
+
+
+# --- Who may read it -----------------------------------------------------------
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="rights are those of POSIX")
+
+
+def rights(path: Path) -> dict[str, int]:
+    """Of a directory, under its own name, and of what is in it."""
+    return {item.name: item.stat().st_mode & 0o777 for item in (path, *path.iterdir())}
+
+
+PRIVATE = {
+    "store": 0o700,
+    **dict.fromkeys(("lock", "rivet.sqlite3", "rivet.sqlite3-wal", "rivet.sqlite3-shm"), 0o600),
+}
+
+
+@pytest.fixture
+def loose() -> Iterator[None]:
+    """A umask that takes nothing away."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@posix
+@pytest.mark.usefixtures("loose")
+async def test_a_new_directory_is_private_whatever_the_umask(tmp_path: Path) -> None:
+    store = await open_directory(tmp_path / "store")
+    await store.create(NewActor("default", "counter", ("a",)))
+    assert rights(tmp_path / "store") == PRIVATE
+    await store.close()
+
+
+@posix
+async def test_what_was_open_to_others_is_tightened(tmp_path: Path, caplog: Any) -> None:
+    directory = tmp_path / "store"
+    await (await open_directory(directory)).close()
+    directory.chmod(0o755)
+    for path in directory.iterdir():
+        path.chmod(0o644)
+    store = await open_directory(directory)
+    await store.create(NewActor("default", "counter", ("a",)))
+    assert rights(directory) == PRIVATE
+    assert f"{directory} was open to other users" in caplog.text
+    await store.close()
+
+
+@posix
+async def test_a_directory_with_other_things_is_left_as_it_is(tmp_path: Path, caplog: Any) -> None:
+    directory = tmp_path / "shared"
+    directory.mkdir()
+    directory.chmod(0o755)
+    (directory / "other").touch(0o644)
+    store = await open_directory(directory)
+    found = rights(directory)
+    assert found.pop("shared") == 0o755
+    assert found.pop("other") & 0o044 == 0o044
+    assert set(found.values()) == {0o600}
+    assert "holds more than a store" in caplog.text
+    await store.close()

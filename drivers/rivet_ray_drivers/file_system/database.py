@@ -18,9 +18,15 @@ from collections.abc import Generator
 from pathlib import Path
 
 from rivet_ray.errors import StoreError
+from rivet_ray_drivers.file_system.privacy import DIRECTORY, create_private
 
 DATABASE_NAME = "rivet.sqlite3"
 APPLICATION_ID = 0x72766579
+FILES = (
+    DATABASE_NAME,
+    *(f"{DATABASE_NAME}{end}" for end in ("-wal", "-shm", "-journal", ".new", ".new-journal")),
+)
+"""What may be in a directory beside the lock."""
 CHECK_UP_TO = 64 * 1024 * 1024
 OLDEST_SQLITE = (3, 24, 0)  # the first with ON CONFLICT DO UPDATE
 BUSY_SECONDS = 5.0
@@ -131,7 +137,8 @@ def _create(path: Path) -> None:
     unfinished = path.with_name(path.name + ".new")
     for leftover in (unfinished, unfinished.with_name(unfinished.name + "-journal")):
         leftover.unlink(missing_ok=True)
-    connection = _connect(unfinished, "rwc")
+    create_private(unfinished)  # SQLite gives its journals the rights of the file.
+    connection = _connect(unfinished)
     try:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         _migrate(connection)
@@ -203,7 +210,8 @@ def _errors(path: Path) -> Generator[None]:
 def make_directory(directory: Path) -> None:
     """Create `directory` and what is above it, so that loss of power keeps it."""
     missing = [place for place in (directory, *directory.parents) if not place.exists()]
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=DIRECTORY, exist_ok=True)
     for place in missing:
         sync_directory(place.parent)
 

@@ -36,7 +36,7 @@ class DirectoryLock:
     def __init__(self, directory: Path) -> None:
         """Raises StoreError, naming the holder, when somebody holds the lock."""
         # The file is never removed: a lock on a file that lost its name is worth nothing.
-        descriptor = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             _take(descriptor)
         except OSError as error:

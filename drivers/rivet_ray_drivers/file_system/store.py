@@ -20,10 +20,11 @@ from rivet_ray.store import (
     NewActor,
     Store,
 )
-from rivet_ray_drivers.file_system.database import make_directory, open_database
+from rivet_ray_drivers.file_system.database import FILES, make_directory, open_database
 from rivet_ray_drivers.file_system.ledger import Ledger
 from rivet_ray_drivers.file_system.location import directory_of
-from rivet_ray_drivers.file_system.lock import DirectoryLock
+from rivet_ray_drivers.file_system.lock import LOCK_NAME, DirectoryLock
+from rivet_ray_drivers.file_system.privacy import tighten
 from rivet_ray_drivers.file_system.tables import Step, Tables
 from rivet_ray_drivers.file_system.writer import Statistics, Writer
 from rivet_ray_drivers.leases import Leases
@@ -146,6 +147,7 @@ def _open(directory: Path, step: Step) -> Opened:
         make_directory(directory)
         lock = DirectoryLock(directory)
         try:
+            tighten(directory, (LOCK_NAME, *FILES))
             connection, crashes = open_database(directory)
             tables = Tables(connection, step)
             return Opened(lock, tables, Ledger(tables, crashes))
