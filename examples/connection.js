@@ -4,16 +4,20 @@
 //   room.on("new_message", (message) => …);
 //   room.onopen = () => …;           // a new connection is open: what came before is not told
 //   room.onstatus = (text) => …;     // for people: "connected by WebSocket", "connecting again"
+//   room.onerror = (error) => …;     // what no call waits for; error.code says what it is
 //   await room.call("send", "hello"); // one effect and one answer, however often it is sent
 //   await room.read("history");       // for what only reads: sent again, it answers anew
 //   room.close();
 //
 // It comes by WebSocket or, where that does not get through, by an event stream; after a cut it
-// goes on where it was, with the events that it missed.
+// goes on where it was, with the events that it missed. The parameters may be a function, which
+// is called before each opening, so that a token is renewed. Who is refused is told: onerror gets
+// the error of the server, calls fail with it, and the connection is over.
 
 export class Connection {
   onopen = () => {};
   onstatus = () => {};
+  onerror = () => {};
   #listeners = new Map(); // by name of the event: those that are told of it
   #calls = new Map(); // by number: not answered yet
   #nextId = 0;
@@ -22,11 +26,13 @@ export class Connection {
   #say = null; // sends a message to the server, while we are connected
   #leave = () => {}; // ends the transport that is open or opening
   #over = false;
+  #opened = 0; // when it was open last
+  #refusal = null; // why the server did not let us in
 
   constructor(server, name, key, params = null) {
     this.url = `${server}/registry/actors/`;
     this.query = json({getOrCreateForKey: {name, key}});
-    this.params = json(params);
+    this.given = params;
     this.#run();
   }
 
@@ -45,7 +51,7 @@ export class Connection {
 
   #ask(asked) {
     return new Promise((resolve, reject) => {
-      if (this.#over) return reject(new Error("The connection is closed."));
+      if (this.#over) return reject(this.#refusal ?? new Error("The connection is closed."));
       const request = {i: this.#nextId++, ...asked};
       this.#calls.set(request.i, {request, resolve, reject});
       this.#say?.({ar: request});
@@ -57,23 +63,31 @@ export class Connection {
     this.#leave();
   }
 
-  #end(status) {
+  #end(status, error = new Error(`The connection ended: ${status}`)) {
     this.#over = true;
     this.onstatus(status);
-    for (const {reject} of this.#calls.values()) reject(new Error(`The connection ended: ${status}`));
+    for (const {reject} of this.#calls.values()) reject(error);
     this.#calls.clear();
+  }
+
+  #fail(id, error) {
+    this.#calls.get(id)?.reject(error);
+    return this.#calls.delete(id);
   }
 
   async #run() {
     for (let pause = 250; !this.#over; pause = Math.min(2 * pause, 10_000)) {
-      let code, reason;
-      for (const way of [this.#webSocket, this.#eventStream]) {
-        ({code, reason} = await way.call(this).catch((error) => ({reason: String(error)})));
-        if (this.#say || this.#over) break;
-      }
+      const {code, reason} = await this.#live().catch((error) => {
+        this.onerror(error); // whoever renews a token may be away as well
+        return {reason: String(error)};
+      });
       if (this.#over) return;
       if (code === 1000) return this.#end(`closed ${reason}`); // the actor wants no more of us
-      if (this.#say) pause = 250; // it was open
+      if (this.#refusal && !passes(this.#refusal)) {
+        this.onerror(this.#refusal);
+        return this.#end(`refused ${this.#refusal.message}`, this.#refusal);
+      }
+      if (this.#say && Date.now() - this.#opened >= STEADY) pause = 250;
       if (reason === "resync") this.#mine = null; // more is missing than the server has: anew
       this.#say = null;
       this.onstatus(`connecting again ${reason}`);
@@ -81,11 +95,25 @@ export class Connection {
     }
   }
 
+  async #live() {
+    const {given} = this;
+    this.params = json((typeof given === "function" ? await given() : given) ?? null);
+    this.#refusal = null;
+    let end = {};
+    for (const way of [this.#webSocket, this.#eventStream]) {
+      if (this.#say || this.#over || this.#refusal) break;
+      end = await way.call(this).catch((error) => ({reason: String(error)}));
+      if (!this.#say && end.code === 1011 && end.reason) // only the code of the refusal came
+        this.#refusal ??= fault("The server refused the connection.", end.reason);
+    }
+    return end;
+  }
+
   // Each message has one of these members. `way` and `send`: what it came by, what answers there.
   #hear({b: {i: init, ev: event, ar: answer, e: error}}, way, send) {
     if (init) {
       const goesOn = init.ci === this.#mine?.ci;
-      [this.#mine, this.#say] = [init, send];
+      [this.#mine, this.#say, this.#opened] = [init, send, Date.now()];
       for (const name of this.#listeners.keys()) send({sr: {e: name, s: true}});
       for (const {request} of this.#calls.values()) send({ar: request});
       this.onstatus(`connected by ${way}`);
@@ -99,9 +127,12 @@ export class Connection {
       this.#calls.get(answer.i)?.resolve(answer.o);
       this.#calls.delete(answer.i);
     } else if (error) {
-      const failed = Object.assign(new Error(error.m), {code: error.c, metadata: error.md});
-      this.#calls.get(error.ai)?.reject(failed);
-      if (!this.#calls.delete(error.ai)) this.onstatus(error.m);
+      const failed = fault(error.m, error.c, error.md, error.st);
+      if (!this.#say) this.#refusal = failed;
+      else if (!this.#fail(error.ai, failed)) {
+        this.onstatus(error.m);
+        this.onerror(failed);
+      }
     }
   }
 
@@ -112,7 +143,12 @@ export class Connection {
     if (this.#mine) offer.push(`conn.${part(this.#mine.ci)}`, `conn_token.${part(this.#mine.ct)}`);
     const url = this.url.replace("http", "ws") + "connect/websocket";
     const socket = new WebSocket(url, [...offer, "rivetkit"]);
-    const send = (body) => socket.send(JSON.stringify({b: body}));
+    const send = (body) => {
+      const text = JSON.stringify({b: body});
+      if (!body.ar || !(text.length > this.#mine.ml)) return socket.send(text);
+      const why = `A message has at most ${this.#mine.ml} characters, and this one ${text.length}.`;
+      this.#fail(body.ar.i, fault(why, "message_too_long")); // the server would close the socket
+    };
     this.#leave = () => socket.close(1000);
     socket.onmessage = ({data}) => this.#hear(JSON.parse(data), "WebSocket", send);
     const late = setTimeout(() => socket.close(), 5000);
@@ -142,7 +178,11 @@ export class Connection {
       const headers = {...encoding, ...proof(), "X-RivetKit-Actor": this.#mine.ai};
       const post = {method: "POST", headers, body: JSON.stringify({b: body})};
       posted = posted.then(() => fetch(this.url + "message", post))
-        .then((taken) => taken.ok || cut.abort(), () => cut.abort());
+        .then(async (taken) => {
+          const {c, m, md} = taken.ok ? {} : await taken.json();
+          if (body.ar && c === "message_too_long") this.#fail(body.ar.i, fault(m, c, md));
+          else if (!taken.ok) cut.abort();
+        }).catch(() => cut.abort());
     };
     this.#leave = () => { // the end of a stream does not say that it is no cut
       if (this.#say) send({bye: true});
@@ -165,6 +205,17 @@ export class Connection {
     return {reason: "cut"};
   }
 }
+
+const STEADY = 5000; // milliseconds that it has to last before the pauses begin anew
+
+const fault = (message, code, metadata, status) =>
+  Object.assign(new Error(message), {code, metadata, status});
+
+// Whether the same may be let in later: the server is not well, or busy.
+const PASSES = ["actor_stopped", "auth_unavailable", "connection_closed", "internal_error",
+  "overloaded", "server_stopping", "slow_consumer", "store_lost_data", "store_unavailable"];
+const passes = ({code, status}) => status === undefined ? PASSES.includes(code)
+  : status >= 500 || [408, 425, 429].includes(status);
 
 // JSON that may stand in a header: what is not ASCII is escaped.
 const json = (value) => JSON.stringify(value).replace(/[^ -~]/g, (unit) =>

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from rivet_ray import Actor, Event, Registry, UserError, action, use
+from typing import Any
+
+from rivet_ray import Actor, Event, Registry, Unauthorized, UserError, action, use
 
 
 class Desk(Actor[None]):
@@ -30,5 +32,22 @@ class Desk(Actor[None]):
             await conn.disconnect("go home")
 
 
+class Door(Actor[None, None, dict[str, str]]):
+    @classmethod
+    def on_auth(cls, request: Any, params: Any, intents: Any) -> None:
+        if not params["token"].startswith("fresh"):
+            raise Unauthorized("This token has expired.")
+
+    @action
+    def size(self, text: str) -> int:
+        return len(text)
+
+    @action
+    def token(self) -> str:
+        assert self.conn.params is not None
+        return self.conn.params["token"]
+
+
 class App(Registry):
     desk = use(Desk)
+    door = use(Door)
