@@ -32,6 +32,7 @@ class JoinParams:
 
 class ChatRoom(Actor[RoomState, Member, JoinParams | None]):
     public = True
+    anonymous_keys = True  # guests have no identity, and the page sends a key with each call
 
     new_message = Event[Message]()
 

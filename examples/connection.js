@@ -6,6 +6,7 @@
 //   room.onstatus = (text) => …;     // for people: "connected by WebSocket", "connecting again"
 //   room.onerror = (error) => …;     // what no call waits for; error.code says what it is
 //   await room.call("send", "hello"); // one effect and one answer, however often it is sent
+//                                     // (by a key: callers need an identity, or anonymous_keys)
 //   await room.read("history");       // for what only reads: sent again, it answers anew
 //   room.close();
 //

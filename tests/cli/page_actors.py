@@ -9,6 +9,7 @@ from rivet_ray import Actor, Event, Registry, Unauthorized, UserError, action, u
 
 class Desk(Actor[None]):
     public = True
+    anonymous_keys = True
 
     shouted = Event[str, int]()
 
