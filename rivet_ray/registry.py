@@ -216,6 +216,7 @@ class Server(Generic[RegistryT]):
     async def __aenter__(self) -> Self:
         """Open the store and start what is due. Raises StoreError where it cannot be opened."""
         await self._backend.start()
+        self.handler.state.watchdog.start()
         return self
 
     async def __aexit__(
@@ -225,6 +226,7 @@ class Server(Generic[RegistryT]):
         traceback: TracebackType | None,
     ) -> None:
         """Let actions finish, save everything, close the store. It may be entered again."""
+        self.handler.state.watchdog.stop()
         await self._backend.close()
 
     @asynccontextmanager

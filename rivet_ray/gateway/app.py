@@ -26,6 +26,7 @@ from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.gateway.statistics import GatewayStatistics
 from rivet_ray.gateway.websocket import ConnectWebSocket
 from rivet_ray.protocol import v0
+from rivet_ray.runtime.watchdog import Watchdog
 
 
 def _prefixes(settings: GatewaySettings) -> tuple[str, str]:
@@ -42,19 +43,23 @@ def create_app(backend: Backend, settings: GatewaySettings | None = None) -> Fas
     """
     settings = settings or GatewaySettings()
     budgets = Budgets(settings)
-    statistics = GatewayStatistics(budgets.gateway)
+    watchdog = Watchdog(settings.blocked_after)
+    statistics = GatewayStatistics(budgets.gateway, watchdog)
     codec = Codec(settings, statistics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         await backend.start()
+        watchdog.start()
         try:
             yield
         finally:
+            watchdog.stop()
             await backend.close()
             codec.close()
 
     app = FastAPI(title="rivet_ray", lifespan=lifespan, redirect_slashes=False, openapi_url=None)
+    app.state.watchdog = watchdog
     # Before what users add, so that the hot routes are matched first.
     app.router.routes[:0] = _routes(backend, settings, budgets, codec, statistics)
     document = OpenAPI(backend)

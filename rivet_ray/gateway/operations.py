@@ -234,7 +234,14 @@ def _health() -> Schema:
     }
 
 
-COUNTS = ("slowConsumers", "tooManyItems", "leftOutEvents", "heldBytes", "mostHeldBytes")
+COUNTS = (
+    "slowConsumers",
+    "tooManyItems",
+    "leftOutEvents",
+    "blockedLoop",
+    "heldBytes",
+    "mostHeldBytes",
+)
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _REFUSED: Schema = {
     "type": "object",

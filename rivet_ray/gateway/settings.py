@@ -49,6 +49,9 @@ class GatewaySettings:
     max_held_size: int = 256 * 1024 * 1024
     """Bytes that are held for all callers. Beyond half of it requests are answered
     `overloaded`; beyond all of it the client is closed for whom most waits."""
+    blocked_after: float | None = 1.0
+    """Seconds for which code may hold the event loop; then the log names it, with its stack
+    and its actor. None: nobody watches."""
     close_timeout: float = 4.0
     """Seconds for a client to take what waits for it when its socket is closed."""
     keep_alive: float = 15.0

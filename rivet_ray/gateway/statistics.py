@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rivet_ray.budget import Budget
+from rivet_ray.runtime.watchdog import Watchdog
 
 
 @dataclass(slots=True)
@@ -14,6 +15,8 @@ class GatewayStatistics:
 
     held: Budget
     """What it holds in memory for its clients, and has refused to hold."""
+    watchdog: Watchdog = field(default_factory=lambda: Watchdog(None))
+    """Counts how often user code has held the event loop for too long."""
     slow_consumers: int = 0
     """Connections that were closed with `slow_consumer`: more waited for their client
     than may, or more for the gateway than the actor's host keeps."""
@@ -28,6 +31,7 @@ class GatewayStatistics:
             "slowConsumers": self.slow_consumers,
             "tooManyItems": self.too_many_items,
             "leftOutEvents": self.left_out_events,
+            "blockedLoop": self.watchdog.blocked,
             "heldBytes": self.held.held,
             "mostHeldBytes": self.held.peak,
             "refused": self.held.refusals,

@@ -17,6 +17,7 @@ from rivet_ray.runtime import HostSettings, Standalone
 from rivet_ray.runtime.exchange import Handle
 from rivet_ray.runtime.host import Connect
 from rivet_ray.runtime.patience import answered, close_store
+from rivet_ray.runtime.watchdog import Watchdog
 from rivet_ray.store import Store, open_store
 
 log = logging.getLogger("rivet_ray.remote")
@@ -105,7 +106,8 @@ class Worker:
             self._link = link
             if ready is not None:
                 ready(link.address)
-            await self._beat(store)
+            with Watchdog((self._settings or HostSettings()).blocked_after):
+                await self._beat(store)
         except Deposed:
             self._deposed = True
             if self._standalone is not None:

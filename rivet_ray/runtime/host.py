@@ -55,6 +55,8 @@ class HostSettings:
     """How long beyond its action's deadline an answer may wait for its save to be confirmed.
 
     A call with a deadline of its own gets no more than a quarter of a second."""
+    blocked_after: float | None = 1.0
+    """How long code may hold the event loop of a host process until the log names it."""
     sleep_after: float = 30.0
     """Idleness after which an actor leaves memory, where its class does not say."""
     large_field: int = 262_144

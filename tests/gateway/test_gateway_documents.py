@@ -86,6 +86,7 @@ async def test_metadata(prefix: str) -> None:
         "slowConsumers": 0,
         "tooManyItems": 0,
         "leftOutEvents": 0,
+        "blockedLoop": 0,
         "heldBytes": 0,
         "mostHeldBytes": 0,
         "refused": {},

@@ -97,6 +97,9 @@ async def test_one_large_frame_counts_as_many_small_ones() -> None:
     assert owner.ended == 1
     assert gateway.held == 0
     assert gateway.statistics.told() == {
+        "tooManyItems": 0,
+        "leftOutEvents": 0,
+        "blockedLoop": 0,
         "slowConsumers": 1,
         "heldBytes": 0,
         "mostHeldBytes": 500 + OVERHEAD,
