@@ -1,0 +1,247 @@
+"""What hostile callers do to a server that others use: one async function for each row.
+
+`ROWS` is the table. A row is given a `Place` and harms the server as far as it can; what
+it is told does not matter, only what the others notice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from rivet_ray import Actor, Registry, Request, action, use
+
+# --- The server ---------------------------------------------------------------
+
+
+@dataclass
+class State:
+    count: int = 0
+    large: list[str] = field(default_factory=list[str])
+
+
+class Thing(Actor[State]):
+    """Honest callers and hostile ones have one each, on the same host."""
+
+    @classmethod
+    def on_auth(cls, request: Request, params: Any, intents: Any) -> Any:
+        return {"iss": "tests", "sub": params}
+
+    @action
+    def increment(self) -> int:
+        self.state.count += 1
+        return self.state.count
+
+    @action
+    def read(self, length: int) -> str:
+        return "x" * length
+
+    @action
+    def grow(self) -> None:
+        self.state.large = ["x" * 100] * 9_000
+
+    @action
+    async def wait(self, text: str = "") -> None:
+        await asyncio.sleep(20)
+
+    @action(exclusive=True)
+    async def alone(self, text: str = "") -> None:
+        await asyncio.sleep(20)
+
+    @action
+    async def leave(self) -> None:
+        await asyncio.sleep(0)
+        sys.exit(3)
+
+    @action
+    async def cancelled(self) -> None:
+        task = asyncio.create_task(asyncio.sleep(0))
+        task.cancel()
+        await asyncio.wait([task])
+        task.result()
+
+    @action
+    async def from_a_thread(self) -> None:
+        await asyncio.to_thread(self.broadcast, "said", 1)
+
+
+class App(Registry):
+    thing = use(Thing)
+
+
+# --- A hostile caller ---------------------------------------------------------
+
+
+@dataclass
+class Place:
+    """The server, as somebody knows it who means no good."""
+
+    url: str
+    http: httpx.AsyncClient
+    short: bool
+    """A taste of it, for the quick tests."""
+    who: str
+
+    def times(self, number: int) -> int:
+        return max(number // 20, 20) if self.short else number
+
+    def _query(self, key: str) -> str:
+        return json.dumps({"getOrCreateForKey": {"name": "thing", "key": [key]}})
+
+    async def call(self, name: str, *args: Any, key: str | None = None) -> httpx.Response | None:
+        """An action over HTTP; None where there is no answer."""
+        headers = {
+            "X-RivetKit-Query": self._query(self.who),
+            "X-RivetKit-Encoding": "json",
+            "X-RivetKit-Conn-Params": json.dumps(self.who),
+        }
+        if key is not None:
+            headers["Idempotency-Key"] = key
+        return await self.post(f"/actors/actions/{name}", headers, json.dumps({"a": args}).encode())
+
+    async def post(self, path: str, headers: Any, body: bytes) -> httpx.Response | None:
+        with contextlib.suppress(httpx.HTTPError):
+            return await self.http.post(self.url + path, headers=headers, content=body)
+        return None
+
+    @asynccontextmanager
+    async def socket(self, **options: Any) -> AsyncIterator[ClientConnection]:
+        protocols: list[Any] = [
+            f"query.{quote(self._query(self.who), safe='')}",
+            "encoding.json",
+            f"conn_params.{quote(json.dumps(self.who), safe='')}",
+            "rivetkit",
+        ]
+        address = self.url.replace("http", "ws") + "/actors/connect/websocket"
+        async with connect(
+            address, subprotocols=protocols, proxy=None, max_size=None, close_timeout=1, **options
+        ) as socket:
+            await socket.recv()
+            try:
+                # The server may close it: that is its right.
+                with contextlib.suppress(ConnectionClosed, OSError):
+                    yield socket
+            finally:
+                socket.transport.abort()
+
+
+def message(number: int, name: str, *args: Any, **more: Any) -> str:
+    return json.dumps({"b": {"ar": {"i": number, "n": name, "a": args, **more}}})
+
+
+Row = Callable[[Place], Awaitable[None]]
+ROWS: dict[str, Row] = {}
+
+
+def row(name: str) -> Callable[[Row], Row]:
+    """Put a function into the table, under the name of the row of the cases."""
+
+    def put(function: Row) -> Row:
+        ROWS[name] = function
+        return function
+
+    return put
+
+
+# --- The rows -----------------------------------------------------------------
+
+
+@row("A1 a broadcast from a thread")
+async def _(place: Place) -> None:
+    await place.call("from_a_thread")
+
+
+@row("A2 an action that ends the process")
+async def _(place: Place) -> None:
+    for _ in range(place.times(100)):
+        await place.call("leave")
+
+
+@row("A3 the result of a cancelled task")
+async def _(place: Place) -> None:
+    for number in range(place.times(100)):
+        await place.call("cancelled", key=f"{number}")
+
+
+@row("D2 a body of millions of lists")
+async def _(place: Place) -> None:
+    size = place.times(20 * 2**20)
+    headers = {
+        "X-RivetKit-Query": place._query(place.who),
+        "X-RivetKit-Encoding": "json",
+        "X-RivetKit-Conn-Params": json.dumps(place.who),
+    }
+    body = b'{"a":[[' + b"[]," * (size // 3 - 10) + b"[]]]}"
+    bodies = [place.post("/actors/actions/read", headers, body) for _ in range(4)]
+    await asyncio.gather(*bodies)
+
+
+@row("E1 answers that are not read")
+async def _(place: Place) -> None:
+    async with place.socket(max_queue=1) as socket:
+        for number in range(place.times(2_000)):
+            await socket.send(message(number, "read", 300_000))
+        await asyncio.sleep(0.5)
+
+
+@row("E2 actions with long names that wait")
+async def _(place: Place) -> None:
+    async with place.socket() as socket:
+        for number in range(1_024):
+            await socket.send(message(number, "wait"))
+        for number in range(1_024, 1_024 + place.times(4_000)):
+            await socket.send(message(number, "n" * 60_000))
+
+
+@row("E2 calls that wait for an exclusive turn")
+async def _(place: Place) -> None:
+    calls = [
+        asyncio.ensure_future(place.call("alone", "x" * 1_000_000)) for _ in range(place.times(300))
+    ]
+    await asyncio.wait(calls, timeout=2)
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+
+
+@row("E3 subscriptions")
+async def _(place: Place) -> None:
+    async with place.socket() as socket:
+        for number in range(place.times(10_000)):
+            name = f"{number}".rjust(10_000, "x")
+            await socket.send(json.dumps({"b": {"sr": {"e": name, "s": True}}}))
+
+
+@row("E4 idempotency keys")
+async def _(place: Place) -> None:
+    async with place.socket() as socket:
+        for batch in range(place.times(2_000) // 20):
+            for number in range(200 * batch, 200 * batch + 200):
+                await socket.send(message(number, "increment", k=f"key {number}"))
+            for _ in range(200):
+                await socket.recv()
+    for number in range(place.times(200)):
+        await place.call("read", 1_000_000, key=f"long {number}")
+
+
+@row("E9 a call that waits beside a large state")
+async def _(place: Place) -> None:
+    await place.call("grow")
+    async with place.socket() as socket:
+        await socket.send(message(0, "wait"))
+        for batch in range(place.times(1_000) // 20):
+            for number in range(100):
+                await socket.send(message(100 * batch + number + 1, "increment"))
+            for _ in range(100):
+                await socket.recv()
