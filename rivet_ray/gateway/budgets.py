@@ -58,10 +58,11 @@ class Budgets:
     def of(self, caller: Caller) -> Share:
         """The bounds of a caller, to be kept for as long as something is held for them.
 
-        A caller without an identity is known by their address.
+        A caller without an identity is known by what `on_auth` returned and their address.
         """
         request = caller.request
-        who = (caller.auth, None if request is None else request.client)
+        address = None if request is None else request.client
+        who = (caller.identity,) if caller.identity is not None else (caller.auth, address)
         share = self._shares.get(who)
         if share is None:
             share = self._shares[who] = Share(self, self._limit)

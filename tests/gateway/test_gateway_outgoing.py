@@ -189,3 +189,15 @@ async def test_events_are_held_until_their_chunk_has_left() -> None:
     assert events.waiting == 2 * (3 + OVERHEAD)
     assert [chunk async for chunk in chunks] == []
     assert events.waiting == gateway.held == 0
+
+
+def test_a_caller_with_an_identity_is_one_wherever_they_come_from() -> None:
+    budgets = Gateway(1_000, 10_000, 100_000).budgets
+
+    def share(address: str, auth: bytes, identity: str | None = None) -> Share:
+        return budgets.of(Caller(None, auth, RequestInfo("GET", "", [], address), identity))
+
+    one, other = share("a", b"token 1", "caller:ann"), share("b", b"token 2", "caller:ann")
+    assert one is other
+    guests = [share("a", b"guest"), share("b", b"guest"), share("b", b"admin")]
+    assert len({id(guest) for guest in guests}) == 3
