@@ -56,7 +56,7 @@ def _metadata(error: RivetError) -> bytes | None:
     if error.metadata is None:
         return None
     try:
-        return values.encode(error.metadata)
+        return values.encode_sent(error.metadata)
     except (TypeError, OverflowError, RecursionError, ValueError) as fault:
         log.error("the metadata of %r cannot be sent: %s", error.code, fault)
         return None

@@ -77,6 +77,63 @@ def _check_finite(value: Any) -> None:
             _check_finite(item)
 
 
+MOST_LEVELS = 95
+"""How many lists and dicts may be around a value that is sent. Clients read 100, and
+the message around the value needs a few of them."""
+_CONTAINERS = bytes([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])
+"""The first bytes of lists and dicts; they occur in texts and numbers too."""
+
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_to_json = msgspec.json.Encoder(enc_hook=encode_custom).encode
+
+
+def encode_sent(value: Any) -> bytes:
+    """A value that goes out to clients, as msgpack.
+
+    Raises what `encode` raises, and ValueError for one that is nested too deep to be read.
+    """
+    data = encode(value)
+    # Most values have too few bytes or too few containers to be that deep.
+    if (
+        len(data) > MOST_LEVELS
+        and len(data) - len(data.translate(None, _CONTAINERS)) > MOST_LEVELS
+        and not _is_flat(value)
+    ):
+        _check_levels(data)
+    return data
+
+
+def _is_flat(value: Any) -> bool:
+    """A quick look: False where a value may be deep, or its texts hold brackets."""
+    try:
+        brackets = _to_json(value).translate(None, _NO_BRACKETS)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return False
+    for _ in range(MOST_LEVELS // 2):  # each takes away two levels at the most
+        if not brackets:
+            return True
+        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+    return False
+
+
+def _check_levels(data: bytes) -> None:
+    level: list[Any] = [[_decoder.decode(data)]]
+    for _ in range(MOST_LEVELS + 1):
+        # Of all members those that have some themselves; the rest are not looked at again.
+        level = [
+            member
+            for container in level
+            for member in (container.values() if type(container) is dict else container)
+            if type(member) is dict or type(member) is list
+        ]
+        if not level:
+            return
+    raise ValueError(
+        f"it is nested deeper than {MOST_LEVELS} levels, and clients cannot read that; "
+        "send it flatter, or as text"
+    )
+
+
 decode = _decoder.decode
 """msgpack to plain values. Raises ValueError or RecursionError for bad bytes."""
 

@@ -330,7 +330,7 @@ class Actions:
             return
         try:
             nothing = output is None and action.returns_nothing
-            encoded = None if nothing else values.encode(output)
+            encoded = None if nothing else values.encode_sent(output)
         except BaseException as raised:
             error = contained(self._instance, action.function, raised)
             text = f"the result of {action.name} cannot be sent: {described(error)}"

@@ -7,6 +7,7 @@ session into answers to calls, and hands events to whoever attached.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 
 from rivet_ray.errors import ActorStopped, ConnectionNotFound, IncorrectConnectionToken, Outcome
@@ -46,8 +47,11 @@ from rivet_ray.runtime.ports import Answer, Sink
 from rivet_ray.runtime.proofs import Proof, proves
 from rivet_ray.runtime.tunnel import Tunnel, Tunnels
 
+log = logging.getLogger("rivet_ray.runtime")
+
 GRANT = INITIAL_CREDIT // 4
 POLICY = 1008
+SERVICE_RESTART = 1012
 
 
 class _Answered:
@@ -367,7 +371,12 @@ class HostClient:
             self._taken = 0
             self._send(Credit(GRANT))
         for sink in self._sinks_of(message):
-            sink.deliver(message)
+            try:
+                sink.deliver(message)
+            except Exception as error:
+                # One event must not cost the others theirs; who misses it is told (C5).
+                log.error("the event %r cannot be delivered: %s", message.event, error)
+                sink.closed(SERVICE_RESTART, "resync")
 
     def _sinks_of(self, message: Deliver) -> Sequence[Sink]:
         """Whom an event is for."""

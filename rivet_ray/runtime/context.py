@@ -168,6 +168,6 @@ class Context:
 def encode_event(name: str, arguments: tuple[Any, ...]) -> bytes:
     """An event's arguments, encoded now so that they cannot change any more."""
     try:
-        return values.encode(arguments)
+        return values.encode_sent(arguments)
     except (TypeError, OverflowError, RecursionError, ValueError) as error:
         raise TypeError(f"event {name!r} cannot be sent: {error}") from error

@@ -41,7 +41,9 @@ def _told(error: RivetError, outcome: Outcome | None, where: str) -> Failure:
         log.error("%s: %s", where, described(error), exc_info=error)
         return Failure(InternalError.code, InternalError.MESSAGE, 500, _NO_DETAILS, told)
     try:
-        metadata = None if error.metadata is None else call(where, values.encode, error.metadata)
+        metadata = (
+            None if error.metadata is None else call(where, values.encode_sent, error.metadata)
+        )
     except Exception as fault:
         code = described(error)
         log.error("%s: the metadata of %s cannot be sent: %s", where, code, described(fault))

@@ -120,6 +120,23 @@ class Porter(Actor[None, None, str | None]):
         conn.send(Porter.greeted, conn.params, "second")
 
     @action
+    def greet_deep(self, levels: int, alone: bool) -> None:
+        deep: Any = "deep"
+        for _ in range(levels):
+            deep = [deep]
+        if alone:
+            for conn in self.conns:
+                conn.send("greeted", "all", deep)
+        self.broadcast("greeted", "all", deep)
+
+    @action
+    def deep(self, levels: int) -> Any:
+        deep: Any = "deep"
+        for _ in range(levels):
+            deep = [deep]
+        return deep
+
+    @action
     def waits(self) -> bool:
         return self._go is not None
 

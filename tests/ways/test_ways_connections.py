@@ -10,7 +10,13 @@ from ways import CONNECTING, World, eventually, over
 from ways_actors import Point, Porter, Room
 
 from rivet_ray import UserError
-from rivet_ray.errors import ActionNotFound, ActorNotFound, ConnectionClosed, PublicError
+from rivet_ray.errors import (
+    ActionNotFound,
+    ActorNotFound,
+    ConnectionClosed,
+    InternalError,
+    PublicError,
+)
 
 pytestmark = [
     pytest.mark.timeout(150),
@@ -171,6 +177,28 @@ async def test_what_is_sent_before_the_client_is_in(world: World, key: str) -> N
         async with late:
             await eventually(lambda: len(slow) == 4)
             assert slow == [("slow", text) for text in ("first", *("meanwhile",) * 2, "second")]
+
+
+async def test_what_is_nested_too_deep_is_not_sent(world: World, key: str) -> None:
+    """It fails where it is given, and costs nobody the connection."""
+    handle = world.client.actor("porter", key)
+    async with handle.connect(params="ann") as ann:
+        seen: list[Any] = []
+        ended: list[None] = []
+        ann.on("greeted", lambda *values: seen.append(values))
+        ann.on("disconnected", lambda: ended.append(None))
+        assert await ann.actor.call("waits") is False  # it has subscribed
+        for alone in (True, False):
+            with pytest.raises(InternalError):
+                await handle.call("greet_deep", 150, alone)
+        for caller in (handle, ann.actor):
+            with pytest.raises(InternalError):
+                await caller.call("deep", 150)
+            assert await caller.call("deep", 95) is not None
+        seen.clear()
+        await handle.call("greet_deep", 94, False)
+        await eventually(lambda: len(seen) == 1)
+        assert ended == []
 
 
 # --- The end ----------------------------------------------------------------------------
