@@ -18,6 +18,7 @@ from rivet_ray.gateway.cors import CrossOrigin
 from rivet_ray.gateway.documents import Documentation, Health, Metadata, OpenAPI, Page
 from rivet_ray.gateway.event_stream import ConnectEventStream
 from rivet_ray.gateway.fanout import EventFrames
+from rivet_ray.gateway.front import Front
 from rivet_ray.gateway.message import SendMessage
 from rivet_ray.gateway.raw_http import RawHttp
 from rivet_ray.gateway.raw_websocket import RawWebSocket
@@ -46,6 +47,7 @@ def create_app(backend: Backend, settings: GatewaySettings | None = None) -> Fas
     watchdog = Watchdog(settings.blocked_after)
     statistics = GatewayStatistics(budgets.gateway, watchdog)
     codec = Codec(settings, statistics)
+    front = Front(settings, budgets, statistics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
@@ -60,6 +62,7 @@ def create_app(backend: Backend, settings: GatewaySettings | None = None) -> Fas
 
     app = FastAPI(title="rivet_ray", lifespan=lifespan, redirect_slashes=False, openapi_url=None)
     app.state.watchdog = watchdog
+    app.state.rivet_front = front
     # Before what users add, so that the hot routes are matched first.
     app.router.routes[:0] = _routes(backend, settings, budgets, codec, statistics)
     document = OpenAPI(backend)

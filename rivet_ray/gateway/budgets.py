@@ -52,6 +52,10 @@ class Budgets:
         self.gateway = Budget("gateway", settings.max_held_size)
         self.incoming = Budget("gateway", settings.max_held_size // 2, self.gateway)
         """For what clients have sent."""
+        self.unread = Budget("gateway's unread", settings.max_unread_size, self.incoming)
+        """For what cannot be acted on yet: parts of heads, bodies and messages."""
+        self.bodies = Budget("gateway's bodies", settings.max_bodies_size, self.unread)
+        """For long bodies among them, so that these never keep a short one out."""
         self._shares: WeakValueDictionary[object, Share] = WeakValueDictionary()
         self._clients: dict[Waiting, None] = {}
 

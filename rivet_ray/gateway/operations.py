@@ -235,12 +235,9 @@ def _health() -> Schema:
 
 
 COUNTS = (
-    "slowConsumers",
-    "tooManyItems",
-    "leftOutEvents",
-    "blockedLoop",
-    "heldBytes",
-    "mostHeldBytes",
+    *("slowConsumers", "connectionsRefused", "silentConnections", "headsTooLong"),
+    *("messagesTooLong", "tooManyItems", "leftOutEvents", "blockedLoop"),
+    *("heldBytes", "mostHeldBytes"),
 )
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _REFUSED: Schema = {

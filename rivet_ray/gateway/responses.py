@@ -17,7 +17,7 @@ log = logging.getLogger("rivet_ray.gateway")
 
 TEXT = b"text/plain;charset=UTF-8"
 JSON = b"application/json"
-_OUTCOME = v0.OUTCOME_HEADER.lower().encode()
+OUTCOME = v0.OUTCOME_HEADER.lower().encode()
 CHALLENGE = (b"www-authenticate", b"Bearer")
 """Of every 401, as RFC 9110 wants it; this scheme makes no browser ask for a password."""
 
@@ -83,7 +83,7 @@ async def respond_error(send: Send, error: BaseException, encoding: Encoding) ->
     message = error_message(error)
     status = error.status if isinstance(error, RivetError) and error.public else 500
     content_type = TEXT if not encoding.binary else encoding.content_type.encode()
-    extra = [(_OUTCOME, message.outcome.encode())] if message.outcome else []
+    extra = [(OUTCOME, message.outcome.encode())] if message.outcome else []
     if status == HTTPStatus.UNAUTHORIZED:
         extra.append(CHALLENGE)
     try:

@@ -14,7 +14,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from rivet_ray.gateway.vanishing import HttpProtocol
+from rivet_ray.gateway.bounded_http import BoundedHttpProtocol
 from rivet_ray.gateway.websocket_protocol import WebSocketProtocol
 from rivet_ray.shutdown import DRAIN, GRACE, Shutdown
 
@@ -26,7 +26,7 @@ class PortTaken(OSError):
 
 
 PROTOCOLS: dict[str, Any] = {
-    "http": HttpProtocol,
+    "http": BoundedHttpProtocol,
     "ws": WebSocketProtocol,
     # It costs five sixths of a socket's throughput.
     "ws_per_message_deflate": False,

@@ -18,6 +18,27 @@ class GatewaySettings:
     longer one would name no actor to other servers of the dialect.
     """
 
+    max_connections: int | None = None
+    """Connections of all clients to this process. If all places are taken, the client that has
+    been silent for the longest loses its; if none is silent, a new one gets 503 `overloaded`.
+    By default seven eighths of the files that may be open (`ulimit -n`). As the four bounds
+    below it holds under `rivet-ray` and `uvicorn_config`; other servers have their own."""
+    max_connections_per_address: int | None = None
+    """Connections from one address; none by default, because all clients behind one proxy
+    share one."""
+    head_timeout: float = 10.0
+    """Seconds for a client to send the head of a request, counted from its connection or
+    from the first byte of a later request. Then the connection is closed."""
+    max_head_size: int = 131_072
+    """The longest address and headers of a request together, where each header counts 32
+    bytes more. Longer ones get 414 or 431 `message_too_long`, unread."""
+    max_raw_message_size: int = 16 * 1024 * 1024
+    """The longest message of a client for `on_websocket`; the socket is closed with 1009."""
+    max_unread_size: int = 112 * 1024 * 1024
+    """Bytes of heads, bodies and messages of all clients that have not come to their end or
+    are not read yet; more are refused as `overloaded`. Part of `max_held_size`."""
+    max_bodies_size: int = 96 * 1024 * 1024
+    """Bytes of bodies among them, without those up to 16 KiB."""
     max_incoming_message_size: int = 65_536
     """The longest message on a connection a client may send; posted ones in bytes."""
     max_body_size: int = 20 * 1024 * 1024

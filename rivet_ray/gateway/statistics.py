@@ -20,6 +20,15 @@ class GatewayStatistics:
     slow_consumers: int = 0
     """Connections that were closed with `slow_consumer`: more waited for their client
     than may, or more for the gateway than the actor's host keeps."""
+    connections_refused: int = 0
+    """Connections for which there was no place, or that sent too many requests at once."""
+    silent_connections: int = 0
+    """Connections that ended because their client had not sent a request in time, or at all
+    when their places were needed."""
+    heads_too_long: int = 0
+    """Requests whose address and headers were longer than `max_head_size`."""
+    messages_too_long: int = 0
+    """Messages that were refused before they had come to their end."""
     too_many_items: int = 0
     """Messages and bodies that were refused for more values than `max_body_items`."""
     left_out_events: int = 0
@@ -29,6 +38,10 @@ class GatewayStatistics:
         """As `GET /metadata` tells it. `refused` has the names of the bounds."""
         return {
             "slowConsumers": self.slow_consumers,
+            "connectionsRefused": self.connections_refused,
+            "silentConnections": self.silent_connections,
+            "headsTooLong": self.heads_too_long,
+            "messagesTooLong": self.messages_too_long,
             "tooManyItems": self.too_many_items,
             "leftOutEvents": self.left_out_events,
             "blockedLoop": self.watchdog.blocked,

@@ -10,7 +10,7 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import uvicorn
 from ray import serve
@@ -60,7 +60,9 @@ def deployed(build: Callable[[], ASGIApp], *, replicas: int = 1) -> Any:
     def build_in_replica() -> ASGIApp:
         _configured()
         _without_reading_ahead()
-        return build()
+        app = build()
+        _Config.gateway = app
+        return app
 
     deployment: Any = serve.deployment(
         name="gateway",
@@ -80,6 +82,9 @@ class _Config(uvicorn.Config):
     opens one before the application sees the request. HAProxy passes an
     `X-Forwarded-For` on as it comes, so nobody's is believed that is not named.
     """
+
+    gateway: ClassVar[ASGIApp | None] = None
+    """What Serve has wrapped: its bounds hold for the connections too."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{**options, **PROTOCOLS, **proxy_options()})

@@ -84,6 +84,10 @@ async def test_metadata(prefix: str) -> None:
     assert found["actorNames"] == {"counter": {"metadata": {}}}
     assert found["gateway"] == {
         "slowConsumers": 0,
+        "connectionsRefused": 0,
+        "silentConnections": 0,
+        "headsTooLong": 0,
+        "messagesTooLong": 0,
         "tooManyItems": 0,
         "leftOutEvents": 0,
         "blockedLoop": 0,
