@@ -221,7 +221,7 @@ class _Compiler:
             self.faults.append(f"{name} must be a classmethod: it runs before there is an actor")
         elif not callable(getattr(self.actor, name)):
             self.faults.append(f"{name!r} is a hook and must be a method")
-        elif name == "caller_identity" and inspect.iscoroutinefunction(value.__func__):
+        elif name == "caller_identity" and inspect.iscoroutinefunction(getattr(self.actor, name)):
             self.faults.append("caller_identity must be a plain method; ask others in on_auth")
 
     # --- Actions ---------------------------------------------------------
