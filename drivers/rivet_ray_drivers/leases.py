@@ -2,34 +2,52 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
 
-from rivet_ray.store import HostLease
+from rivet_ray.store import LEASE_KEPT, HostLease
 
 
 class Leases:
     """See the part about hosts of `rivet_ray.store.Store`."""
 
-    def __init__(self) -> None:
-        self._leases: dict[str, HostLease] = {}
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self.now = now
+        self._leases: dict[str, tuple[HostLease, float]] = {}
+        """Each with the time when it was written, the oldest first."""
 
     def renew(self, incarnation: str, beat: int, address: str) -> bool:
-        lease = self._leases.get(incarnation)
-        if lease is not None and lease.dead:
-            return False
-        if lease is None or beat > lease.beat:
-            self._leases[incarnation] = HostLease(incarnation, beat, address)
-        return True
+        lease = self.find(incarnation)
+        alive = beat == 1 if lease is None else not lease.dead
+        if alive and (lease is None or beat > lease.beat):
+            self._write(HostLease(incarnation, beat, address))
+        return alive
 
     def find(self, incarnation: str) -> HostLease | None:
-        return self._leases.get(incarnation)
+        self._sweep()
+        lease, _ = self._leases.get(incarnation, (None, 0.0))
+        return lease
 
     def mark_dead(self, incarnation: str, beat: int) -> bool:
-        lease = self._leases.get(incarnation)
+        lease = self.find(incarnation)
         if lease is None or (not lease.dead and lease.beat != beat):
             return False
-        self._leases[incarnation] = replace(lease, dead=True)
+        if not lease.dead:
+            self._write(replace(lease, dead=True))
         return True
 
     def end(self, incarnation: str) -> None:
         self._leases.pop(incarnation, None)
+
+    def _write(self, lease: HostLease) -> None:
+        self.end(lease.incarnation)
+        self._leases[lease.incarnation] = lease, self.now()
+
+    def _sweep(self) -> None:
+        oldest = self.now() - LEASE_KEPT
+        while self._leases:
+            incarnation, (_, written) = next(iter(self._leases.items()))
+            if written >= oldest:
+                return
+            del self._leases[incarnation]

@@ -129,9 +129,8 @@ class Worker:
             pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _beat(self, store: Store) -> None:
-        beat, told = 0, ""
+        beat, told = 1, ""
         while True:
-            beat += 1
             try:
                 renewing = store.renew_lease(self.incarnation, beat, self.address)
                 alive = await answered(self._clock, renewing)
@@ -142,7 +141,8 @@ class Worker:
             else:
                 told = ""
                 if not alive:
-                    raise Deposed("This host was marked dead.")
+                    raise Deposed("This host was marked dead, or its lease is gone.")
+                beat += 1  # Not before: the first beat alone makes a lease.
             await self._sleep(BEAT)
 
     async def _sleep(self, seconds: float) -> None:

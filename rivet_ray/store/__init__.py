@@ -3,6 +3,7 @@
 from rivet_ray.store.examination import Examinable, Finding, Verdict, examine
 from rivet_ray.store.ports import Store
 from rivet_ray.store.records import (
+    LEASE_KEPT,
     ActorRecord,
     Claim,
     Commit,
@@ -14,6 +15,7 @@ from rivet_ray.store.records import (
 from rivet_ray.store.urls import driver_schemes, load_driver, open_store, shown
 
 __all__ = [
+    "LEASE_KEPT",
     "ActorRecord",
     "Claim",
     "Commit",

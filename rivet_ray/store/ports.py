@@ -92,7 +92,11 @@ class Store(Protocol):
     # --- Hosts ------------------------------------------------------------
 
     async def renew_lease(self, incarnation: str, beat: int, address: str = "") -> bool:
-        """Write a host's lease. False when the incarnation is marked dead; nothing changes then.
+        """Write a host's lease. False when the incarnation is dead; nothing changes then.
+
+        Beat 1 alone creates it. An incarnation is dead if it is marked so, or if it has
+        no lease at a later beat: the lease was ended, or was swept because nobody had
+        renewed or marked it for LEASE_KEPT seconds. So sweeping brings nobody back.
 
         A beat that is not above the stored one changes nothing and is True: it
         is a repetition.

@@ -45,6 +45,10 @@ class Fence:
     """Random, so that two owners never share a fence even if epochs were lost."""
 
 
+LEASE_KEPT = 86_400.0
+"""Seconds for which a store keeps a lease that nobody writes, by its own time."""
+
+
 @dataclass(frozen=True, slots=True)
 class HostLease:
     """A host's proof of life: a record that it rewrites, not a key that expires.

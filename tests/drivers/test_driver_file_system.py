@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from driver_leases import age_in_memory
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,6 +44,9 @@ class TestFileSystem(DurableStoreConformance):
 
     async def open_store(self) -> Store:
         return await open_file_system(self.url)
+
+    async def age_leases(self, store: Store, seconds: float) -> None:
+        age_in_memory(store, seconds)
 
 
 class TestFileSystemThatForgetsOwners(TestFileSystem):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from driver_leases import age_in_memory
+
 from rivet_ray.store import NewActor, Store, open_store
 from rivet_ray.testing import StoreConformance
 
@@ -9,6 +11,9 @@ from rivet_ray.testing import StoreConformance
 class TestMemory(StoreConformance):
     async def open_store(self) -> Store:
         return await open_store("memory://")
+
+    async def age_leases(self, store: Store, seconds: float) -> None:
+        age_in_memory(store, seconds)
 
 
 async def test_two_stores_share_nothing() -> None:

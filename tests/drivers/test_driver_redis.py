@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+from driver_leases import age_on_redis
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
@@ -39,9 +40,13 @@ class TestRedis(DurableStoreConformance):
     @pytest.fixture(autouse=True)
     def _place(self, server: RedisServer, request: pytest.FixtureRequest) -> None:
         self.url = server.url(request.node.name)
+        self.prefix, self.ports = request.node.name, [server.port]
 
     async def open_store(self) -> Store:
         return await open_redis(self.url)
+
+    async def age_leases(self, store: Store, seconds: float) -> None:
+        await age_on_redis(self.ports, self.prefix, seconds)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+from driver_leases import age_on_redis
 from redis.asyncio import Redis
 from redis_cluster import RedisCluster, running
 from redis_server import RedisServer
@@ -40,9 +41,13 @@ class TestRedisCluster(DurableStoreConformance):
     @pytest.fixture(autouse=True)
     def _place(self, cluster: RedisCluster, request: pytest.FixtureRequest) -> None:
         self.url = cluster.url(request.node.name)
+        self.prefix, self.ports = request.node.name, [node.port for node in cluster.nodes]
 
     async def open_store(self) -> Store:
         return await open_redis(self.url)
+
+    async def age_leases(self, store: Store, seconds: float) -> None:
+        await age_on_redis(self.ports, self.prefix, seconds)
 
 
 @pytest.fixture

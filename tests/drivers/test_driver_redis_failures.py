@@ -146,6 +146,7 @@ async def test_creates_claims_and_destroys_survive_a_kill(mortal: RedisServer) -
     claim, gone = await owned(store, "a"), await owned(store, "gone")
     destroy = commit_of(gone, destroy=True)
     assert await store.commit([destroy]) == [COMMITTED]
+    await store.renew_lease("host", 1)
     await store.renew_lease("host", 3, "here")
     await store.mark_dead("host", 3)
     mortal.kill()

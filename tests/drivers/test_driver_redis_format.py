@@ -105,6 +105,7 @@ async def test_format_1_is_written(server: RedisServer, redis: Redis) -> None:
         if generation == 1:
             last = Commit(record.id, claim.fence, 2, destroy=True)
             assert await store.commit([last]) == [CommitResult.COMMITTED]
+    await store.renew_lease("host-1", 1)
     await store.renew_lease("host-1", 7, "10.0.0.1:7000")
     await store.close()
     for key, fields in HASHES.items():

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from driver_leases import age_on_redis
 from redis.asyncio import Redis
 from redis_sentinels import SERVICE, Sentinels
 
@@ -31,9 +32,13 @@ class TestRedisSentinel(DurableStoreConformance):
     @pytest.fixture(autouse=True)
     def _place(self, watched: Sentinels, request: pytest.FixtureRequest) -> None:
         self.url = watched.url(request.node.name)
+        self.prefix, self.ports = request.node.name, [watched.primary_port()]
 
     async def open_store(self) -> Store:
         return await open_redis(self.url)
+
+    async def age_leases(self, store: Store, seconds: float) -> None:
+        await age_on_redis(self.ports, self.prefix, seconds)
 
 
 async def owned(store: Store, key: str) -> Claim:

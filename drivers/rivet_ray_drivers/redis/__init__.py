@@ -55,7 +55,8 @@ That is 0.4 to 0.9 ms of Redis's time, shared by the nodes, however many alarms
 there are.
 
 Times are kept as the shortest text of their double, so they come back to the
-last bit. Nothing expires: a destroyed actor leaves `generation` and `epoch`,
+last bit. A lease that nobody writes expires after a day (`LEASE_KEPT`), which only
+sweeps it, and nothing else does: a destroyed actor leaves `generation` and `epoch`,
 and one field of its tombstone.
 
 **Formats.** Records, leases and identities carry their format, `v`, now 1. A

@@ -14,6 +14,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
+from rivet_ray.store import LEASE_KEPT
+
 PRELUDE = r"""
 local FORMAT = '1'
 
@@ -299,15 +301,21 @@ end
 return {rows, #KEYS + 1, after}
 """
 
+KEPT = f"""
+-- A lease is no key that expires and so tells of a death: this only sweeps it, much later.
+local LEASE_KEPT = {LEASE_KEPT:.0f}
+"""
+
 RENEW = r"""
 -- KEYS: identity, lease.  ARGV: store, seen, beat, address.  Gives {changes, 1 if done}.
 local lease = KEYS[2]
 local beat, dead = fields(lease, 'beat', 'dead')
-if dead then
+if dead or (not beat and tonumber(ARGV[3]) ~= 1) then
   return {tonumber(changes), 0}
 end
 if not beat or tonumber(ARGV[3]) > tonumber(beat) then
   redis.call('HSET', lease, 'v', FORMAT, 'beat', ARGV[3], 'address', ARGV[4])
+  redis.call('EXPIRE', lease, LEASE_KEPT)
   count_a_change()
 end
 return {tonumber(changes), 1}
@@ -324,6 +332,7 @@ if not beat or tonumber(beat) ~= tonumber(ARGV[3]) then
   return {tonumber(changes), 0}
 end
 redis.call('HSET', lease, 'dead', '1')
+redis.call('EXPIRE', lease, LEASE_KEPT)
 count_a_change()
 return {changes, 1}
 """
@@ -356,7 +365,7 @@ index = _script(INDEX)
 alarms = _script(ALARMS)
 next_alarm = _script(NEXT_ALARM)
 list_actors = _script(LIST)
-renew = _guarded(RENEW)
-mark_dead = _guarded(MARK_DEAD)
+renew = _guarded(KEPT + RENEW)
+mark_dead = _guarded(KEPT + MARK_DEAD)
 
 ALL = (begin, create, claim, commit, index, alarms, next_alarm, list_actors, renew, mark_dead)

@@ -13,6 +13,7 @@ A driver is right when this passes. Its author writes, in a test file:
         async def open_store(self) -> Store:
             return await open_store(self.url)
 
+`age_leases` lets time pass for the leases; without it their sweeping is not tested.
 `open_store` gives an open store with nothing in it; it is called once for each
 test. A class that needs more overrides the fixture `store` instead, which then
 also has to close what it gives. A driver that forgets everything with its process

@@ -14,7 +14,7 @@ CREATED_AT = 1_700_000_000.123456
 
 
 class ConformanceBase:
-    """The two hooks, and the fixture that uses the first."""
+    """The hooks, and the fixture that uses the first."""
 
     pytestmark: ClassVar[list[pytest.MarkDecorator]] = [pytest.mark.asyncio]
 
@@ -23,6 +23,10 @@ class ConformanceBase:
     async def open_store(self) -> Store:
         """A store with nothing in it."""
         raise NotImplementedError(f"{type(self).__qualname__}.open_store is not defined")
+
+    async def age_leases(self, store: Store, seconds: float) -> None:
+        """Make every lease of the store older by so many seconds, by the store's own time."""
+        pytest.skip(f"{type(self).__qualname__}.age_leases is not defined")
 
     @pytest_asyncio.fixture
     async def store(self) -> AsyncIterator[Store]:

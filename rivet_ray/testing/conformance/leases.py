@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from rivet_ray.store import HostLease, Store
+from rivet_ray.store import LEASE_KEPT, HostLease, Store
 from rivet_ray.testing.conformance.base import ConformanceBase
 
 
@@ -21,6 +21,7 @@ class LeaseConformance(ConformanceBase):
 
     async def test_a_repeated_beat_changes_nothing(self, store: Store) -> None:
         """A renewal that arrives twice, or late, does not set the lease back."""
+        assert await store.renew_lease("a", 1)
         assert await store.renew_lease("a", 5, "new")
         assert await store.renew_lease("a", 5, "old")
         assert await store.renew_lease("a", 4, "old")
@@ -28,6 +29,7 @@ class LeaseConformance(ConformanceBase):
 
     async def test_the_dead_do_not_come_back(self, store: Store) -> None:
         """C1: after a taker has marked an incarnation dead, it cannot renew."""
+        await store.renew_lease("a", 1)
         await store.renew_lease("a", 3, "x")
         assert await store.mark_dead("a", 3)
         assert not await store.renew_lease("a", 4, "x")
@@ -36,6 +38,7 @@ class LeaseConformance(ConformanceBase):
 
     async def test_a_living_incarnation_cannot_be_marked(self, store: Store) -> None:
         """The mark is a compare-and-set on the beat that the taker has seen."""
+        await store.renew_lease("a", 1)
         await store.renew_lease("a", 3)
         await store.renew_lease("a", 4)
         assert not await store.mark_dead("a", 3)
@@ -60,3 +63,32 @@ class LeaseConformance(ConformanceBase):
         await store.end_lease("a")
         assert await store.find_lease("a") is None
         assert await store.find_lease("b") is not None
+
+    async def test_only_the_first_beat_makes_a_lease(self, store: Store) -> None:
+        """Who has no lease is dead, so a late renewal brings nobody back."""
+        assert not await store.renew_lease("a", 2)
+        assert await store.find_lease("a") is None
+        assert await store.renew_lease("a", 1)
+        await store.end_lease("a")
+        assert not await store.renew_lease("a", 2)
+        assert await store.find_lease("a") is None
+
+    async def test_a_lease_that_nobody_writes_is_swept(self, store: Store) -> None:
+        """After LEASE_KEPT, dead or not; each renewal and mark begins it anew."""
+        for incarnation in ("beats", "silent", "dead", "marked late"):
+            assert await store.renew_lease(incarnation, 1)
+        assert await store.mark_dead("dead", 1)
+        await self.age_leases(store, LEASE_KEPT - 60)
+        assert await store.find_lease("silent") is not None
+        assert await store.find_lease("dead") is not None
+        assert await store.renew_lease("beats", 2)
+        assert await store.mark_dead("marked late", 1)
+        await self.age_leases(store, 120)
+        assert await store.find_lease("silent") is None
+        assert await store.find_lease("dead") is None
+        assert await store.find_lease("beats") is not None
+        assert await store.find_lease("marked late") is not None
+        assert not await store.renew_lease("silent", 2)
+        assert not await store.renew_lease("dead", 2)
+        assert not await store.mark_dead("silent", 1)
+        assert await store.renew_lease("beats", 3)
