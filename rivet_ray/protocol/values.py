@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterable
 from typing import Any, cast
 
 import msgspec
@@ -116,6 +117,12 @@ def _is_flat(value: Any) -> bool:
     return False
 
 
+def _members(container: Any) -> Iterable[Any]:
+    if isinstance(container, dict):
+        return cast("dict[Any, Any]", container).values()
+    return cast("list[Any]", container)
+
+
 def _check_levels(data: bytes) -> None:
     level: list[Any] = [[_decoder.decode(data)]]
     for _ in range(MOST_LEVELS + 1):
@@ -123,8 +130,8 @@ def _check_levels(data: bytes) -> None:
         level = [
             member
             for container in level
-            for member in (container.values() if type(container) is dict else container)
-            if type(member) is dict or type(member) is list
+            for member in _members(container)
+            if isinstance(member, (dict, list))
         ]
         if not level:
             return
