@@ -12,6 +12,7 @@ from rivet_ray.gateway.admission import Admission
 from rivet_ray.gateway.backend import Backend
 from rivet_ray.gateway.budgets import Budgets
 from rivet_ray.gateway.codec import Codec
+from rivet_ray.gateway.long_answer import PIECE, LongAnswer
 from rivet_ray.gateway.negotiate import (
     ENCODING,
     PARAMS,
@@ -128,7 +129,12 @@ class CallAction(Endpoint):
             raise inexact(f"The result of {action!r}", fault) from fault
         except EncodeFault as error:
             raise InternalError(outcome=Outcome.TOOK_EFFECT) from error
-        await respond(send, 200, answer, encoding.content_type.encode())
+        content_type = encoding.content_type.encode()
+        if len(answer) <= PIECE:
+            await respond(send, 200, answer, content_type)
+        else:
+            long = LongAnswer(self._budgets, share, settings.answer_timeout)
+            await long.send(scope, receive, send, answer, content_type)
 
 
 class Resolve(Endpoint):

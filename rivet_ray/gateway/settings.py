@@ -73,6 +73,9 @@ class GatewaySettings:
     blocked_after: float | None = 1.0
     """Seconds for which code may hold the event loop; then the log names it, with its stack
     and its actor. None: nobody watches."""
+    answer_timeout: float = 60.0
+    """Seconds for a client to take 64 KiB of a long answer over HTTP; beyond it the client is
+    cut off."""
     close_timeout: float = 4.0
     """Seconds for a client to take what waits for it when its socket is closed."""
     keep_alive: float = 15.0

@@ -4,25 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from gateway_bounds_actors import Library
 from gateway_room import Room, gate
 from gateway_streams import statistics
 from gateway_wire import Serve, eventually, get_or_create
 
-from rivet_ray import Actor, action
 from rivet_ray.gateway import GatewaySettings
 
 LARGE = 200_000
-RUN: list[int] = []
-
-
-class Library(Actor[None]):
-    public = True
-
-    @action
-    def read(self, length: int) -> str:
-        RUN.append(length)
-        return "x" * length
-
 
 ACTORS: dict[str, Any] = {"room": Room, "library": Library}
 A, BOOKS = get_or_create("room", "a"), get_or_create("library")
