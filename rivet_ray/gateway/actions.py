@@ -25,7 +25,7 @@ from rivet_ray.gateway.negotiate import (
     key_of,
     params_of,
     query_of,
-    read_body,
+    reading_body,
     request_info,
     require,
 )
@@ -107,17 +107,20 @@ class CallAction(Endpoint):
             query, ACTION, params, request_info(scope), identify=key is not None
         )
         settings = self.settings
-        body = await read_body(receive, headers, settings.max_body_size, settings.body_timeout)
-        arguments = await self._codec.read(
-            v0.decode_action_request, encoding, body, InvalidActionRequest
-        )
+        share = self._budgets.of(caller)
+        limit, timeout = settings.max_body_size, settings.body_timeout
+        async with reading_body(receive, headers, limit, timeout, share.bodies) as body:
+            arguments = await self._codec.read(
+                v0.decode_action_request, encoding, body, InvalidActionRequest
+            )
+        del body
         action: str = scope["path_params"]["action"]
         calls = self.backend.calls
 
         def call(record: ActorRecord) -> Awaitable[bytes | None]:
             return calls.call(record.id, action, arguments, caller=caller, key=key)
 
-        share, size = self._budgets.of(caller), len(arguments) + CALL_OVERHEAD
+        size = len(arguments) + CALL_OVERHEAD
         share.incoming.take(size)
         try:
             output = await self.backend.directory.reach(query, call)

@@ -84,7 +84,7 @@ def _routes(
     admission = Admission(backend, settings)
     call = CallAction(backend, admission, settings, budgets, codec)
     resolve = Resolve(backend, admission, settings)
-    message = SendMessage(backend, admission, settings, codec)
+    message = SendMessage(backend, admission, settings, budgets, codec)
     frames = EventFrames(budgets, statistics)
     connect = ConnectWebSocket(backend, admission, settings, frames, budgets, codec, statistics)
     stream = ConnectEventStream(backend, admission, settings, frames, budgets, statistics)

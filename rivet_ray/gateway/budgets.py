@@ -36,12 +36,14 @@ class Waiting(Protocol):
 class Share:
     """The bounds of one caller."""
 
-    __slots__ = ("__weakref__", "budget", "incoming")
+    __slots__ = ("__weakref__", "bodies", "budget", "incoming")
 
     def __init__(self, budgets: Budgets, limit: int) -> None:
         self.budget = Budget("caller", limit, budgets.gateway)
         self.incoming = Budget("caller", limit, self.budget, budgets.incoming)
         """For what the caller has sent."""
+        self.bodies = Budget("caller", limit, self.incoming, budgets.bodies)
+        """For their long bodies, until these are read."""
 
 
 class Budgets:

@@ -8,6 +8,7 @@ from rivet_ray.errors import MalformedMessage
 from rivet_ray.gateway.actions import Endpoint
 from rivet_ray.gateway.admission import Admission
 from rivet_ray.gateway.backend import Backend
+from rivet_ray.gateway.budgets import Budgets
 from rivet_ray.gateway.codec import Codec
 from rivet_ray.gateway.connection import said_of
 from rivet_ray.gateway.negotiate import (
@@ -16,7 +17,7 @@ from rivet_ray.gateway.negotiate import (
     ENCODING,
     TOKEN,
     encoding_of,
-    read_body,
+    reading_body,
     require,
 )
 from rivet_ray.gateway.responses import JSON, respond
@@ -36,9 +37,15 @@ class SendMessage(Endpoint):
     """
 
     def __init__(
-        self, backend: Backend, admission: Admission, settings: GatewaySettings, codec: Codec
+        self,
+        backend: Backend,
+        admission: Admission,
+        settings: GatewaySettings,
+        budgets: Budgets,
+        codec: Codec,
     ) -> None:
         super().__init__(backend, admission, settings)
+        self._unread = budgets.unread
         self._codec = codec
 
     async def answer(
@@ -47,10 +54,10 @@ class SendMessage(Endpoint):
         require(headers, ACTOR, CONNECTION, ENCODING, TOKEN)
         encoding = encoding_of(headers)
         limit, timeout = self.settings.max_incoming_message_size, self.settings.body_timeout
-        body = await read_body(receive, headers, limit, timeout, status=400)
-        message = await self._codec.read(
-            v0.decode_posted, encoding, body, MalformedMessage, status=400
-        )
+        async with reading_body(receive, headers, limit, timeout, self._unread, status=400) as body:
+            message = await self._codec.read(
+                v0.decode_posted, encoding, body, MalformedMessage, status=400
+            )
         said = said_of(message)
         actor, connection, token = (
             headers[name].decode("latin-1") for name in (ACTOR, CONNECTION, TOKEN)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 from starlette.types import Scope
 
+from rivet_ray.budget import Budget
 from rivet_ray.errors import (
     ActionTimedOut,
     InvalidParams,
@@ -17,6 +19,7 @@ from rivet_ray.errors import (
     Outcome,
     RivetError,
 )
+from rivet_ray.gateway.codec import SHORT
 from rivet_ray.protocol import older, v0, values
 from rivet_ray.protocol.caller import RequestInfo
 from rivet_ray.protocol.encodings import ENCODINGS, Encoding
@@ -227,8 +230,54 @@ def request_info(scope: Scope) -> RequestInfo:
     return RequestInfo(scope.get("method", "GET"), url, decoded, client)
 
 
+@asynccontextmanager
+async def reading_body(
+    receive: Any,
+    headers: dict[bytes, bytes],
+    limit: int,
+    timeout: float,
+    budget: Budget,
+    *,
+    status: int = 413,
+) -> AsyncGenerator[bytes]:
+    """A request's whole body; a long one counts against the budget until the end of the block.
+
+    Raises Overloaded, and what `read_body` raises.
+    """
+    held = Held(budget)
+    try:
+        yield await read_body(receive, headers, limit, timeout, status=status, held=held)
+    finally:
+        held.end()
+
+
+class Held:
+    """What a body that is being read counts for."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._size = 0
+
+    def grown(self, size: int) -> None:
+        """So much of it is there; what is short counts for nothing. Raises Overloaded."""
+        if size > SHORT:
+            self._budget.take(size - self._size)
+            self._size = size
+
+    def end(self) -> None:
+        if self._size:
+            self._budget.give_back(self._size)
+            self._size = 0
+
+
 async def read_body(
-    receive: Any, headers: dict[bytes, bytes], limit: int, timeout: float, *, status: int = 413
+    receive: Any,
+    headers: dict[bytes, bytes],
+    limit: int,
+    timeout: float,
+    *,
+    status: int = 413,
+    held: Held | None = None,
 ) -> bytes:
     """A request's whole body.
 
@@ -239,13 +288,13 @@ async def read_body(
         raise _body_too_long(limit, status)
     try:
         async with asyncio.timeout(timeout):
-            return await _gathered(receive, limit, status)
+            return await _gathered(receive, limit, status, held)
     except TimeoutError as error:
         late = f"The request's body did not come within {timeout:g} s."
         raise ActionTimedOut(late, outcome=Outcome.NOT_STARTED) from error
 
 
-async def _gathered(receive: Any, limit: int, status: int) -> bytes:
+async def _gathered(receive: Any, limit: int, status: int, held: Held | None) -> bytes:
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -257,6 +306,8 @@ async def _gathered(receive: Any, limit: int, status: int) -> bytes:
             size += len(chunk)
             if size > limit:
                 raise _body_too_long(limit, status)
+            if held is not None:
+                held.grown(size)
             chunks.append(chunk)
         if not message.get("more_body", False):
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)

@@ -219,6 +219,30 @@ async def test_many_requests_before_the_first_is_answered(serve: Serve) -> None:
     await still_serves(site)
 
 
+# --- Bodies ---------------------------------------------------------------------------
+
+
+async def test_bodies_of_many_clients_share_a_bound(serve: Serve) -> None:
+    """A long one is refused as not started, and a short one always has room."""
+    settings = GatewaySettings(max_unread_size=3 * MIB, max_bodies_size=2 * MIB)
+    site = await serve(ACTORS, settings=settings)
+    lines = [f"{name}: {value}" for name, value in site.headers(A).items()]
+    head = ["POST /actors/actions/length HTTP/1.1", "Host: x", *lines, f"Content-Length: {3 * MIB}"]
+    async with peer(site) as stranger:
+        await stranger.send("\r\n".join([*head, "", ""]).encode() + b"x" * (3 * MIB // 2))
+
+        async def held() -> bool:
+            return bool((await counts(site))["heldBytes"] > MIB)
+
+        await eventually(held)
+        answer = await site.call(A, "length", "x" * MIB)
+        assert (answer.status, answer.code, answer.outcome) == (503, "overloaded", "not_started")
+        assert (await counts(site))["refused"] == {"gateway's bodies": 1}
+        assert (await site.call(A, "length", "x" * 10_000)).output == 10_000
+    await released(site)
+    assert (await site.call(A, "length", "x" * MIB)).output == MIB
+
+
 # --- Messages -------------------------------------------------------------------------
 
 
