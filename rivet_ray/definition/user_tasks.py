@@ -47,6 +47,14 @@ def guard_tasks() -> None:
         loop.set_task_factory(_Factory(factory))
 
 
+def cancel_tasks_of(owner: object) -> None:
+    """Cancel what the code of `owner` has started and nobody has ended."""
+    for task in asyncio.all_tasks():
+        work = task.get_coro()
+        if isinstance(work, Guarded) and work.owner is owner:
+            task.cancel()
+
+
 class _Factory:
     def __init__(self, before: Callable[..., Any] | None) -> None:
         self._make: Callable[..., Any] = before or _make

@@ -89,13 +89,19 @@ class Routes:
         chain: list[str] | None = None,
     ) -> None:
         client = self._connections[connection] = self._client(actor)
-        await client.attach(actor, connection, token, caller, sink, chain=chain)
+        try:
+            await client.attach(actor, connection, token, caller, sink, chain=chain)
+        finally:
+            self._forget_unheld(connection, client)
 
     async def claim(
         self, actor: str, connection: str, token: str, caller: Caller, sink: Sink, seen: int
     ) -> None:
         client = self._connections[connection] = self._client(actor)
-        await client.claim(actor, connection, token, caller, sink, seen)
+        try:
+            await client.claim(actor, connection, token, caller, sink, seen)
+        finally:
+            self._forget_unheld(connection, client)
 
     def subscribe(self, actor: str, connection: str, event: str, subscribed: bool) -> None:
         client = self._connections.get(connection)
@@ -106,8 +112,11 @@ class Routes:
         client = self._connections.get(connection)
         if client is not None:
             client.detach(connection, sink, keep=keep)
-            if not client.holds(connection):
-                del self._connections[connection]
+            self._forget_unheld(connection, client)
+
+    def _forget_unheld(self, connection: str, client: FollowingClient) -> None:
+        if not client.holds(connection) and self._connections.get(connection) is client:
+            del self._connections[connection]
 
     def holds(self, connection: str) -> bool:
         return connection in self._connections

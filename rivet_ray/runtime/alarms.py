@@ -45,6 +45,7 @@ class Alarms:
         self._timer: Timer | None = None
         self._armed_for: float | None = None
         self._waking: set[str] = set()
+        self._retries: dict[str, Timer] = {}
         self._task: asyncio.Task[None] | None = None
         self._again = False
         self._closed = False
@@ -63,9 +64,8 @@ class Alarms:
     def left(self, actor: str) -> None:
         """The actor is not in memory any more; its alarm counts again."""
         if actor in self._waking:
-            self._waking.discard(actor)
             # It left with its alarm undone: its store was away, or it was fenced.
-            self._arm(self._clock.now() + RETRY)
+            self._try_again(actor)
 
     def _arm(self, when: float) -> None:
         if self._closed or (self._armed_for is not None and self._armed_for <= when):
@@ -127,18 +127,27 @@ class Alarms:
 
     def _failed(self, actor: str, error: BaseException) -> None:
         log.warning("actor %s could not be woken, trying again in %g s: %s", actor, RETRY, error)
+        self._try_again(actor)
+
+    def _try_again(self, actor: str) -> None:
+        """Wake the actor in a while, and not before: once, however often it has failed."""
+        if self._closed or actor in self._retries:
+            return
 
         def retry() -> None:
+            del self._retries[actor]
             self._waking.discard(actor)
             self._look()
 
-        self._clock.call_later(RETRY, retry)
+        self._waking.add(actor)
+        self._retries[actor] = self._clock.call_later(RETRY, retry)
 
     def abandon(self) -> None:
         """Wake nobody any more."""
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (*self._retries.values(), self._timer):
+            if timer is not None:
+                timer.cancel()
         if self._task is not None:
             self._task.cancel()
 

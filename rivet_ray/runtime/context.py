@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Generator
 from contextlib import contextmanager
@@ -124,7 +125,13 @@ class Context:
             finally:
                 self._instance.touch()
 
-        self._instance.host.home.do(lambda: self._instance.own(run()))
+        def begin() -> None:
+            task = self._instance.own(run())
+            if asyncio.iscoroutine(work):
+                # Cancelled before its first step it was never begun, and Python warns of such.
+                task.add_done_callback(lambda _: work.close())
+
+        self._instance.host.home.do(begin)
 
     # --- Others -----------------------------------------------------------------
 

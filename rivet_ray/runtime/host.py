@@ -324,7 +324,7 @@ class Host:
             async with within(self.clock, limit, f"the start of {instance!r}"):
                 await instance.start(claim)
         except BaseException:
-            self.forget(instance)
+            instance.undo_start()
             raise
         return instance
 

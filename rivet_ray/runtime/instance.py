@@ -12,7 +12,7 @@ from rivet_ray import ids
 from rivet_ray.clock import Clock, Timer
 from rivet_ray.definition import ActorDefinition, bind
 from rivet_ray.definition.user_code import call, finish, settle
-from rivet_ray.definition.user_tasks import own_task
+from rivet_ray.definition.user_tasks import cancel_tasks_of, own_task
 from rivet_ray.errors import ActorStopped, InvalidStateType, Outcome, RivetError
 from rivet_ray.runtime.actions import Actions
 from rivet_ray.runtime.checkpoint import Checkpoint
@@ -49,6 +49,7 @@ class Instance:
         "_gone",
         "_host",
         "_save_timer",
+        "_starting",
         "_tasks",
         "_touched",
         "actions",
@@ -77,6 +78,7 @@ class Instance:
         self._touched = False
         self._gone: asyncio.Future[None] | None = None
         self._save_timer: Timer | None = None
+        self._starting: Turn | None = None
         self.definition = definition
         self.record = claim.record
         self.state = State.STARTING
@@ -379,7 +381,8 @@ class Instance:
         hooks = self.definition.hooks
         if self.record.input is not None or CREATED not in claim.parts:
             self.context.input = self.definition.decode("Input", self.record.input)
-        with self.block(Turn(self)):
+        turn = self._starting = Turn(self)
+        with self.block(turn):
             if CREATED in claim.parts:
                 call(self, self.memory.load, claim.parts)
             else:
@@ -392,6 +395,7 @@ class Instance:
                 call(self, self.memory.begins)
             if "on_start" in hooks:
                 await settle(self, self.actor.on_start)
+        self._starting = None
         self.state = after(self.state, Move.STARTED)
         if self.leaving.destroy_if_asked():
             return
@@ -400,6 +404,14 @@ class Instance:
         else:
             self.checkpoint.gate.open_held()
         self.idleness.watch()
+
+    def undo_start(self) -> None:
+        """The start has failed: nothing of it stays, tasks of the actor's code included."""
+        turn, self._starting = self._starting, None
+        self.leave(Move.BREAK)
+        self.checkpoint.gate.break_with(ActorStopped("The actor could not start."))
+        if turn is not None:
+            cancel_tasks_of(turn)
 
     def run_due(self) -> None:
         """Run what the schedule has for now, and end connections that stayed away."""

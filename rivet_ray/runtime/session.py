@@ -117,7 +117,7 @@ class Session:
                 self._host.park(
                     message.actor,
                     lambda instance: self._attach(instance, message),
-                    lambda error: self._refuse(message.call, error),
+                    lambda error: self._refuse_attach(message, error),
                     None,
                     chain=message.chain,
                 )
@@ -164,6 +164,10 @@ class Session:
             told(ConnectionClosed("The client's gateway was lost.", outcome=Outcome.UNKNOWN))
         self._outbox.end()
         self._host.end_session(self)
+
+    def _refuse_attach(self, message: Attach, error: BaseException) -> None:
+        self._attaching.discard(message.connection)
+        self._refuse(message.call, error)
 
     def _attach(self, instance: Instance, message: Attach) -> None:
         connections = instance.connections
