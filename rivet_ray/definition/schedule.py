@@ -87,7 +87,7 @@ class Schedule(Protocol):
         ...
 
     def list(self) -> list[Scheduled]:
-        """All entries, the next one first, failed ones last."""
+        """All entries, the next one first, failed ones last: the newest 100 of these are kept."""
         ...
 
     @property

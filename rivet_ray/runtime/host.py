@@ -59,6 +59,9 @@ class HostSettings:
     """How long code may hold the event loop of a host process until the log names it."""
     sleep_after: float = 30.0
     """Idleness after which an actor leaves memory, where its class does not say."""
+    failed_entries: int = 100
+    """Scheduled actions of an actor that failed in all their attempts and are kept to be
+    seen; beyond, the oldest are forgotten, counted and logged."""
     large_field: int = 262_144
     """Bytes of a state's field above which it is named in the log, once."""
     replay_events: int = 256
@@ -144,6 +147,8 @@ class Host:
         self._ending: set[asyncio.Task[None]] = set()
         self._sessions: set[Session] = set()
         self._closing = False
+        self.forgotten_entries = 0
+        """Failed entries of schedules that were dropped for newer ones."""
         tell_of_unsaved(self.unsaved)
         self.home = Home()
         guard_tasks()

@@ -110,6 +110,7 @@ class ActorSchedule:
                 entry.attempt,
             )
             self._instance.ledger.put(part, _encoder.encode(entry))
+            self._forget_failed()
 
     # --- For the actor ------------------------------------------------------
 
@@ -284,3 +285,27 @@ class ActorSchedule:
         text = values.sendable(described(error))
         entry.fail(text, self._instance.clock.now())
         self._save(identity)
+        if entry.failed:
+            self._forget_failed()
+
+    def _forget_failed(self) -> None:
+        """Keep the newest of those that have failed for good, as many as the host's settings say.
+
+        Each is saved and loaded with its actor, and nobody has to cancel it.
+        """
+        host = self._instance.host
+        failed = sorted(
+            (entry.due, identity) for identity, entry in self._entries.items() if entry.failed
+        )
+        for _, identity in failed[: len(failed) - host.settings.failed_entries]:
+            entry = self._entries.pop(identity)
+            self._instance.ledger.delete(PART + identity)
+            host.forgotten_entries += 1
+            log.warning(
+                "%r: scheduled %s, which failed in all its attempts, is forgotten, since newer"
+                " ones have failed (%d on this host): %s",
+                self._instance,
+                entry.action,
+                host.forgotten_entries,
+                entry.error,
+            )

@@ -58,6 +58,27 @@ async def test_entry_that_never_works_is_kept_as_failed() -> None:
         assert failed
 
 
+async def test_the_newest_failed_entries_are_kept(caplog: Any) -> None:
+    """They are saved with their actor, and nobody has to cancel them."""
+    async with setup_test(App, settings=HostSettings(failed_entries=2)) as test:
+        alarm: Alarm = test.client.alarm.get_or_create("k")
+        actor = await alarm.resolve()
+        for number in range(5):
+            await alarm.any(1_000 * (1 + number), "fail_until", 99 + number)
+        await alarm.after(86_400_000, "later")
+        await test.clock.advance(7_200)
+        later, *failed = await alarm.entries()
+        assert (later[0], later[4]) == ("fire", False)
+        assert [(args, failed) for _, args, _, _, failed in failed] == [
+            ([102], True),
+            ([103], True),
+        ]
+        assert len(parts(test, actor, "schedule/")) == 3
+        assert "(3 on this host)" in caplog.text
+        await test.crash()
+        assert len(await test.client.alarm.get_or_create("k").entries()) == 3
+
+
 async def test_retries_go_on_after_a_crash() -> None:
     async with setup_test(App) as test:
         alarm = test.client.alarm.get_or_create("k")
