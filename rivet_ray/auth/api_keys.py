@@ -110,8 +110,12 @@ class APIKeys(Generic[AuthT]):
         found: AuthT | None = await answer if isawaitable(answer) else answer
         if found is None or found is False:
             raise _unknown()
-        if isinstance(found, dict) and KEY_ID not in found:
-            named: Any = {**found, KEY_ID: hashed[: len(ALGORITHM) + 1 + ID_DIGITS]}
+        given: Any = found
+        if isinstance(given, dict) and KEY_ID not in given:
+            named = {
+                **cast("dict[str, Any]", given),
+                KEY_ID: hashed[: len(ALGORITHM) + 1 + ID_DIGITS],
+            }
             return cast("AuthT", named)
         return found
 

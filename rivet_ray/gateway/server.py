@@ -57,6 +57,12 @@ def port_from_environment() -> int:
 
 def uvicorn_config(app: FastAPI | str, host: str, port: int, **options: Any) -> uvicorn.Config:
     """How every gateway is served: httptools, uvloop off Windows, no deflate."""
+    settings: dict[str, Any] = {
+        "timeout_graceful_shutdown": GRACE * DRAIN,
+        **PROTOCOLS,
+        **proxy_options(),
+        **options,
+    }
     return uvicorn.Config(
         app,
         host=host,
@@ -65,12 +71,7 @@ def uvicorn_config(app: FastAPI | str, host: str, port: int, **options: Any) -> 
         access_log=False,
         log_level="warning",
         server_header=False,
-        **{
-            "timeout_graceful_shutdown": GRACE * DRAIN,
-            **PROTOCOLS,
-            **proxy_options(),
-            **options,
-        },
+        **settings,
     )
 
 
