@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Coroutine, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -129,7 +129,8 @@ class Context:
             task = self._instance.own(run())
             if asyncio.iscoroutine(work):
                 # Cancelled before its first step it was never begun, and Python warns of such.
-                task.add_done_callback(lambda _: work.close())
+                coroutine: Coroutine[Any, Any, Any] = work
+                task.add_done_callback(lambda _: coroutine.close())
 
         self._instance.host.home.do(begin)
 
