@@ -21,6 +21,7 @@ from rivet_ray.gateway.backend import Backend
 from rivet_ray.gateway.budgets import Budgets, Share
 from rivet_ray.gateway.codec import Codec
 from rivet_ray.gateway.connection import CONNECT, Connection, said_of
+from rivet_ray.gateway.deflate import without_deflate
 from rivet_ray.gateway.fanout import EventFrames
 from rivet_ray.gateway.negotiate import (
     ClientGone,
@@ -79,6 +80,7 @@ class ConnectWebSocket:
         await receive()
         offered: list[str] = scope.get("subprotocols", [])
         chosen = PROTOCOL if PROTOCOL in offered else None
+        without_deflate(scope, send)
         await send({"type": "websocket.accept", "subprotocol": chosen})
         try:
             await self._serve(scope, receive, send, offered)

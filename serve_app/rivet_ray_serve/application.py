@@ -20,7 +20,7 @@ from ray.serve.schema import LoggingConfig
 from starlette.types import ASGIApp
 
 from rivet_ray.cluster import ClusterSpec, backend_of, start_spares
-from rivet_ray.gateway import GatewaySettings, create_app
+from rivet_ray.gateway import GatewaySettings, create_app, deflate
 from rivet_ray.gateway.server import PROTOCOLS, proxy_options
 from rivet_ray.loading import load
 from rivet_ray.registry import settings_of
@@ -62,6 +62,7 @@ def deployed(build: Callable[[], ASGIApp], *, replicas: int = 1) -> Any:
         _without_reading_ahead()
         app = build()
         _Config.gateway = app
+        deflate.is_off()
         return app
 
     deployment: Any = serve.deployment(
