@@ -19,6 +19,7 @@ from urllib.parse import quote
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
 
 from rivet_ray import Actor, Registry, Request, action, use
 
@@ -135,6 +136,29 @@ class Place:
             finally:
                 socket.transport.abort()
 
+    @asynccontextmanager
+    async def strangers(self, number: int) -> AsyncIterator[list[asyncio.StreamWriter]]:
+        """Connections, as many of them as there can be."""
+        found: list[asyncio.StreamWriter] = []
+        url = httpx.URL(self.url)
+        try:
+            for _ in range(number):
+                with contextlib.suppress(OSError):
+                    _, writer = await asyncio.open_connection(url.host, url.port)
+                    found.append(writer)
+            yield found
+        finally:
+            for writer in found:
+                writer.transport.abort()
+
+
+async def write_all(writers: list[asyncio.StreamWriter], data: bytes) -> None:
+    """To those that still take something; nobody is waited for."""
+    for writer in writers:
+        if not writer.transport.is_closing():
+            writer.write(data)
+    await asyncio.sleep(0.01)
+
 
 def message(number: int, name: str, *args: Any, **more: Any) -> str:
     return json.dumps({"b": {"ar": {"i": number, "n": name, "a": args, **more}}})
@@ -187,6 +211,21 @@ async def _(place: Place) -> None:
     await asyncio.gather(*bodies)
 
 
+@row("D2 a body of millions of lists in CBOR")
+async def _(place: Place) -> None:
+    size = place.times(20 * 2**20)
+    headers = {
+        "X-RivetKit-Query": place._query(place.who),
+        "X-RivetKit-Encoding": "cbor",
+        "X-RivetKit-Conn-Params": json.dumps(place.who),
+    }
+    for item in (b"\x80", b"\x01"):
+        head = b"\xa1\x61a\x81\x9a" + (size - 64).to_bytes(4, "big")
+        body = head + item * (size - 64)
+        bodies = [place.post("/actors/actions/read", headers, body) for _ in range(4)]
+        await asyncio.gather(*bodies)
+
+
 @row("E1 answers that are not read")
 async def _(place: Place) -> None:
     async with place.socket(max_queue=1) as socket:
@@ -233,6 +272,40 @@ async def _(place: Place) -> None:
                 await socket.recv()
     for number in range(place.times(200)):
         await place.call("read", 1_000_000, key=f"long {number}")
+
+
+@row("E5 heads that never end")
+async def _(place: Place) -> None:
+    async with place.strangers(place.times(200)) as writers:
+        for writer in writers:
+            writer.write(b"GET / HTTP/1.1\r\nX: ")
+        for _ in range(24):
+            await write_all(writers, b"x" * 65_536)
+
+
+@row("E6 messages that never end")
+async def _(place: Place) -> None:
+    piece = Frame(Opcode.CONT, b"x" * 16_384, fin=False).serialize(mask=True)
+    async with place.strangers(place.times(200)) as writers:
+        opening = (
+            "GET /actors/connect/websocket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
+            "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        await write_all(writers, opening.encode())
+        await asyncio.sleep(0.2)
+        await write_all(writers, Frame(Opcode.TEXT, b"x", fin=False).serialize(mask=True))
+        for _ in range(64):
+            await write_all(writers, piece)
+
+
+@row("E7 connections that say nothing")
+async def _(place: Place) -> None:
+    """Many; that all places are taken is in `tests/gateway/test_gateway_strangers.py`."""
+    async with place.strangers(place.times(2_000)):
+        for _ in range(10):
+            await place.call("increment")
+            await asyncio.sleep(0.05)
 
 
 @row("E9 a call that waits beside a large state")
