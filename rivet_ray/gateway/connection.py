@@ -59,8 +59,8 @@ TOO_MANY = (
 )
 UNREAD = 4
 """While more than one part in so many of what may wait for a client waits, nothing is started."""
-PAUSE = 0.005
-"""Seconds between two actions that start although their answers may not fit."""
+PAUSE = 0.05
+"""Seconds without an answer, after which actions start although theirs may not fit."""
 MOST_LEFT_OUT = 64
 """Events of which a connection is told that some are left out."""
 MAY_COME_BACK = frozenset({"server_stopping", SLOW, "taken_over"})
@@ -71,7 +71,9 @@ class Connection(ABC):
     """One connected client; see `rivet_ray.runtime.Sink`."""
 
     __slots__ = (
+        "_answered",
         "_asked",
+        "_burst",
         "_draining",
         "_ending",
         "_expected",
@@ -80,6 +82,7 @@ class Connection(ABC):
         "_left_out",
         "_share",
         "_subscriptions",
+        "_timer",
         "_waiting",
         "_wanted",
         "backend",
@@ -127,6 +130,9 @@ class Connection(ABC):
         """The events of its subscriptions."""
         self._waiting: deque[Ask] = deque()
         self._draining = False
+        self._answered = 0
+        self._burst = 1
+        self._timer: asyncio.TimerHandle | None = None
         self._expected = 0
         """Bytes that the longest of the last answers counted for."""
         self._ending = asyncio.Event()
@@ -177,6 +183,8 @@ class Connection(ABC):
             self.outgoing.end()
             self._asked.give_back(sum(asked.cost for asked in self._waiting))
             self._waiting.clear()
+            if self._timer is not None:
+                self._timer.cancel()
             self._subscriptions.end()
 
     async def _attach_then_read(self, caller: Caller) -> None:
@@ -273,20 +281,27 @@ class Connection(ABC):
             asyncio.get_running_loop().call_soon(self._drain)
             self._draining = True
 
-    def _drain(self, one: bool = False) -> None:
-        """Start what waits, in order: it is in the queue until then, so nothing overtakes it.
-
-        Those whose answers may not fit start one by one after pauses, with `one`: those
-        that run may wait for them.
-        """
+    def _drain(self) -> None:
+        """Start what waits, in order: it is in the queue until then, so nothing overtakes it."""
         self._draining = False
-        while self._waiting and self._may_start:
-            if not (one or self._fits):
-                self._draining = True
-                asyncio.get_running_loop().call_later(PAUSE, self._drain, True)
-                return
-            one = False
+        while self._waiting and self._may_start and self._fits:
             self._start(self._waiting.popleft())
+        if self._waiting and self._may_start and self._timer is None:
+            later = asyncio.get_running_loop().call_later
+            self._timer = later(PAUSE, self._start_some, self._answered)
+
+    def _start_some(self, answered: int) -> None:
+        """Start some whose answers may not fit, more each time that no answer came meanwhile.
+
+        Those that run may wait for them.
+        """
+        self._timer = None
+        self._burst = 1 if answered != self._answered else 2 * self._burst
+        number = 0 if answered != self._answered else self._burst // 2
+        while self._waiting and self._may_start and number:
+            number -= 1
+            self._start(self._waiting.popleft())
+        self._drain()
 
     def _start(self, asked: Ask) -> None:
         self._in_flight += 1
@@ -301,6 +316,7 @@ class Connection(ABC):
 
     def _answer(self, asked: Ask, answer: Reply | Failed) -> None:
         self._in_flight -= 1
+        self._answered += 1
         self._asked.give_back(asked.cost)
         self.relieved()
         if isinstance(answer, Reply):

@@ -96,15 +96,10 @@ async def test_one_large_frame_counts_as_many_small_ones() -> None:
     assert frames.slow
     assert owner.ended == 1
     assert gateway.held == 0
-    assert gateway.statistics.told() == {
-        "tooManyItems": 0,
-        "leftOutEvents": 0,
-        "blockedLoop": 0,
-        "slowConsumers": 1,
-        "heldBytes": 0,
-        "mostHeldBytes": 500 + OVERHEAD,
-        "refused": {"client": 1},
-    }
+    told = gateway.statistics.told()
+    assert (told["slowConsumers"], told["heldBytes"]) == (1, 0)
+    assert told["mostHeldBytes"] == 500 + OVERHEAD
+    assert told["refused"] == {"client": 1}
     assert await written(frames) == [SLOW]
 
 
