@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Awaitable
 from functools import partial
 
@@ -23,6 +22,7 @@ from rivet_ray.errors import (
     RivetError,
     TooManySubscriptions,
 )
+from rivet_ray.gateway.asked import Asked
 from rivet_ray.gateway.backend import Backend
 from rivet_ray.gateway.budgets import Share
 from rivet_ray.gateway.fanout import EventFrames
@@ -57,10 +57,6 @@ TOO_MANY = (
     "The connection subscribes to too many events, or to one whose name is too long. "
     "End subscriptions that are not needed."
 )
-UNREAD = 4
-"""While more than one part in so many of what may wait for a client waits, nothing is started."""
-PAUSE = 0.05
-"""Seconds without an answer, after which actions start although theirs may not fit."""
 MOST_LEFT_OUT = 64
 """Events of which a connection is told that some are left out."""
 MAY_COME_BACK = frozenset({"server_stopping", SLOW, "taken_over"})
@@ -71,19 +67,12 @@ class Connection(ABC):
     """One connected client; see `rivet_ray.runtime.Sink`."""
 
     __slots__ = (
-        "_answered",
         "_asked",
-        "_burst",
-        "_draining",
         "_ending",
-        "_expected",
         "_frames",
-        "_in_flight",
         "_left_out",
         "_share",
         "_subscriptions",
-        "_timer",
-        "_waiting",
         "_wanted",
         "backend",
         "encoding",
@@ -120,21 +109,12 @@ class Connection(ABC):
         self.resume = resume
         self.left = False
         """The client said goodbye, or was told that the connection is over."""
-        self._in_flight = 0
         self._share = share
-        self._asked = Budget("connection", settings.max_waiting_size, share.incoming)
-        """What its client has asked for and has no answer to."""
+        self._asked = Asked(settings, outgoing, share.incoming, self._start)
         limit = settings.max_subscriptions_size
         self._subscriptions = Budget("subscriptions", limit, share.incoming)
         self._wanted: dict[str, None] = {}
         """The events of its subscriptions."""
-        self._waiting: deque[Ask] = deque()
-        self._draining = False
-        self._answered = 0
-        self._burst = 1
-        self._timer: asyncio.TimerHandle | None = None
-        self._expected = 0
-        """Bytes that the longest of the last answers counted for."""
         self._ending = asyncio.Event()
         """Set when the connection is to be closed."""
 
@@ -181,10 +161,7 @@ class Connection(ABC):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self.outgoing.end()
-            self._asked.give_back(sum(asked.cost for asked in self._waiting))
-            self._waiting.clear()
-            if self._timer is not None:
-                self._timer.cancel()
+            self._asked.end()
             self._subscriptions.end()
 
     async def _attach_then_read(self, caller: Caller) -> None:
@@ -248,63 +225,16 @@ class Connection(ABC):
         self.backend.calls.subscribe(self.record.id, self.id, event, False)
 
     def _ask(self, asked: Ask) -> None:
-        """Start an action, or keep it. Reading goes on, so that a client that leaves is noticed."""
         try:
-            self._asked.take(asked.cost)
+            self._asked.put(asked)
         except Overloaded as error:
             self.tell(error_message(error, asked.id))
-            return
-        if not self._waiting and self._may_start and self._fits:
-            self._start(asked)
-        else:
-            self._waiting.append(asked)
-            self.relieved()
-
-    @property
-    def _may_start(self) -> bool:
-        """Whether another action may start; not while the client leaves its answers unread."""
-        outgoing = self.outgoing
-        return (
-            self._in_flight < self.settings.max_in_flight
-            and UNREAD * outgoing.waiting <= outgoing.limit
-        )
-
-    @property
-    def _fits(self) -> bool:
-        """Whether another answer fits, if all are as long as the last ones."""
-        outgoing = self.outgoing
-        return outgoing.waiting + (self._in_flight + 1) * self._expected <= outgoing.limit
 
     def relieved(self) -> None:
-        """The client has taken something, or an action has ended."""
-        if self._waiting and not self._draining:
-            asyncio.get_running_loop().call_soon(self._drain)
-            self._draining = True
-
-    def _drain(self) -> None:
-        """Start what waits, in order: it is in the queue until then, so nothing overtakes it."""
-        self._draining = False
-        while self._waiting and self._may_start and self._fits:
-            self._start(self._waiting.popleft())
-        if self._waiting and self._may_start and self._timer is None:
-            later = asyncio.get_running_loop().call_later
-            self._timer = later(PAUSE, self._start_some, self._answered)
-
-    def _start_some(self, answered: int) -> None:
-        """Start some whose answers may not fit, more each time that no answer came meanwhile.
-
-        Those that run may wait for them.
-        """
-        self._timer = None
-        self._burst = 1 if answered != self._answered else 2 * self._burst
-        number = 0 if answered != self._answered else self._burst // 2
-        while self._waiting and self._may_start and number:
-            number -= 1
-            self._start(self._waiting.popleft())
-        self._drain()
+        """The client has taken something."""
+        self._asked.relieved()
 
     def _start(self, asked: Ask) -> None:
-        self._in_flight += 1
         self.backend.calls.start(
             self.record.id,
             asked.action,
@@ -315,10 +245,7 @@ class Connection(ABC):
         )
 
     def _answer(self, asked: Ask, answer: Reply | Failed) -> None:
-        self._in_flight -= 1
-        self._answered += 1
-        self._asked.give_back(asked.cost)
-        self.relieved()
+        self._asked.answered(asked)
         if isinstance(answer, Reply):
             message: v0.ActionResponse | v0.ErrorMessage
             message = v0.ActionResponse(asked.id, answer.output)
@@ -348,7 +275,7 @@ class Connection(ABC):
             frame = self.frame(v0.encode_to_client(self.encoding, refusal))
         action = _action_of(message)
         if action is not None:
-            self._expected = max(len(frame) + OVERHEAD, self._expected // 2)
+            self._asked.measured(len(frame))
         if action is not None and not self.outgoing.fits(frame):
             frame = self._instead_of(message, action, len(frame))
         self.send(frame)
