@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from inspect import isawaitable
 from typing import Any
 
@@ -19,8 +18,9 @@ from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.protocol import values
 from rivet_ray.protocol.caller import Caller, RequestInfo
 from rivet_ray.protocol.queries import ActorQuery, Intent
+from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 
-log = logging.getLogger("rivet_ray.gateway")
+log = logger_of_strangers("rivet_ray.gateway")
 
 
 class Admission:
@@ -107,5 +107,5 @@ def _check(definition: ActorDefinition, auth: bytes | None) -> None:
 
 
 def _failed(hook: str, definition: ActorDefinition) -> InternalError:
-    log.exception("%s of %s failed", hook, definition.actor.__qualname__)
+    log.exception("%s of %s failed", hook, definition.actor.__qualname__, extra=REPEATED)
     return InternalError(InternalError.MESSAGE, metadata={}, outcome=Outcome.NOT_STARTED)

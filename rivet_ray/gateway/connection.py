@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from functools import partial
@@ -47,9 +46,10 @@ from rivet_ray.protocol.port import (
 )
 from rivet_ray.protocol.queries import Intent
 from rivet_ray.protocol.subprotocols import Resume
+from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 from rivet_ray.store import ActorRecord
 
-log = logging.getLogger("rivet_ray.gateway")
+log = logger_of_strangers("rivet_ray.gateway")
 
 CONNECT = frozenset[Intent]({"connect"})
 NORMAL = 1000
@@ -308,7 +308,7 @@ class Connection(ABC):
         action = _action_of(message)
         if action is not None and isinstance(fault, IntegerFault):
             return error_message(inexact("The result", fault), action)
-        log.error("an answer of %s cannot be sent: %s", self.record.name, fault)
+        log.error("an answer of %s cannot be sent: %s", self.record.name, fault, extra=REPEATED)
         return error_message(InternalError(outcome=Outcome.TOOK_EFFECT), action)
 
     def send(self, frame: bytes) -> None:

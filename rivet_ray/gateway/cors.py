@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from inspect import isawaitable
 from typing import Any, Final
 
@@ -13,8 +12,9 @@ from rivet_ray.definition import CORS
 from rivet_ray.definition.user_code import call, finish
 from rivet_ray.protocol import v0
 from rivet_ray.protocol.event_stream import KEEP_ALIVE_HEADER
+from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 
-log = logging.getLogger("rivet_ray.gateway")
+log = logger_of_strangers("rivet_ray.gateway")
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -106,7 +106,7 @@ class CrossOrigin:
                     verdict = await finish("CORS", self._judge, verdict)
         except Exception:
             # A page that may not is the safe answer, and the log says why.
-            log.exception("the CORS function failed for the origin %r", origin)
+            log.exception("the CORS function failed for the origin %r", origin, extra=REPEATED)
             return None
         if verdict is True:
             return origin

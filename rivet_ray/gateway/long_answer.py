@@ -8,7 +8,6 @@ and given up for a client that does not read.
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from starlette.types import Receive, Scope, Send
 
@@ -17,8 +16,9 @@ from rivet_ray.errors import Outcome, Overloaded
 from rivet_ray.gateway.budgets import Budgets, Share
 from rivet_ray.gateway.negotiate import ClientGone
 from rivet_ray.gateway.vanishing import cut, until_taken
+from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 
-log = logging.getLogger("rivet_ray.gateway")
+log = logger_of_strangers("rivet_ray.gateway")
 
 PIECE = 65_536
 """Bytes that are written at once."""
@@ -70,7 +70,11 @@ class LongAnswer:
                     )
                 self._taken(min(end, len(body)) - start)
         except TimeoutError as late:
-            log.warning("an answer of %d bytes is given up: its client does not read", len(body))
+            log.warning(
+                "an answer of %d bytes is given up: its client does not read",
+                len(body),
+                extra=REPEATED,
+            )
             await cut(scope, receive)
             raise ClientGone from late
         finally:

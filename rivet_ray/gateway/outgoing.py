@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import AsyncGenerator
 from typing import Protocol
@@ -14,8 +13,9 @@ from rivet_ray.budget import Budget
 from rivet_ray.gateway.budgets import Budgets, Frame
 from rivet_ray.gateway.statistics import GatewayStatistics
 from rivet_ray.protocol import event_stream
+from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 
-log = logging.getLogger("rivet_ray.gateway")
+log = logger_of_strangers("rivet_ray.gateway")
 
 INTERNAL = 1011
 SLOW = "slow_consumer"
@@ -129,7 +129,9 @@ class Outgoing:
         self._clear()
         self.close(INTERNAL, SLOW)
         count = self._statistics.slow_consumers
-        log.warning("a client is closed: bytes=%d slow_consumers=%d", waiting, count)
+        log.warning(
+            "a client is closed: bytes=%d slow_consumers=%d", waiting, count, extra=REPEATED
+        )
         if self._owner is not None:
             self._owner.ends()
 

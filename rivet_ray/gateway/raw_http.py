@@ -13,7 +13,6 @@ never looks complete: the client's connection is cut.
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from starlette.types import Message, Receive, Scope, Send
 
@@ -36,10 +35,11 @@ from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.protocol.caller import Caller
 from rivet_ray.protocol.queries import ActorQuery
 from rivet_ray.protocol.raw import RAW_PIECE, RawStart
+from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 from rivet_ray.runtime import Tunnel
 from rivet_ray.store import ActorRecord
 
-log = logging.getLogger("rivet_ray.gateway")
+log = logger_of_strangers("rivet_ray.gateway")
 
 METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"})
 MARKER = b"/actors/raw/http"
@@ -68,7 +68,7 @@ class RawHttp:
             return  # The client left.
         except Exception as error:
             if relay.started:
-                log.error("a raw response is broken off: %s", error, exc_info=error)
+                log.error("a raw response is broken off: %s", error, exc_info=error, extra=REPEATED)
             else:
                 await respond_error(send, error, fallback_encoding(headers))
 
@@ -147,7 +147,7 @@ class Relay:
                 pass
             tunnel.leave()
         except Exception:
-            log.exception("the body of a raw request cannot be read")
+            log.exception("the body of a raw request cannot be read", extra=REPEATED)
             tunnel.leave()
 
     # --- To the client --------------------------------------------------------
@@ -172,7 +172,7 @@ class Relay:
         if tunnel.failure is not None:
             raise tunnel.failure
         if tunnel.closing is not None:
-            log.warning("a raw response is broken off: %s", tunnel.closing.reason)
+            log.warning("a raw response is broken off: %s", tunnel.closing.reason, extra=REPEATED)
 
     def _moved(self) -> None:
         """Something has gone on; the exchange may be idle again for a while."""

@@ -9,7 +9,6 @@ it could learn nothing.
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from starlette.types import Receive, Scope, Send
 
@@ -26,10 +25,11 @@ from rivet_ray.gateway.websocket import PROTOCOL
 from rivet_ray.protocol.queries import decode_query
 from rivet_ray.protocol.raw import RawData
 from rivet_ray.protocol.subprotocols import own_protocols, parse_protocols
+from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 from rivet_ray.runtime import Tunnel
 from rivet_ray.store import ActorRecord
 
-log = logging.getLogger("rivet_ray.gateway")
+log = logger_of_strangers("rivet_ray.gateway")
 
 MARKER = b"/raw/websocket"
 SERVICE_RESTART = 1012
@@ -125,7 +125,7 @@ class Relay:
             async with asyncio.timeout(self._close_timeout):
                 await self._send(close)
         except TimeoutError:
-            log.warning("a raw socket is cut: its client does not read")
+            log.warning("a raw socket is cut: its client does not read", extra=REPEATED)
 
     async def _read(self, tunnel: Tunnel) -> None:
         try:
@@ -136,7 +136,7 @@ class Relay:
                     return
             tunnel.leave(message.get("code", 1005), message.get("reason") or "")
         except Exception:
-            log.exception("a raw socket cannot be read")
+            log.exception("a raw socket cannot be read", extra=REPEATED)
             tunnel.leave()
 
     async def _write(self, tunnel: Tunnel) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from http import HTTPStatus
 
 import msgspec
@@ -12,8 +11,9 @@ from rivet_ray.errors import InexactInteger, InternalError, Outcome, RivetError
 from rivet_ray.protocol import v0, values
 from rivet_ray.protocol.encodings import EncodeFault, Encoding, IntegerFault
 from rivet_ray.protocol.port import own_status
+from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 
-log = logging.getLogger("rivet_ray.gateway")
+log = logger_of_strangers("rivet_ray.gateway")
 
 TEXT = b"text/plain;charset=UTF-8"
 JSON = b"application/json"
@@ -41,7 +41,7 @@ def error_message(error: BaseException, action_id: int | None = None) -> v0.Erro
     """What a client may know of an error (promise C10: no text of a hidden one)."""
     if not isinstance(error, RivetError) or not error.public:
         if type(error) is not InternalError:  # That one was logged where it was made.
-            log.error("a request failed: %s", error, exc_info=error)
+            log.error("a request failed: %s", error, exc_info=error, extra=REPEATED)
         outcome = error.outcome if isinstance(error, RivetError) else Outcome.UNKNOWN
         told = outcome.value if outcome else None
         hidden = values.encode({})
@@ -58,13 +58,13 @@ def _metadata(error: RivetError) -> bytes | None:
     try:
         return values.encode_sent(error.metadata)
     except (TypeError, OverflowError, RecursionError, ValueError) as fault:
-        log.error("the metadata of %r cannot be sent: %s", error.code, fault)
+        log.error("the metadata of %r cannot be sent: %s", error.code, fault, extra=REPEATED)
         return None
 
 
 def without_metadata(message: v0.ErrorMessage, fault: EncodeFault) -> v0.ErrorMessage:
     """The same error for a client to which its metadata cannot be sent."""
-    log.warning("the metadata of %r cannot be sent: %s", message.code, fault)
+    log.warning("the metadata of %r cannot be sent: %s", message.code, fault, extra=REPEATED)
     return msgspec.structs.replace(message, metadata=None)
 
 

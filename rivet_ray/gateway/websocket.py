@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from starlette.types import Message, Receive, Scope, Send
 
@@ -39,9 +38,10 @@ from rivet_ray.protocol.encodings import Encoding
 from rivet_ray.protocol.port import Deliver
 from rivet_ray.protocol.queries import decode_query
 from rivet_ray.protocol.subprotocols import Resume, parse_protocols
+from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 from rivet_ray.store import ActorRecord
 
-log = logging.getLogger("rivet_ray.gateway")
+log = logger_of_strangers("rivet_ray.gateway")
 
 PROTOCOL = "rivetkit"
 GOODBYE = (1000, 1001)
@@ -188,10 +188,10 @@ class Socket(Connection):
                     return
                 await self._handle(message)
         except RivetError as error:
-            log.warning("a connection to %s is closed: %s", self.record.name, error)
+            log.warning("a connection to %s is closed: %s", self.record.name, error, extra=REPEATED)
             self.closed(INTERNAL, error.code)
         except Exception:
-            log.exception("a connection to %s failed", self.record.name)
+            log.exception("a connection to %s failed", self.record.name, extra=REPEATED)
             self.closed(INTERNAL, "internal_error")
 
     async def _handle(self, message: Message) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -24,6 +23,7 @@ from rivet_ray.errors import (
 )
 from rivet_ray.protocol.caller import Caller
 from rivet_ray.protocol.port import Attach, Attached, Close, Failed, subscription_cost
+from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 from rivet_ray.runtime.connection import PART, RESUME_WINDOW, Connection
 from rivet_ray.runtime.deadline import within
 from rivet_ray.runtime.failures import failure_of
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from rivet_ray.runtime.instance import Instance
     from rivet_ray.runtime.session import Session
 
-log = logging.getLogger("rivet_ray.runtime")
+log = logger_of_strangers("rivet_ray.runtime")
 
 POLICY = 1008
 
@@ -106,7 +106,13 @@ class Connections:
             try:
                 record = connection.record()
             except InvalidStateType as error:
-                log.error("%r: the state of %r is not saved: %s", self._instance, connection, error)
+                log.error(
+                    "%r: the state of %r is not saved: %s",
+                    self._instance,
+                    connection,
+                    error,
+                    extra=REPEATED,
+                )
                 continue
             if self._saved.get(connection.id) != record:
                 self._saved[connection.id] = record
@@ -350,7 +356,7 @@ class Connections:
                 async with within(instance.clock, instance.hook_timeout, "on_disconnect"):
                     await settle(instance, instance.actor.on_disconnect, connection)
             except Exception:
-                log.exception("%r: on_disconnect failed", instance)
+                log.exception("%r: on_disconnect failed", instance, extra=REPEATED)
         self._forget(connection)
         instance.touch()
 

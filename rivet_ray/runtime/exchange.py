@@ -20,7 +20,6 @@ After that the gateway watches that the exchange moves.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +45,7 @@ from rivet_ray.protocol.raw import (
     RawStart,
     RawTaken,
 )
+from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 from rivet_ray.runtime.failures import failure_of
 from rivet_ray.runtime.flow import Inflow, Outflow, pieces
 from rivet_ray.runtime.lifecycle import State
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from rivet_ray.runtime.instance import Instance
     from rivet_ray.runtime.session import Session
 
-log = logging.getLogger("rivet_ray.runtime")
+log = logger_of_strangers("rivet_ray.runtime")
 
 NORMAL = 1000
 INTERNAL = 1011
@@ -320,7 +320,7 @@ class Exchange:
         """The code has failed: its client hears of it, where there is one who still listens."""
         if self._complete or self._over or self.close is not None:
             if not isinstance(error, (ClientLeft, ActionCancelled, ActorStopped)):
-                log.error("%r failed after its end", self, exc_info=error)
+                log.error("%r failed after its end", self, exc_info=error, extra=REPEATED)
             return
         began, self._answered, self._complete = self._answered, True, True
         if began:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-
 from rivet_ray.definition.user_code import call, described
 from rivet_ray.errors import InternalError, Outcome, RivetError
 from rivet_ray.protocol import values
 from rivet_ray.protocol.port import Failure
+from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 
-log = logging.getLogger("rivet_ray.runtime")
+log = logger_of_strangers("rivet_ray.runtime")
 
 _NO_DETAILS = values.encode({})
 
@@ -27,9 +26,9 @@ def failure_of(error: BaseException, outcome: Outcome | None, where: str) -> Fai
         try:
             return call(where, _told, error, outcome, where)
         except Exception as fault:
-            log.error("%s: an error cannot be told: %s", where, described(fault))
+            log.error("%s: an error cannot be told: %s", where, described(fault), extra=REPEATED)
     known = outcome.value if outcome else None
-    log.error("%s: %s", where, described(error), exc_info=error)
+    log.error("%s: %s", where, described(error), exc_info=error, extra=REPEATED)
     return Failure(InternalError.code, InternalError.MESSAGE, 500, _NO_DETAILS, known)
 
 
@@ -38,7 +37,7 @@ def _told(error: RivetError, outcome: Outcome | None, where: str) -> Failure:
     known = outcome or error.outcome
     told = Outcome(known).value if known else None
     if not error.public:
-        log.error("%s: %s", where, described(error), exc_info=error)
+        log.error("%s: %s", where, described(error), exc_info=error, extra=REPEATED)
         return Failure(InternalError.code, InternalError.MESSAGE, 500, _NO_DETAILS, told)
     try:
         metadata = (
@@ -46,7 +45,13 @@ def _told(error: RivetError, outcome: Outcome | None, where: str) -> Failure:
         )
     except Exception as fault:
         code = described(error)
-        log.error("%s: the metadata of %s cannot be sent: %s", where, code, described(fault))
+        log.error(
+            "%s: the metadata of %s cannot be sent: %s",
+            where,
+            code,
+            described(fault),
+            extra=REPEATED,
+        )
         metadata = None
     code, message = values.sendable(str(error.code)), values.sendable(str(error.told))
     status = error.status if _is_error_status(error.status) else 500

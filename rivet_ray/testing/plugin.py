@@ -9,6 +9,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 try:
     import pytest_asyncio
 except ImportError:
@@ -17,6 +19,15 @@ except ImportError:
 if TYPE_CHECKING:
     from rivet_ray.registry import Registry
     from rivet_ray.testing.setup import Setup
+
+
+@pytest.fixture(autouse=True)
+def rivet_lines() -> None:
+    """A line of the log that repeats one of the test before is written again."""
+    from rivet_ray.repeated_lines import forget
+
+    forget()
+
 
 MakeSetup = Callable[..., Awaitable["Setup[Any]"]]
 
