@@ -44,8 +44,11 @@ def connection_id() -> str:
 
 
 def connection_token() -> str:
-    """A new secret that proves a connection is the caller's: 32 bytes, base64."""
-    return base64.b64encode(secrets.token_bytes(32)).decode()
+    """A new secret that proves a connection is the caller's: 16 bytes, base64.
+
+    A gateway adds a seal of as many.
+    """
+    return base64.b64encode(secrets.token_bytes(16)).decode()
 
 
 def owner_token() -> str:

@@ -124,7 +124,7 @@ def test_tokens_are_random_and_of_their_form() -> None:
     )
     tokens = {ids.connection_token() for _ in range(100)}
     assert len(tokens) == 100
-    assert all(len(base64.b64decode(token, validate=True)) == 32 for token in tokens)
+    assert all(len(base64.b64decode(token, validate=True)) == 16 for token in tokens)
     owners = {ids.owner_token() for _ in range(100)}
     assert len(owners) == 100
     assert all(len(bytes.fromhex(token)) == 8 for token in owners)

@@ -27,6 +27,7 @@ from rivet_ray.gateway.budgets import Share
 from rivet_ray.gateway.fanout import EventFrames
 from rivet_ray.gateway.outgoing import OVERHEAD, SLOW, Outgoing
 from rivet_ray.gateway.responses import error_message, inexact, without_metadata
+from rivet_ray.gateway.seals import Seal, seal_of
 from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.protocol import v0
 from rivet_ray.protocol.caller import Caller
@@ -81,6 +82,7 @@ class Connection(ABC):
         "outgoing",
         "record",
         "resume",
+        "seal",
         "settings",
         "token",
     )
@@ -106,6 +108,7 @@ class Connection(ABC):
         """Events of which the client knows that some are left out."""
         self.id = ids.connection_id()
         self.token = ids.connection_token()
+        self.seal: Seal | None = None
         self.resume = resume
         self.left = False
         """The client said goodbye, or was told that the connection is over."""
@@ -167,6 +170,7 @@ class Connection(ABC):
     async def _attach_then_read(self, caller: Caller) -> None:
         calls, resume = self.backend.calls, self.resume
         try:
+            self.seal = await seal_of(self.backend.directory)
             if resume is None or resume.connection is None or resume.token is None:
                 await calls.attach(self.record.id, self.id, self.token, caller, self)
             else:
@@ -180,15 +184,21 @@ class Connection(ABC):
     async def _claim(self, connection: str, token: str, seen: int, caller: Caller) -> None:
         """Go on with a connection, or open another one where that has ended.
 
-        Its id in Init tells the client which of the two it was.
+        Its id in Init tells the client which of the two it was. A token that was made
+        up claims nothing.
         """
         calls, fresh = self.backend.calls, self.id
-        self.id = connection
-        try:
-            await calls.claim(self.record.id, connection, token, caller, self, seen)
-        except ConnectionNotFound:
-            self.id = fresh
-            await calls.attach(self.record.id, self.id, self.token, caller, self)
+        assert self.seal is not None
+        opened = self.seal.opened(self.record.id, connection, token)
+        if opened is not None:
+            self.id = connection
+            try:
+                await calls.claim(self.record.id, connection, opened, caller, self, seen)
+            except ConnectionNotFound:
+                self.id = fresh
+            else:
+                return
+        await calls.attach(self.record.id, self.id, self.token, caller, self)
 
     def ends(self) -> None:
         """What waits for the client is written, and then the connection ends."""
@@ -343,7 +353,9 @@ class Connection(ABC):
         for event in message.events:  # of its time before
             self._wanted[event] = None
             self._subscriptions.hold(subscription_cost(event))
-        init = v0.Init(self.record.id, self.id, self.token)
+        assert self.seal is not None
+        shown = self.seal.sealed(self.record.id, self.id, self.token)
+        init = v0.Init(self.record.id, self.id, shown)
         if self.resume is not None:
             init = msgspec.structs.replace(
                 init,

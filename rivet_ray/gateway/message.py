@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.types import Receive, Scope, Send
 
-from rivet_ray.errors import MalformedMessage
+from rivet_ray.errors import IncorrectConnectionToken, MalformedMessage, Outcome
 from rivet_ray.gateway.actions import Endpoint
 from rivet_ray.gateway.admission import Admission
 from rivet_ray.gateway.backend import Backend
@@ -21,6 +21,7 @@ from rivet_ray.gateway.negotiate import (
     require,
 )
 from rivet_ray.gateway.responses import JSON, respond
+from rivet_ray.gateway.seals import seal_of
 from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.protocol import v0
 from rivet_ray.protocol.queries import GetById
@@ -32,8 +33,9 @@ class SendMessage(Endpoint):
     """Hands a message to whoever holds its connection, in this gateway or another.
 
     The connection's token is all that the sender has to show: `on_auth` let its
-    client in when it connected. Answered when the message has been taken; what
-    comes of it goes to the stream.
+    client in when it connected. It is looked at first, by its seal: for one that was
+    made up nothing is read, looked up, started or stored. Answered when the message has
+    been taken; what comes of it goes to the stream.
     """
 
     def __init__(
@@ -53,18 +55,24 @@ class SendMessage(Endpoint):
     ) -> None:
         require(headers, ACTOR, CONNECTION, ENCODING, TOKEN)
         encoding = encoding_of(headers)
+        actor, connection, shown = (
+            headers[name].decode("latin-1") for name in (ACTOR, CONNECTION, TOKEN)
+        )
+        backend = self.backend
+        if not backend.started:
+            await backend.start()
+        token = (await seal_of(backend.directory)).opened(actor, connection, shown)
+        if token is None:
+            # The same for every actor and connection, whether there is one or not.
+            raise IncorrectConnectionToken(
+                "This is not the token of the connection.", outcome=Outcome.NOT_STARTED
+            )
         limit, timeout = self.settings.max_incoming_message_size, self.settings.body_timeout
         async with reading_body(receive, headers, limit, timeout, self._unread, status=400) as body:
             message = await self._codec.read(
                 v0.decode_posted, encoding, body, MalformedMessage, status=400
             )
         said = said_of(message)
-        actor, connection, token = (
-            headers[name].decode("latin-1") for name in (ACTOR, CONNECTION, TOKEN)
-        )
-        backend = self.backend
-        if not backend.started:
-            await backend.start()
         if not backend.calls.holds(connection):
             # What nobody created has no host, and none is started for it.
             await backend.directory.resolve(GetById(actor))

@@ -56,7 +56,9 @@ class Remote:
         async with self._starting:
             if self._store is None:
                 store = await open_store(self._url)
-                self.directory = Directory(self.definitions, store, self._clock, self._namespace)
+                self.directory = Directory(
+                    self.definitions, store, self._clock, self._namespace, secret=self._secret
+                )
                 self.calls = Routes(self._placement, self._secret, self._clock)
                 self._store = store
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from sys import getsizeof
@@ -29,6 +30,8 @@ T = TypeVar("T")
 
 REMEMBERED = 64 * MIB
 """Bytes of the actors that are remembered; the one that was used longest ago is forgotten."""
+SECRETS = "rivet_ray/secrets"
+"""The namespace of what a store keeps for gateways; no actor is in it."""
 RECORD = 512
 """Bytes that one counts for beside its key and its input."""
 LIVES = 16
@@ -44,8 +47,12 @@ class Directory:
         store: Store,
         clock: Clock,
         namespace: str = ids.DEFAULT_NAMESPACE,
+        *,
+        secret: bytes | None = None,
     ) -> None:
+        """`secret` is the deployment's; where it has none the store keeps one."""
         self._definitions = definitions
+        self._secret = secret
         self._store = store
         self._clock = clock
         self._patience = Patience(clock)
@@ -63,6 +70,24 @@ class Directory:
     async def check(self) -> None:
         """Ask the store for something small. Raises StoreError where it does not answer."""
         await self._store.find_by_id("health")
+
+    async def secret(self) -> bytes:
+        """What every gateway of this store knows, over restarts, and nobody outside.
+
+        Raises StoreError where it cannot be read.
+        """
+        if self._secret is None:
+            made = NewActor(
+                namespace=SECRETS,
+                name="secret",
+                key=("gateways",),
+                input=secrets.token_bytes(32),
+                created_at=self._clock.now(),
+            )
+            # Whoever asks first makes it. It is a record as any, which every driver keeps.
+            record, _ = await self._patience.again(lambda: self._store.create(made))
+            self._secret = record.input or b""
+        return self._secret
 
     async def name_of(self, query: ActorQuery) -> str:
         """The actor type that a query means; touches the store for ids only."""

@@ -85,7 +85,7 @@ def increment(wire: Wire, number: int = 0) -> bytes:
 
 
 MISSING = "a header is missing"
-UNKNOWN, WRONG = "conn_not_found", "incorrect_conn_token"
+WRONG = "incorrect_conn_token"
 SHOWN: dict[str, tuple[dict[str, str | None], str]] = {
     "no token": ({"conn_token": None}, MISSING),
     "an empty token": ({"conn_token": ""}, WRONG),
@@ -95,12 +95,12 @@ SHOWN: dict[str, tuple[dict[str, str | None], str]] = {
     "the token of another connection": ({"conn_token": "{other[ct]}"}, WRONG),
     "what on_auth lets in": ({"conn_token": "fresh"}, WRONG),
     "no connection": ({"conn": None}, MISSING),
-    "an empty id": ({"conn": ""}, UNKNOWN),
-    "an id that is not ASCII": ({"conn": "é"}, UNKNOWN),
-    "the id of no connection": ({"conn": str(uuid.uuid4())}, UNKNOWN),
+    "an empty id": ({"conn": ""}, WRONG),
+    "an id that is not ASCII": ({"conn": "é"}, WRONG),
+    "the id of no connection": ({"conn": str(uuid.uuid4())}, WRONG),
     "the id of another connection": ({"conn": "{other[ci]}"}, WRONG),
-    "another actor": ({"actor": "{elsewhere[ai]}"}, UNKNOWN),
-    "a connection of another actor": ({"conn": "{elsewhere[ci]}"}, UNKNOWN),
+    "another actor": ({"actor": "{elsewhere[ai]}"}, WRONG),
+    "a connection of another actor": ({"conn": "{elsewhere[ci]}"}, WRONG),
     "another actor's connection": (
         {"actor": "{elsewhere[ai]}", "conn": "{elsewhere[ci]}"},
         WRONG,
@@ -151,7 +151,7 @@ async def test_an_unknown_actor(serve: Serve, wire: Wire) -> None:
         answer = await stream.post(increment(wire), headers)
         assert (answer.status, answer.code, answer.outcome) == (
             400,
-            "actor_not_found",
+            "incorrect_conn_token",
             "not_started",
         )
 

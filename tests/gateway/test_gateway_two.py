@@ -87,10 +87,11 @@ async def test_refusals(wire: Wire) -> None:
         body = increment(stream)
         await refused(body, "incorrect_conn_token", conn_token=stream.init_message["ct"][:-1])
         await refused(body, "incorrect_conn_token", conn_token="")
-        await refused(body, "conn_not_found", conn=str(uuid.uuid4()))
-        await refused(body, "actor_not_found", actor="0123456789abcdef")
+        # Nobody learns from a refusal whether there is such an actor or connection.
+        await refused(body, "incorrect_conn_token", conn=str(uuid.uuid4()))
+        await refused(body, "incorrect_conn_token", actor="0123456789abcdef")
         other = (await both.two.resolve(get_or_create("counter", "b"))).body["i"]
-        await refused(body, "conn_not_found", actor=other)
+        await refused(body, "incorrect_conn_token", actor=other)
         await refused(b"?", "malformed_message")
         await refused(increment(stream) + b" " * 70_000, "message_too_long")
         assert await stream.ask(9, "increment", through=both.two) == 1
@@ -110,7 +111,7 @@ async def test_a_made_up_actor_reaches_no_host(wire: Wire) -> None:
     async with pair(wire, ACTORS) as both, streaming(both.one, A) as stream:
         headers = stream.headers_of_message(actor="0123456789abcdef")
         answer = await stream.post(increment(stream), headers, through=both.two)
-        assert answer.code == "actor_not_found"
+        assert answer.code == "incorrect_conn_token"
         assert not both.second.calls.connected
         assert await stream.ask(0, "increment", through=both.two) == 1
         assert both.second.calls.connected
