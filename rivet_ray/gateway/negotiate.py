@@ -187,6 +187,8 @@ def _json(data: bytes) -> Any:
 
 def first_params(encoding: Encoding, frame: bytes | str, limit: int) -> bytes | None:
     """Parameters that come as a message, as msgpack; they are measured as JSON too."""
+    if len(frame) > LONGEST_ESCAPE * limit:
+        raise _params_too_long(limit)  # Nobody has let the client in: it is not read.
     params = older.decode_first(encoding, frame)
     if params is not None:
         _measure(values.decode(params), limit)
