@@ -13,6 +13,7 @@ except ImportError as error:
         "rivet-ray: the server's packages are missing; pip install 'rivet-ray[server]'"
     ) from error
 
+from rivet_ray.cli.arguments import hide_password
 from rivet_ray.cli.checks import CommandError
 from rivet_ray.cli.dev import serve_dev
 from rivet_ray.cli.doctor import examine_store
@@ -21,6 +22,7 @@ from rivet_ray.cli.serve import serve_ray
 from rivet_ray.loading import NotLoadable
 from rivet_ray.registry import DEFAULT_STORE
 from rivet_ray.shutdown import GRACE
+from rivet_ray.store import STORE_VARIABLE
 
 
 class Topology(str, Enum):
@@ -65,7 +67,9 @@ def dev(
     ],
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 chooses a free one.")] = 8080,
-    store: Annotated[str, typer.Option(metavar="URL", help="Where state is kept.")] = DEFAULT_STORE,
+    store: Annotated[
+        str, typer.Option(metavar="URL", envvar=STORE_VARIABLE, help="Where state is kept.")
+    ] = DEFAULT_STORE,
     reload: Annotated[bool, typer.Option(help="Start again when a source file changes.")] = False,
     cors_origin: CorsOrigin = None,
     grace: Grace = GRACE,
@@ -91,7 +95,10 @@ def host(
         list[str],
         typer.Argument(metavar="MODULE:CLASS...", help="Registries whose actors live here."),
     ],
-    store: Annotated[str, typer.Option(metavar="URL", help="The store of the whole cluster.")],
+    store: Annotated[
+        str,
+        typer.Option(metavar="URL", envvar=STORE_VARIABLE, help="The store of the whole cluster."),
+    ],
     listen: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 chooses a free one.")] = 0,
     grace: Grace = GRACE,
@@ -109,7 +116,10 @@ def serve(
         list[str],
         typer.Argument(metavar="MODULE:CLASS...", help="Registries to serve, as one."),
     ],
-    store: Annotated[str, typer.Option(metavar="URL", help="The store that all hosts share.")],
+    store: Annotated[
+        str,
+        typer.Option(metavar="URL", envvar=STORE_VARIABLE, help="The store that all hosts share."),
+    ],
     ray: Annotated[
         bool, typer.Option("--ray", help="On a Ray cluster of this machine; so far the only way.")
     ] = False,
@@ -146,7 +156,9 @@ def serve(
 
 @application.command()
 def doctor(
-    store: Annotated[str, typer.Option(metavar="URL", help="The store to look at.")],
+    store: Annotated[
+        str, typer.Option(metavar="URL", envvar=STORE_VARIABLE, help="The store to look at.")
+    ],
     json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Say what a store keeps over which fault, and what of its settings is dangerous.
@@ -159,6 +171,7 @@ def doctor(
 
 def main() -> NoReturn:
     """Run the command line and exit: 0 done, 1 a fault, 2 wrong usage."""
+    hide_password()
     try:
         application()
     except (CommandError, NotLoadable) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import json
 import os
@@ -18,7 +19,7 @@ from rivet_ray.cli.checks import CommandError, check_store, cors_of, try_store
 from rivet_ray.gateway.server import PortTaken, bind
 from rivet_ray.link.secret import VARIABLE
 from rivet_ray.loading import load
-from rivet_ray.store import shown
+from rivet_ray.store import STORE_VARIABLE, shown
 
 STOPPING = 45.0
 """Seconds for hosts to save what they have, and for Ray to stop."""
@@ -54,7 +55,6 @@ def serve_ray(
     port = _port(host, port)
     settings = {
         "registries": list(registries),
-        "store": store,
         "topology": topology,
         "host": host,
         "port": port,
@@ -62,14 +62,14 @@ def serve_ray(
         "spare_workers": spare_workers,
         "open": open,
         "cors_origin": None if cors is None else cors.origin,
-        "stats_port": _port("127.0.0.1", 0),
+        "haproxy_ports": _free_ports(2),
     }
     print(f"rivet-ray starts Ray, {', '.join(registries)} as {topology} ...", flush=True)
     keeper = subprocess.Popen(
         [sys.executable, "-m", "rivet_ray_serve.local", json.dumps(settings)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env=_environment(),
+        env=_environment(store),
         start_new_session=True,
     )
     signal.signal(signal.SIGTERM, _interrupt)
@@ -117,10 +117,18 @@ def _port(host: str, port: int) -> int:
         raise CommandError(f"There is no address {host!r}: {error.strerror}") from error
 
 
-def _environment() -> dict[str, str]:
-    """Every process of the cluster imports the registries from here."""
-    environment = dict(os.environ)
+def _free_ports(count: int) -> list[int]:
+    """Different ones of the loopback, free now."""
+    with contextlib.ExitStack() as bound:
+        listeners = [bound.enter_context(bind("127.0.0.1", 0)) for _ in range(count)]
+        return [int(listener.getsockname()[1]) for listener in listeners]
+
+
+def _environment(store: str) -> dict[str, str]:
+    """Of every process of the cluster; it holds what must not be among its arguments."""
+    environment = {**os.environ, STORE_VARIABLE: store}
     environment.setdefault(VARIABLE, secrets.token_hex(32))
+    # Every process imports the registries from here.
     path = environment.get("PYTHONPATH")
     environment["PYTHONPATH"] = os.pathsep.join([str(Path.cwd()), *([path] if path else [])])
     return environment

@@ -17,5 +17,7 @@ def definitions_of(spec: ClusterSpec) -> Mapping[str, ActorDefinition]:
 
 
 def backend_of(spec: ClusterSpec) -> Remote:
-    """Raises NotLoadable, and InvalidSecret without RIVET_CLUSTER_SECRET in the environment."""
-    return Remote(definitions_of(spec), spec.store, RayPlacement(spec), namespace=spec.namespace)
+    """Raises NotLoadable, InvalidSecret without RIVET_CLUSTER_SECRET in the environment, and
+    StoreError where neither the spec nor the environment (RIVET_STORE) names a store."""
+    store, placement = spec.store_url, RayPlacement(spec)
+    return Remote(definitions_of(spec), store, placement, namespace=spec.namespace)

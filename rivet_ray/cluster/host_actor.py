@@ -79,7 +79,7 @@ class HostActor:
         spec = self._spec
         worker = Worker(
             definitions_of(spec),
-            spec.store,
+            spec.store_url,
             settings=HostSettings(
                 namespace=spec.namespace,
                 alone=self._host if spec.topology == "partition" else None,

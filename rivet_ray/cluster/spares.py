@@ -67,7 +67,7 @@ def runtime_env(spec: ClusterSpec) -> dict[str, Any]:
         "release": spec.release,
         "number": number,
         "registries": spec.registries,
-        "scheme": spec.store.partition("://")[0],
+        "scheme": spec.store_url.partition("://")[0],
     }
     return {"env_vars": {HOOK_VARIABLE: f"{__name__}.prepare", VARIABLE: json.dumps(told)}}
 

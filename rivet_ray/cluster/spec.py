@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from rivet_ray import ids
+from rivet_ray.store import store_url
 
 Topology = Literal["coordinate", "partition"]
 
@@ -19,8 +20,9 @@ class ClusterSpec:
 
     registries: tuple[str, ...]
     """`module:Class` names, importable on every node."""
-    store: str
-    """The URL of the store that all share."""
+    store: str = field(default="", repr=False)
+    """The URL of the store that all share. It may hold a password, and Ray keeps what it is
+    handed: leave it empty, and set RIVET_STORE in the environment of every node."""
     topology: Topology = "partition"
     """`coordinate`: one host actor for all actors. `partition`: one for each."""
     deployment: str = "default"
@@ -35,6 +37,11 @@ class ClusterSpec:
     def prefix(self) -> str:
         """What the Ray names of its host actors begin with."""
         return f"rivet-ray:{self.deployment}:"
+
+    @property
+    def store_url(self) -> str:
+        """Of this process. Raises StoreError where neither the spec nor its environment has one."""
+        return store_url(self.store)
 
     def ray_name(self, host: str) -> str:
         return self.prefix + host

@@ -12,10 +12,12 @@ from rivet_ray.store.records import (
     HostLease,
     NewActor,
 )
-from rivet_ray.store.urls import driver_schemes, load_driver, open_store, shown
+from rivet_ray.store.urls import VARIABLE as STORE_VARIABLE
+from rivet_ray.store.urls import driver_schemes, load_driver, open_store, shown, store_url
 
 __all__ = [
     "LEASE_KEPT",
+    "STORE_VARIABLE",
     "ActorRecord",
     "Claim",
     "Commit",
@@ -32,4 +34,5 @@ __all__ = [
     "load_driver",
     "open_store",
     "shown",
+    "store_url",
 ]

@@ -6,6 +6,7 @@ scheme and pointing at `async def open(url: str) -> Store`.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Awaitable, Callable
 from importlib.metadata import EntryPoint, entry_points
@@ -14,6 +15,8 @@ from rivet_ray.errors import StoreError
 from rivet_ray.store.ports import Store
 
 GROUP = "rivet_ray.drivers"
+VARIABLE = "RIVET_STORE"
+"""The URL of the store in the environment, where no other user of the machine reads it."""
 
 OpenDriver = Callable[[str], Awaitable[Store]]
 
@@ -38,6 +41,14 @@ def shown(url: str) -> str:
     if not separator or "@" not in rest or scheme == "file":
         return f"{scheme}{separator}{rest}"
     return f"{scheme}://...@{rest.rpartition('@')[2]}"
+
+
+def store_url(given: str = "") -> str:
+    """The URL that was given, or else that of the environment. Raises StoreError without either."""
+    url = given or os.environ.get(VARIABLE, "")
+    if not url:
+        raise StoreError(f"There is no URL of a store. Set {VARIABLE}, here and on every node.")
+    return url
 
 
 def load_driver(url: str) -> OpenDriver:

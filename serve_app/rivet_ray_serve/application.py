@@ -12,8 +12,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import ray.util
 import uvicorn
 from ray import serve
+from ray._common.tls_utils import add_port_to_grpc_server
 from ray.serve._private import replica
 from ray.serve._private.direct_ingress_http_util import ASGIDIReceiveProxy
 from ray.serve.schema import LoggingConfig
@@ -60,6 +62,7 @@ def deployed(build: Callable[[], ASGIApp], *, replicas: int = 1) -> Any:
     def build_in_replica() -> ASGIApp:
         _configured()
         _without_reading_ahead()
+        _on_its_nodes_address()
         app = build()
         _Config.gateway = app
         deflate.is_off()
@@ -116,3 +119,20 @@ class _ReceiveProxy(ASGIDIReceiveProxy):
 def _without_reading_ahead() -> None:
     """In this process, for requests that come from now on."""
     replica.ASGIDIReceiveProxy = _ReceiveProxy  # type: ignore[attr-defined]  # pyright: ignore[reportPrivateImportUsage]
+
+
+def _on_its_nodes_address() -> None:
+    """In this process: the replica's port for other replicas listens where they look for it.
+
+    Serve opens it on all interfaces, after the application was built, and it asks nobody
+    who they are. On a cluster of one machine the node's address is the loopback.
+    """
+    address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+    host = f"[{address}]" if ":" in address else address
+
+    def add(server: Any, where: str) -> int:
+        at = where.replace("[::]:", f"{host}:")
+        port: int = add_port_to_grpc_server(server, at)  # type: ignore[no-untyped-call]
+        return port
+
+    replica.add_port_to_grpc_server = add  # type: ignore[attr-defined]  # pyright: ignore[reportPrivateImportUsage]

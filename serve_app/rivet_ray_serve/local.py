@@ -1,8 +1,10 @@
 """A Ray cluster of this machine alone, for as long as its parent wants it.
 
-`python -m rivet_ray_serve.local SETTINGS`, with settings as JSON, is the keeper:
-it starts Ray and Serve, writes one line of JSON when they serve or when they
-cannot, and ends every process that came of it when its standard input closes.
+`python -m rivet_ray_serve.local SETTINGS`, with settings as JSON, is the keeper. The
+URL of the store (RIVET_STORE) and the cluster secret are in its environment, since
+arguments can be read by other users. It starts Ray and Serve, writes one line of JSON
+when they serve or when they cannot, and ends every process that came of it when its
+standard input closes.
 """
 
 # Ray types its interface in part only.
@@ -38,7 +40,7 @@ def main() -> None:
     # Short: the path of Ray's sockets has to fit into 107 bytes.
     directory = Path(tempfile.mkdtemp(prefix="rivet-ray-"))
     try:
-        os.environ.update(local_environment(directory, settings["stats_port"]))
+        os.environ.update(local_environment(directory, *settings["haproxy_ports"]))
         _serve(settings, directory)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -64,8 +66,7 @@ def _serve(settings: dict[str, Any], directory: Path) -> None:
 
         spec = ClusterSpec(
             tuple(settings["registries"]),
-            settings["store"],
-            settings["topology"],
+            topology=settings["topology"],
             spare_workers=settings["spare_workers"],
         )
         start_ray(directory)
@@ -86,7 +87,10 @@ def _serve(settings: dict[str, Any], directory: Path) -> None:
 
 
 def start_ray(directory: Path) -> None:
-    """Ray on the loopback alone, with its files in `directory`; this process is its driver."""
+    """Ray on the loopback alone, with its files in `directory`; this process is its driver.
+
+    Ray opens the directory that it is given to every user, so it gets one inside.
+    """
     import ray
 
     ray.init(
@@ -97,7 +101,7 @@ def start_ray(directory: Path) -> None:
         num_cpus=max(os.cpu_count() or 1, 4),
         object_store_memory=OBJECT_STORE,
         _node_ip_address="127.0.0.1",
-        _temp_dir=str(directory),
+        _temp_dir=str(directory / "r"),
     )
 
 

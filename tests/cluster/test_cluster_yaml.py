@@ -24,6 +24,7 @@ def test_every_node_starts_ray_in_the_same_environment(node: str) -> None:
     command = words.index("ray")
     given = dict(word.split("=", 1) for word in words[:command])
     assert given.pop("RIVET_CLUSTER_SECRET") == "$RIVET_CLUSTER_SECRET"
+    assert given.pop("RIVET_STORE") == "$RIVET_STORE"
     assert given == cluster_environment()
     assert words[command : command + 2] == ["ray", "start"]
 

@@ -1,6 +1,6 @@
 """The real stack, for tests that bring their own actors: HAProxy, Serve, gateway, link.
 
-`python wire_stack.py PORT STATS_PORT` serves until its standard input closes. The one
+`python wire_stack.py PORT STATS_PORT METRICS_PORT` serves until its standard input closes. The one
 replica holds one gateway at a time: PUT /__site__ makes it (a pickled `Site`), DELETE
 takes it away and gives the errors that were logged meanwhile, POST empties a list that
 a test module keeps in the replica and gives what it held. All else is the gateway's.
@@ -114,7 +114,7 @@ def main() -> None:
     adopt_orphans()
     directory = Path(tempfile.mkdtemp(prefix="rivet-ray-"))
     try:
-        os.environ.update(local_environment(directory, int(sys.argv[2])))
+        os.environ.update(local_environment(directory, int(sys.argv[2]), int(sys.argv[3])))
         import ray
 
         # By name, so that the replica finds this module and not a copy of it.
