@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -46,27 +46,50 @@ class RayPlacement:
         return "host-0" if self._spec.topology == "coordinate" else actor
 
     async def address_of(self, host: str) -> str:
-        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(PATIENCE + LISTENING):
-                address = await loop.run_in_executor(self._threads, self._ask, host)
+            async with asyncio.timeout(PATIENCE):
+                address = await self._ask(host)
         except TimeoutError as error:
             raise HostUnreachable(f"Ray does not answer where {host} is.") from error
-        if not address:
-            raise HostUnreachable(f"{host} does not listen yet.")
-        return address
-
-    def _ask(self, host: str) -> str:
-        try:
-            handle = self._handles.get(host)
-            if handle is None:
-                handle = self._handles[host] = self._find_or_start(host)
-            return _first_answer(handle)
         except (ray.exceptions.RayError, ValueError) as error:
             # A name may lead to an actor that is just dying; it is looked up anew.
             self._handles.pop(host, None)
             told = str(error).strip().partition("\n")[0]
             raise HostUnreachable(f"{host} is not there: {told}") from error
+        if not address:
+            raise HostUnreachable(f"{host} does not listen yet.")
+        return address
+
+    async def _ask(self, host: str) -> str:
+        """Where it listens. Asked again while there is no answer: the first that comes counts.
+
+        Ray holds a call that went to a process that had just died back for one to
+        two seconds; one that is made after Ray heard of the death goes to the next
+        process as soon as that is there.
+
+        Threads only put the questions. They do not wait for answers, so hosts that do
+        not answer, however many, keep nobody from finding the others.
+        """
+        loop = asyncio.get_running_loop()
+        pause = FIRST_PAUSE
+        asked: set[asyncio.Future[str]] = set()
+        while True:
+            question = await loop.run_in_executor(self._threads, self._put_question, host)
+            asked.add(_answer_of(question))
+            answered, asked = await asyncio.wait(
+                asked, timeout=pause, return_when=asyncio.FIRST_COMPLETED
+            )
+            for answer in answered:
+                if answer.exception() is None or not asked:
+                    return answer.result()
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _put_question(self, host: str) -> Any:
+        """Ask a host where it listens; what the answer will be in. Blocks."""
+        handle = self._handles.get(host)
+        if handle is None:
+            handle = self._handles[host] = self._find_or_start(host)
+        return handle.address.remote(LISTENING)
 
     def _find_or_start(self, host: str) -> Any:
         if self._class is None:
@@ -90,30 +113,27 @@ class RayPlacement:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _first_answer(handle: Any) -> str:
-    """Where it listens. Asked again while there is no answer: the first that comes counts.
+def _answer_of(question: Any) -> asyncio.Future[str]:
+    """An answer on this event loop, whenever it comes. Nobody has to wait for it."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[str] = loop.create_future()
+    answer.add_done_callback(lambda done: done.cancelled() or done.exception())
 
-    Ray holds a call that went to a process that had just died back for one to
-    two seconds; one that is made after Ray heard of the death goes to the next
-    process as soon as that is there.
-    """
-    until = time.monotonic() + PATIENCE
-    pause = FIRST_PAUSE
-    asked: list[Any] = []
-    while True:
-        asked.append(handle.address.remote(LISTENING))
-        left = until - time.monotonic()
-        answered, _ = ray.wait(asked, timeout=max(min(pause, left), 0.0))
-        for answer in answered:
-            try:
-                return str(ray.get(answer, timeout=PATIENCE))
-            except ray.exceptions.RayError:
-                asked.remove(answer)
-                if not asked:
-                    raise
-        if left <= 0:
-            raise ray.exceptions.GetTimeoutError("Ray does not answer.")
-        pause = min(pause * 2, LONGEST_PAUSE)
+    def settle(source: Future[Any]) -> None:
+        if answer.done():
+            return
+        error = source.exception()
+        if error is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(str(source.result()))
+
+    def told(source: Future[Any]) -> None:
+        with suppress(RuntimeError):  # The loop has ended.
+            loop.call_soon_threadsafe(settle, source)
+
+    question.future().add_done_callback(told)
+    return answer
 
 
 def host_actors(spec: ClusterSpec) -> list[Any]:
