@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from types import FrameType
+from types import FrameType, MethodType
 from weakref import WeakMethod
 
 log = logging.getLogger("rivet_ray.shutdown")
@@ -58,10 +58,12 @@ class Shutdown:
         """Call `stop` at the first signal, on the main thread, and watch from then on.
 
         The handlers stay: a second signal ends the process, also while it is leaving.
+        They are methods of the object that `stop` is a method of: sse-starlette finds
+        the server there, and ends its streams when that one stops.
         """
         asked = False
 
-        def handle(number: int, frame: FrameType | None) -> None:
+        def handle(_: object, number: int, frame: FrameType | None) -> None:
             nonlocal asked
             # Nothing else: a handler runs in the middle of anything, and may hold any lock.
             os.write(self._mouth, bytes((number,)))
@@ -69,8 +71,9 @@ class Shutdown:
                 asked = True
                 stop(number, frame)
 
+        handler = MethodType(handle, getattr(stop, "__self__", self))
         for number in SIGNALS:
-            signal.signal(number, handle)
+            signal.signal(number, handler)
 
     def _watch(self) -> None:
         first = os.read(self._ears, 1)[0]
