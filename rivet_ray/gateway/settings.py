@@ -55,7 +55,7 @@ class GatewaySettings:
     """Seconds for the first message of a WebSocket that brings its parameters in one."""
     max_in_flight: int = 1_024
     """Actions of one connection that may run at once; more wait for one to end."""
-    max_waiting_size: int = 4 * 1024 * 1024
+    max_waiting_size: int = 16 * 1024 * 1024
     """Bytes of the actions of one connection that wait or run, names, keys and some for
     each among them; more are answered `overloaded`."""
     max_subscriptions_size: int = 256 * 1024

@@ -46,7 +46,7 @@ async def test_names_and_keys_of_actions_that_wait_are_counted(serve: Serve) -> 
         for number in range(1, 1_024):
             await socket.send({"ar": {"i": number, "n": "wait_for", "a": [f"{number}"]}})
         name, key = "n" * 60_000, "k" * 200
-        for number in range(2_000, 2_100):
+        for number in range(2_000, 2_400):
             await socket.send({"ar": {"i": number, "n": name, "a": [], "k": key}})
         refused = [(await socket.next())["e"] for _ in range(25)]
         assert {error["c"] for error in refused} == {"overloaded"}
