@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from rivet_ray import ids
-from rivet_ray.budget import KIB, MIB, Budget
+from rivet_ray.budget import Budget
 from rivet_ray.clock import Clock, SystemClock, Timer
 from rivet_ray.definition import ActorDefinition
 from rivet_ray.definition.user_code import contained
@@ -22,11 +22,11 @@ from rivet_ray.runtime.checkpointer import Checkpointer, lose, unconfirmed
 from rivet_ray.runtime.deadline import CANCELLED, Deadlines, ended, within
 from rivet_ray.runtime.exchange import Handle
 from rivet_ray.runtime.instance import Instance
-from rivet_ray.runtime.keys import KeyLimits
 from rivet_ray.runtime.lifecycle import State
 from rivet_ray.runtime.own_alarm import OwnAlarm
 from rivet_ray.runtime.patience import Patience
 from rivet_ray.runtime.session import Session
+from rivet_ray.runtime.settings import HostSettings
 from rivet_ray.runtime.threads import Home
 from rivet_ray.runtime.waits import Waits
 from rivet_ray.shutdown import tell_of_unsaved
@@ -35,58 +35,8 @@ from rivet_ray.store import Store
 log = logging.getLogger("rivet_ray.runtime")
 
 
-@dataclass(frozen=True, slots=True)
-class HostSettings:
-    """Limits of a host. Times are seconds."""
-
-    namespace: str = ids.DEFAULT_NAMESPACE
-    action_timeout: float = 60.0
-    """The deadline of actions that do not set their own."""
-    hook_timeout: float = 5.0
-    """The deadline of each connection hook."""
-    start_timeout: float = 60.0
-    """How long a call waits for its actor to start."""
-    stop_grace: float = 15.0
-    """How long turns may run on when their actor leaves memory, and then `on_stop`."""
-    close_timeout: float = 15.0
-    """How long the host takes to close at the most: half of it for turns, a quarter for
-    `on_stop`, or `stop_grace` where that is less, and the rest for saving."""
-    save_grace: float = 5.0
-    """How long beyond its action's deadline an answer may wait for its save to be confirmed.
-
-    A call with a deadline of its own gets no more than a quarter of a second."""
-    blocked_after: float | None = 1.0
-    """How long code may hold the event loop of a host process until the log names it."""
-    sleep_after: float = 30.0
-    """Idleness after which an actor leaves memory, where its class does not say."""
-    failed_entries: int = 100
-    """Scheduled actions of an actor that failed in all their attempts and are kept to be
-    seen; beyond, the oldest are forgotten, counted and logged."""
-    large_field: int = 262_144
-    """Bytes of a state's field above which it is named in the log, once."""
-    replay_events: int = 256
-    """The last events of an actor that are kept for connections that come back."""
-    replay_size: int = 262_144
-    """Bytes of their arguments; the oldest go first."""
-    alone: str | None = None
-    """The id of the one actor that this host is for; None for any number."""
-    max_subscriptions_size: int = 256 * KIB
-    """Bytes of the names of events that one connection subscribes to, and some for each.
-    Beyond it the connection is closed with `too_many_subscriptions`."""
-    keys: KeyLimits = field(default_factory=KeyLimits)
-    """How much of their idempotency keys actors remember."""
-    max_held_size: int = 512 * MIB
-    """Bytes that are held for the callers of all actors, beside the states of these."""
-    max_held_size_per_actor: int = 64 * MIB
-    """Bytes of the calls that wait for one actor to start, wait for their turn or run."""
-    max_queued_size: int = 64 * MIB
-    """Bytes of events and answers that wait for a gateway that is slow. Beyond it an answer
-    becomes an error, and connections that miss an event are closed as `slow_consumer`."""
-    parked_limit: int = 10_000
-    """Calls that wait for one actor to start; the next one is refused."""
-
-
 T = TypeVar("T")
+
 Connect = Callable[[type[Any], Instance], Any]
 """Makes a client of a registry for the code of one actor."""
 

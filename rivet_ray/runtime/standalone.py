@@ -10,8 +10,9 @@ from rivet_ray.definition import ActorDefinition
 from rivet_ray.runtime.calls import HostClient
 from rivet_ray.runtime.directory import Directory
 from rivet_ray.runtime.exchange import Handle
-from rivet_ray.runtime.host import Connect, Host, HostSettings
+from rivet_ray.runtime.host import Connect, Host
 from rivet_ray.runtime.patience import close_store
+from rivet_ray.runtime.settings import HostSettings
 from rivet_ray.store import Store, open_store
 
 
