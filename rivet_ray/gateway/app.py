@@ -15,10 +15,11 @@ from rivet_ray.gateway.backend import Backend
 from rivet_ray.gateway.budgets import Budgets
 from rivet_ray.gateway.codec import Codec
 from rivet_ray.gateway.cors import CrossOrigin
-from rivet_ray.gateway.documents import Documentation, Health, Metadata, OpenAPI, Page
+from rivet_ray.gateway.documents import Documentation, Metadata, OpenAPI, Page
 from rivet_ray.gateway.event_stream import ConnectEventStream
 from rivet_ray.gateway.fanout import EventFrames
 from rivet_ray.gateway.front import Front
+from rivet_ray.gateway.health import Health
 from rivet_ray.gateway.message import SendMessage
 from rivet_ray.gateway.raw_http import RawHttp
 from rivet_ray.gateway.raw_websocket import RawWebSocket

@@ -28,6 +28,10 @@ class Backend(Protocol):
         """Available once `start` has returned."""
         ...
 
+    def ailing(self) -> str | None:
+        """Why no write gets through in this process, for the log; None while they do."""
+        ...
+
     async def start(self) -> None:
         """Open everything, once; called before each use until `started`."""
         ...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.metadata
 import json
 import logging
@@ -17,8 +16,6 @@ from rivet_ray.gateway.openapi import openapi_document
 from rivet_ray.gateway.responses import JSON, respond
 from rivet_ray.gateway.statistics import GatewayStatistics
 
-HEALTH_TIMEOUT = 2.0
-"""Seconds that the store may take to answer a probe."""
 HTML = b"text/html;charset=UTF-8"
 
 log = logging.getLogger("rivet_ray.gateway")
@@ -68,28 +65,6 @@ class Documentation(Page):
         url = "../openapi.json" if path.endswith(b"/") else "openapi.json"
         page = get_swagger_ui_html(openapi_url=url, title="rivet_ray actors")
         return 200, bytes(page.body), HTML
-
-
-class Health(Page):
-    """`GET /health`: 200 when requests can be served here, else 503. Starts nothing."""
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-
-    async def page(self, scope: Scope) -> tuple[int, bytes, bytes]:
-        status = await self._status()
-        return (200 if status == "ok" else 503), json.dumps({"status": status}).encode(), JSON
-
-    async def _status(self) -> str:
-        if not self._backend.started:
-            return "not_started"
-        try:
-            async with asyncio.timeout(HEALTH_TIMEOUT):
-                await self._backend.directory.check()
-        except Exception as error:
-            log.warning("the store does not answer a health probe: %r", error)
-            return "store_unavailable"
-        return "ok"
 
 
 class Metadata(Page):

@@ -216,7 +216,7 @@ def _health() -> Schema:
     body: Schema = {
         "type": "object",
         "properties": {
-            "status": {"enum": ["ok", "not_started", "store_unavailable"]},
+            "status": {"enum": ["ok", "not_started", "unavailable"]},
         },
         "required": ["status"],
     }

@@ -50,6 +50,10 @@ class Remote:
     def started(self) -> bool:
         return self._store is not None
 
+    def ailing(self) -> str | None:
+        """Not known here: the hosts are elsewhere, and each sees to its own writes."""
+        return None
+
     async def start(self) -> None:
         """Open the directory's store, once. Raises StoreError when it cannot be opened."""
         self._starting = self._starting or asyncio.Lock()

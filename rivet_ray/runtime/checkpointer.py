@@ -100,6 +100,8 @@ class Checkpointer:
         """Of commits that the store has not answered."""
         self._stragglers: set[asyncio.Task[None]] = set()
         """Writes of some actors whose group has its answer already."""
+        self._under_way_since: dict[Batch, float] = {}
+        self._gathering_since = 0.0
         self._abandoned = False
         self.round_trips = 0
         self.commits = 0
@@ -117,6 +119,15 @@ class Checkpointer:
         if self._touched and not self._gathering:
             asyncio.get_running_loop().call_soon(self._gather)
             self._gathering = True
+            self._gathering_since = self._clock.monotonic()
+
+    @property
+    def waiting(self) -> float:
+        """For how many seconds the oldest change has waited to be durable, or to be looked at."""
+        begun = list(self._under_way_since.values())
+        if self._gathering:
+            begun.append(self._gathering_since)
+        return self._clock.monotonic() - min(begun) if begun else 0.0
 
     def _gather(self) -> None:
         self._gathering = False
@@ -136,6 +147,7 @@ class Checkpointer:
                 entries.append((instance, commit))
         if entries:
             batch = Batch(entries, self._clock.monotonic())
+            self._under_way_since[batch] = batch.started
             self._writer = own_task(self._write(batch))
 
     def _look_at(self, instance: Saved) -> Commit | None:
@@ -181,6 +193,8 @@ class Checkpointer:
                 self._stragglers.add(straggler)
                 straggler.add_done_callback(self._stragglers.discard)
         finally:
+            if not batch.entries:
+                self._under_way_since.pop(batch, None)
             self._writer = None
             self._gather_soon()
 
@@ -191,6 +205,7 @@ class Checkpointer:
                 await self._try(batch)
                 self._gather_soon()  # Those that it has answered for need not wait for the rest.
         finally:
+            self._under_way_since.pop(batch, None)
             self._gather_soon()
 
     async def _pause(self, batch: Batch) -> bool:
@@ -199,6 +214,7 @@ class Checkpointer:
         if passed + batch.pause > GIVE_UP_AFTER:
             log.error("writes of %d actors were given up: %s", len(batch.entries), batch.why)
             self._give_up(batch.entries)
+            batch.entries = []
             return False
         log.warning(
             "the store did not answer for %d actors, trying again in %.2f s: %s",

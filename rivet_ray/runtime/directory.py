@@ -24,7 +24,7 @@ from rivet_ray.errors import (
 from rivet_ray.protocol import values
 from rivet_ray.protocol.queries import ActorQuery, Create, GetById, GetByKey, GetOrCreate, check_key
 from rivet_ray.runtime.patience import Patience
-from rivet_ray.store import ActorRecord, NewActor, Store
+from rivet_ray.store import ActorRecord, NewActor, Store, probe
 
 T = TypeVar("T")
 
@@ -88,6 +88,10 @@ class Directory:
             record, _ = await self._patience.again(lambda: self._store.create(made))
             self._secret = record.input or b""
         return self._secret
+
+    async def check_writes(self) -> None:
+        """Have the store write something small. Raises StoreError where it cannot."""
+        await probe(self._store)
 
     async def name_of(self, query: ActorQuery) -> str:
         """The actor type that a query means; touches the store for ids only."""

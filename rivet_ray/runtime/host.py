@@ -314,6 +314,13 @@ class Host:
         self.checkpointer.close()
         self.deadlines.close()
 
+    def ailing(self) -> str | None:
+        """Why no write gets through, for the log; None while they do."""
+        limit, waits = self.settings.slow_save, self.checkpointer.waiting
+        if waits > limit:
+            return f"a commit has waited for {waits:.1f} s, and {limit:g} s are the limit"
+        return None
+
     def unsaved(self) -> list[str]:
         """The actors in memory whose changes may not be in the store. For any thread."""
         return [repr(item) for item in tuple(self._instances.values()) if item.at_risk]

@@ -29,6 +29,8 @@ class HostSettings:
     """How long beyond its action's deadline an answer may wait for its save to be confirmed.
 
     A call with a deadline of its own gets no more than a quarter of a second."""
+    slow_save: float = 3.0
+    """How long a commit may wait for the store until `/health` says 503."""
     blocked_after: float | None = 1.0
     """How long code may hold the event loop of a host process until the log names it."""
     sleep_after: float = 30.0

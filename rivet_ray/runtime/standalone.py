@@ -54,6 +54,10 @@ class Standalone:
     def started(self) -> bool:
         return self._started
 
+    def ailing(self) -> str | None:
+        """Why no write gets through, for the log; None while they do."""
+        return self.host.ailing() if self._started else None
+
     async def start(self) -> None:
         """Open everything, once. Raises StoreError when the store cannot be opened."""
         if self._started:

@@ -2,6 +2,7 @@
 
 from rivet_ray.store.examination import Examinable, Finding, Verdict, examine
 from rivet_ray.store.ports import Store
+from rivet_ray.store.probing import Probing, probe
 from rivet_ray.store.records import (
     LEASE_KEPT,
     ActorRecord,
@@ -27,12 +28,14 @@ __all__ = [
     "Finding",
     "HostLease",
     "NewActor",
+    "Probing",
     "Store",
     "Verdict",
     "driver_schemes",
     "examine",
     "load_driver",
     "open_store",
+    "probe",
     "shown",
     "store_url",
 ]

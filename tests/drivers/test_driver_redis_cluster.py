@@ -315,3 +315,7 @@ async def test_random_operations_give_what_the_memory_driver_gives(
             known.append((expected.record.id, expected.fence, expected.sequence))
         elif isinstance(expected, tuple) and expected[1] is True:
             known.append((expected[0].id, Fence(0, ""), 0))
+
+
+async def test_a_probe_writes_to_the_node_of_its_key(store: ClusterStore) -> None:
+    await store.probe()

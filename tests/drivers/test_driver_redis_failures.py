@@ -449,3 +449,16 @@ async def test_a_value_that_is_not_bytes_is_an_error(store: RedisStore) -> None:
     with pytest.raises(StoreError, match="cannot be stored"):
         await store.commit([commit_of(claim, put={"a": object()})])
     assert await store.commit([commit_of(claim, put={"a": b"1"})]) == [COMMITTED]
+
+
+async def test_a_probe_tells_whether_writes_get_through(redis: Redis, store: RedisStore) -> None:
+    await store.probe()
+    try:
+        await redis.config_set("maxmemory", 1)
+        with pytest.raises(StoreUnavailable, match="out of memory"):
+            await store.probe()
+    finally:
+        await redis.config_set("maxmemory", 0)
+    await store.probe()
+    assert [key async for key in redis.scan_iter("*probe")]
+    assert await redis.ttl((await redis.keys("*probe"))[0]) > 0

@@ -12,7 +12,7 @@ import pytest
 from examples.counter import App
 from rivet_ray.errors import StoreUnavailable
 from rivet_ray.gateway import create_app
-from rivet_ray.gateway import documents as documents_module
+from rivet_ray.gateway import health as health_module
 from rivet_ray.runtime import Standalone
 from rivet_ray.store import ActorRecord, Store, open_store
 
@@ -47,7 +47,7 @@ async def hang() -> None:
 async def test_health_from_the_start_to_the_end(
     prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(documents_module, "HEALTH_TIMEOUT", 0.05)
+    monkeypatch.setattr(health_module, "HEALTH_TIMEOUT", 0.05)
     store = Ailing(await open_store("memory://"))
     backend = Standalone(App.definitions(), cast("Store", store))
     transport = httpx.ASGITransport(create_app(backend))
@@ -64,7 +64,7 @@ async def test_health_from_the_start_to_the_end(
         assert await health() == (200, {"status": "ok"})
         for illness in (fail, hang):
             store.ill = illness
-            assert await health() == (503, {"status": "store_unavailable"})
+            assert await health() == (503, {"status": "unavailable"})
             store.ill = None
             assert await health() == (200, {"status": "ok"})
         await backend.close()

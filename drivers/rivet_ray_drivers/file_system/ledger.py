@@ -119,6 +119,9 @@ class Ledger:
     def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
         return [self._commit(commit) for commit in commits]
 
+    def probe(self) -> None:
+        self._tables.probe()
+
     def alarms_due(self, now: float, limit: int) -> list[tuple[float, str]]:
         self._tables.write_gathered()
         return self._tables.alarms_due(now, limit)

@@ -90,6 +90,9 @@ class FileSystemStore:
     async def next_alarm(self, after: float | None = None) -> float | None:
         return await self._writer.do(partial(self._ledger.next_alarm, after))
 
+    async def probe(self) -> None:
+        await self._writer.do(self._ledger.probe)
+
     async def examine(self) -> list[Finding]:
         kept = "every acknowledged change survives kill -9 and a loss of power"
         return [

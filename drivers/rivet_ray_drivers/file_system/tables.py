@@ -247,6 +247,10 @@ class Tables:
         self._doubtful = False
         self.saves += 1
 
+    def probe(self) -> None:
+        """Write what is there already: the next `save` shows whether the disk takes it."""
+        self._write("UPDATE runs SET running = 1")
+
     def undo(self) -> None:
         """Forget everything since the last `save`."""
         self._forget_rows()

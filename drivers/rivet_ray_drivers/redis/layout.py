@@ -58,6 +58,11 @@ class Layout:
     def tombstones(self, name: ActorName) -> bytes:
         return b"%st:%s" % (self._shards[name.shard], name.digits.encode())
 
+    @property
+    def probe(self) -> bytes:
+        """What is written to see whether writes get through; nobody reads it."""
+        return b"%sprobe" % self._shards[0]
+
     def lease(self, incarnation: str) -> tuple[int, bytes]:
         """The shard of a lease, and its key."""
         packed = pack(incarnation)

@@ -221,6 +221,10 @@ class RedisStore:
         keys = [self._layout.earliest_alarms, *self._layout.alarms]
         return records.as_number(await self._connection.do(run(scripts.index, keys)))
 
+    async def probe(self) -> None:
+        """Of a cluster this tries one node: others may be away, with their own actors only."""
+        await self._connection.do(Command((b"SET", self._layout.probe, b"", b"EX", b"60")))
+
     async def examine(self) -> list[Finding]:
         return await examination.examine(self._connection, self._identity)
 
