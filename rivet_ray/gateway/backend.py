@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from rivet_ray.budget import Budget
 from rivet_ray.definition import ActorDefinition
 from rivet_ray.runtime import Calls, Directory
 
@@ -30,6 +31,11 @@ class Backend(Protocol):
 
     def ailing(self) -> str | None:
         """Why no write gets through in this process, for the log; None while they do."""
+        ...
+
+    @property
+    def held(self) -> Budget | None:
+        """What the host of this process holds for callers; None where hosts are elsewhere."""
         ...
 
     async def start(self) -> None:

@@ -14,7 +14,7 @@ from rivet_ray.gateway.actions import not_found
 from rivet_ray.gateway.backend import Backend
 from rivet_ray.gateway.openapi import openapi_document
 from rivet_ray.gateway.responses import JSON, respond
-from rivet_ray.gateway.statistics import GatewayStatistics
+from rivet_ray.gateway.statistics import GatewayStatistics, held_by
 
 HTML = b"text/html;charset=UTF-8"
 
@@ -85,6 +85,8 @@ class Metadata(Page):
             "actorNames": names,
             "gateway": self._statistics.told(),
         }
+        if self._backend.held is not None:
+            found["host"] = held_by(self._backend.held)
         return 200, json.dumps(found).encode(), JSON
 
 

@@ -237,7 +237,7 @@ def _health() -> Schema:
 COUNTS = (
     *("slowConsumers", "connectionsRefused", "silentConnections", "headsTooLong"),
     *("messagesTooLong", "tooManyItems", "leftOutEvents", "blockedLoop"),
-    *("heldBytes", "mostHeldBytes"),
+    *(HELD := ("heldBytes", "mostHeldBytes")),
 )
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _REFUSED: Schema = {
@@ -259,6 +259,12 @@ def _metadata() -> Schema:
                 "description": "Counts of the answering process since it began.",
                 "properties": {**dict.fromkeys(COUNTS, _COUNT), "refused": _REFUSED},
                 "required": [*COUNTS, "refused"],
+            },
+            "host": {
+                "type": "object",
+                "description": "Of the host in the same process, where there is one.",
+                "properties": {**dict.fromkeys(HELD, _COUNT), "refused": _REFUSED},
+                "required": [*HELD, "refused"],
             },
         },
         "required": ["runtime", "version", "actorNames", "gateway"],

@@ -45,7 +45,14 @@ class GatewayStatistics:
             "tooManyItems": self.too_many_items,
             "leftOutEvents": self.left_out_events,
             "blockedLoop": self.watchdog.blocked,
-            "heldBytes": self.held.held,
-            "mostHeldBytes": self.held.peak,
-            "refused": self.held.refusals,
+            **held_by(self.held),
         }
+
+
+def held_by(budget: Budget) -> dict[str, Any]:
+    """What is held in memory, and how often more was refused, by the name of the bound."""
+    return {
+        "heldBytes": budget.held,
+        "mostHeldBytes": budget.peak,
+        "refused": budget.refusals,
+    }

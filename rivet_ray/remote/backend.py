@@ -54,6 +54,11 @@ class Remote:
         """Not known here: the hosts are elsewhere, and each sees to its own writes."""
         return None
 
+    @property
+    def held(self) -> None:
+        """The hosts hold it, in their own processes."""
+        return
+
     async def start(self) -> None:
         """Open the directory's store, once. Raises StoreError when it cannot be opened."""
         self._starting = self._starting or asyncio.Lock()

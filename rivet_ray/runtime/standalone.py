@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
+from rivet_ray.budget import Budget
 from rivet_ray.clock import Clock, SystemClock
 from rivet_ray.definition import ActorDefinition
 from rivet_ray.runtime.calls import HostClient
@@ -57,6 +58,11 @@ class Standalone:
     def ailing(self) -> str | None:
         """Why no write gets through, for the log; None while they do."""
         return self.host.ailing() if self._started else None
+
+    @property
+    def held(self) -> Budget | None:
+        """What the host holds for callers."""
+        return self.host.budget if self._started else None
 
     async def start(self) -> None:
         """Open everything, once. Raises StoreError when the store cannot be opened."""

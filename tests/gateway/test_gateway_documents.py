@@ -13,7 +13,7 @@ from examples.counter import App
 from rivet_ray.errors import StoreUnavailable
 from rivet_ray.gateway import create_app
 from rivet_ray.gateway import health as health_module
-from rivet_ray.runtime import Standalone
+from rivet_ray.runtime import HostSettings, Standalone
 from rivet_ray.store import ActorRecord, Store, open_store
 
 Find = Callable[[str], Any]
@@ -95,3 +95,19 @@ async def test_metadata(prefix: str) -> None:
         "mostHeldBytes": 0,
         "refused": {},
     }
+
+
+async def test_metadata_tells_what_the_host_holds() -> None:
+    """Operators see what was refused there too, by the name of the bound."""
+    backend = Standalone(App.definitions(), settings=HostSettings(max_held_size_per_actor=100))
+    transport = httpx.ASGITransport(create_app(backend))
+    async with httpx.AsyncClient(transport=transport, base_url="http://host") as http:
+        assert "host" not in (await http.get("/metadata")).json()
+        await backend.start()
+        assert not backend.host.budget_of("an actor").fits(200)
+        assert (await http.get("/metadata")).json()["host"] == {
+            "heldBytes": 0,
+            "mostHeldBytes": 0,
+            "refused": {"actor": 1},
+        }
+        await backend.close()
