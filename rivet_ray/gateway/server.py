@@ -96,13 +96,18 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, that says when it is ready, and whose process ends in its time."""
+    """uvicorn's server, that says when it is ready, and whose process may end with it.
+
+    With `grace`, signals belong to it for good: the first one stops it, and the process has
+    ended so many seconds later. Without, it handles them as uvicorn does, and gives them
+    back when it has stopped: the process is somebody else's.
+    """
 
     def __init__(
         self,
         config: uvicorn.Config,
         ready: Callable[[], None] | None = None,
-        grace: float = GRACE,
+        grace: float | None = None,
     ) -> None:
         super().__init__(config)
         self._ready = ready
@@ -110,7 +115,11 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
-        """As uvicorn does; but the first signal is all that stops it, and is not raised again."""
+        """As uvicorn does; with a grace the signal that stops it is not raised again."""
+        if self._grace is None:
+            with super().capture_signals():
+                yield
+            return
         if threading.current_thread() is threading.main_thread():
             Shutdown(self._grace).catch(self.handle_exit)
         yield
