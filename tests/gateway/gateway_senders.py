@@ -121,9 +121,10 @@ async def send_message_headers(
         assert await stream.ask(1, "echo", "last") == ["last"]
 
 
+# A token proves its actor and connection, and is looked at before anything else.
 MESSAGE_HEADERS = {
-    "actor": {"actor_not_found", "conn_not_found"},
-    "conn": {"conn_not_found"},
+    "actor": {"incorrect_conn_token"},
+    "conn": {"incorrect_conn_token"},
     "conn_token": {"incorrect_conn_token"},
     "encoding": {"invalid_request"},
 }

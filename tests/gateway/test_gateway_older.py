@@ -128,7 +128,7 @@ async def test_event_streams_and_messages(serve: Serve) -> None:
         both = [await stream.next(), await stream.next()]
         assert {"ev": {"n": "seen", "a": ["x"]}} in both
         wrong = {**said, "X-AC-Conn-Token": "wrong"}
-        answer = await stream.post(b"", wrong)
+        answer = await stream.post(b"", said)
         assert (answer.status, answer.code) == (400, "malformed_message")
         answer = await stream.post(site.wire.dumps({"b": {"sr": {"e": "x", "s": True}}}), wrong)
         assert (answer.status, answer.code) == (400, "incorrect_conn_token")
