@@ -103,6 +103,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         assert server.process.poll() is None, server.output
 
 
+@pytest.mark.slow  # one of them met its limit once beside another suite
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", ROWS)
 async def test_a_taste_of(name: str, server: Server) -> None:
     assert await endure(server, name, short=True) < QUICK_WAIT

@@ -20,11 +20,11 @@ def named(name: str) -> Any:
     return action(name=name)(work)
 
 
-ODD: Any = type("Odd", (Room,), {f"work_{at}": named(name) for at, name in enumerate(NAMES)})
+Odd: Any = type("Odd", (Room,), {f"work_{at}": named(name) for at, name in enumerate(NAMES)})
 
 
 async def test_odd_names(serve: Serve) -> None:
-    site = await serve({"a/b ü": ODD})
+    site = await serve({"a/b ü": Odd})
     query = get_or_create("a/b ü", "a")
     async with site.connect(query) as socket:
         for name in NAMES:
