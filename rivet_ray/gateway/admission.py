@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from inspect import isawaitable
 from typing import Any
 
@@ -12,13 +13,26 @@ from rivet_ray.definition import ActorDefinition
 from rivet_ray.definition.identity import identity_of
 from rivet_ray.definition.user_code import UserCodeFailed, call, finish
 from rivet_ray.definition.user_tasks import guard_tasks, outside
-from rivet_ray.errors import Forbidden, InternalError, InvalidParams, Outcome, RivetError
+from rivet_ray.errors import (
+    ActorNotFound,
+    Forbidden,
+    InternalError,
+    InvalidParams,
+    Outcome,
+    PublicError,
+    RivetError,
+)
 from rivet_ray.gateway.backend import Backend
+from rivet_ray.gateway.seals import seal_of
 from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.protocol import values
 from rivet_ray.protocol.caller import Caller, RequestInfo
-from rivet_ray.protocol.queries import ActorQuery, Intent
+from rivet_ray.protocol.queries import ActorQuery, GetById, Intent
+from rivet_ray.protocol.subprotocols import Resume
 from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
+
+NOT_NOW = frozenset({408, 425, 429})
+"""Statuses below 500 that are not about the caller, but about the moment."""
 
 log = logger_of_strangers("rivet_ray.gateway")
 
@@ -38,19 +52,57 @@ class Admission:
         request: RequestInfo,
         *,
         identify: bool = False,
+        resume: Resume | None = None,
     ) -> Caller:
         """Who calls, once `on_auth` has let them in; with `identify` also their identity.
 
-        Raises what `on_auth` raises; the actor is neither looked up nor created.
+        Raises what `on_auth` raises; the actor is neither looked up nor created. An id
+        says nothing of the type, so for a query by id the actor is looked up first, and
+        whoever is refused is told the same as where there is none: ActorNotFound. The
+        client of one of its connections, which `resume` proves, knows that there is one.
         """
         backend = self._backend
         if not backend.started:
             await backend.start()
-        directory = backend.directory
-        definition = directory.definition(await directory.name_of(query))
-        auth = await self._authorize(definition, query.intents | intents, params, request)
+        asked = query.intents | intents
+        if isinstance(query, GetById):
+            definition, exists = await self._definition_by_id(query)
+            try:
+                auth = await self._authorize(definition, asked, params, request)
+            except Exception as error:
+                if _may_pass(error) or (exists and await self._proves(query, resume)):
+                    raise
+                raise _no_such_actor() from error
+            if not exists:
+                raise _no_such_actor()
+        else:
+            definition = backend.directory.definition(query.name)
+            auth = await self._authorize(definition, asked, params, request)
         identity = self._identity(definition, auth) if identify else None
         return Caller(params, auth, request, identity)
+
+    async def _definition_by_id(self, query: GetById) -> tuple[ActorDefinition, bool]:
+        """The type of an actor, and whether there is one.
+
+        For an id that nobody has it is some type with `on_auth`, always the same one:
+        what is asked of its callers, and how long that takes, tells nothing then.
+        Raises ActorNotFound where no type has it.
+        """
+        directory = self._backend.directory
+        try:
+            return directory.definition(await directory.name_of(query)), True
+        except ActorNotFound:
+            guarded = [item for item in self._backend.definitions.values() if _asks(item)]
+            if not guarded:
+                raise _no_such_actor() from None
+            number = zlib.crc32(query.actor_id.encode(errors="replace"))
+            return guarded[number % len(guarded)], False
+
+    async def _proves(self, query: GetById, resume: Resume | None) -> bool:
+        if resume is None or resume.connection is None or resume.token is None:
+            return False
+        seal = await seal_of(self._backend.directory)
+        return seal.opened(query.actor_id, resume.connection, resume.token) is not None
 
     async def _authorize(
         self,
@@ -94,6 +146,21 @@ class Admission:
             if isinstance(error, RivetError) and not isinstance(error, UserCodeFailed):
                 raise
             raise _failed("caller_identity", definition) from error
+
+
+def _asks(definition: ActorDefinition) -> bool:
+    return "on_auth" in definition.hooks
+
+
+def _no_such_actor() -> ActorNotFound:
+    return ActorNotFound(
+        "There is no such actor, or this caller may not use it.", outcome=Outcome.NOT_STARTED
+    )
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the same request may be let in later: that says nothing of the actor."""
+    return isinstance(error, PublicError) and (error.status >= 500 or error.status in NOT_NOW)
 
 
 def _check(definition: ActorDefinition, auth: bytes | None) -> None:

@@ -98,7 +98,10 @@ class ConnectEventStream:
         query = query_of(headers)
         params = params_of(headers.get(PARAMS), self._settings.max_params_size)
         request = request_info(scope)
-        caller = await self._admission.admit(query, CONNECT, params, request, identify=True)
+        resume = resume_of(headers)
+        caller = await self._admission.admit(
+            query, CONNECT, params, request, identify=True, resume=resume
+        )
         return caller, await self._backend.directory.resolve(query)
 
     async def _stream(

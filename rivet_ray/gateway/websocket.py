@@ -104,7 +104,9 @@ class ConnectWebSocket:
             else:
                 params = params_of(asked.params, self._settings.max_params_size)
             request = request_info(scope)
-            caller = await self._admission.admit(query, CONNECT, params, request, identify=True)
+            caller = await self._admission.admit(
+                query, CONNECT, params, request, identify=True, resume=asked.resume
+            )
             # An actor that does not exist is told as any other refusal, before Init.
             record = await self._backend.directory.resolve(query)
         except ClientGone:
