@@ -12,16 +12,23 @@ from dataclasses import dataclass, field
 
 from rivet_ray.ids import Key, actor_id
 from rivet_ray.store import (
+    ANYBODY,
+    UNWRITTEN,
     ActorRecord,
     Claim,
+    Claimant,
     Commit,
     CommitResult,
     Fence,
     Finding,
     HostLease,
     NewActor,
+    Ownership,
+    Refusal,
+    Stamp,
     Store,
     Verdict,
+    refused,
 )
 from rivet_ray_drivers.leases import Leases
 
@@ -39,6 +46,12 @@ class Stored:
     sequence: int = 0
     parts: dict[str, bytes] = field(default_factory=dict[str, bytes])
     alarm: float | None = None
+    owner: str = ""
+    stamp: Stamp = UNWRITTEN
+
+    @property
+    def ownership(self) -> Ownership:
+        return Ownership(self.owner, self.epoch, self.stamp)
 
 
 class MemoryStore:
@@ -102,11 +115,22 @@ class MemoryStore:
                 found.append(record)
         return found
 
-    async def claim(self, actor_id: str, token: str) -> Claim | None:
+    async def claim(
+        self,
+        actor_id: str,
+        token: str,
+        claimant: Claimant = ANYBODY,
+        *,
+        expected: Ownership | None = None,
+    ) -> Claim | Refusal | None:
         stored = self._living.get(actor_id)
         if stored is None:
             return None
+        refusal = refused(claimant, stored.record, stored.ownership, expected)
+        if refusal is not None:
+            return refusal
         stored.epoch += 1
+        stored.owner = claimant.incarnation
         stored.fence = Fence(stored.epoch, token)
         return Claim(
             record=stored.record,
@@ -114,7 +138,12 @@ class MemoryStore:
             sequence=stored.sequence,
             parts=dict(stored.parts),
             alarm=stored.alarm,
+            stamp=stored.stamp,
         )
+
+    async def find_ownership(self, actor_id: str) -> Ownership | None:
+        stored = self._living.get(actor_id)
+        return None if stored is None else stored.ownership
 
     async def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
         return [self._commit(commit) for commit in commits]
@@ -142,6 +171,8 @@ class MemoryStore:
             stored.parts.pop(part, None)
         stored.parts.update(commit.put)
         stored.alarm = commit.alarm
+        if commit.stamp is not None:
+            stored.stamp = commit.stamp
         return CommitResult.COMMITTED
 
     def _destroy(self, stored: Stored, commit: Commit) -> None:

@@ -30,7 +30,7 @@ from rivet_ray.runtime.settings import HostSettings
 from rivet_ray.runtime.threads import Home
 from rivet_ray.runtime.waits import Waits
 from rivet_ray.shutdown import tell_of_unsaved
-from rivet_ray.store import Store
+from rivet_ray.store import Claim, Claimant, Store
 
 log = logging.getLogger("rivet_ray.runtime")
 
@@ -81,6 +81,9 @@ class Host:
         self.deadlines = Deadlines(self.clock)
         """Of answers that wait for their save."""
         self._definitions = definitions
+        self._claimant = Claimant(
+            ids.owner_token(), self.settings.namespace, dict.fromkeys(definitions, 0)
+        )
         self._patience = Patience(self.clock)
         self.store = store
         self.connect = connect
@@ -268,11 +271,12 @@ class Host:
             async with within(self.clock, self.settings.start_timeout, f"the end of {leaving!r}"):
                 await leaving.wait_gone()
         # Another claim, another token: one that came through unnoticed owns nothing then.
-        claim = await self._patience.again(lambda: self.store.claim(actor, ids.owner_token()))
-        definition = self._definitions.get(claim.record.name) if claim else None
-        if claim is None or definition is None or claim.record.namespace != self.settings.namespace:
+        claim = await self._patience.again(
+            lambda: self.store.claim(actor, ids.owner_token(), self._claimant)
+        )
+        if not isinstance(claim, Claim):  # Nothing to run here, and its owner keeps it.
             raise ActorNotFound("The actor does not exist.")
-        instance = Instance(self, definition, claim)
+        instance = Instance(self, self._definitions[claim.record.name], claim)
         self._instances[actor] = instance
         try:
             limit = self.settings.start_timeout

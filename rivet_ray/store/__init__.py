@@ -1,26 +1,35 @@
 """What storage must promise: the ports that drivers implement (floor 1)."""
 
 from rivet_ray.store.examination import Examinable, Finding, Verdict, examine
-from rivet_ray.store.ports import Store
+from rivet_ray.store.ports import ANYBODY, Store
 from rivet_ray.store.probing import Probing, probe
 from rivet_ray.store.records import (
     LEASE_KEPT,
+    UNWRITTEN,
     ActorRecord,
     Claim,
+    Claimant,
     Commit,
     CommitResult,
     Fence,
     HostLease,
     NewActor,
+    Ownership,
+    Refusal,
+    Stamp,
+    refused,
 )
 from rivet_ray.store.urls import VARIABLE as STORE_VARIABLE
 from rivet_ray.store.urls import driver_schemes, load_driver, open_store, shown, store_url
 
 __all__ = [
+    "ANYBODY",
     "LEASE_KEPT",
     "STORE_VARIABLE",
+    "UNWRITTEN",
     "ActorRecord",
     "Claim",
+    "Claimant",
     "Commit",
     "CommitResult",
     "Examinable",
@@ -28,7 +37,10 @@ __all__ = [
     "Finding",
     "HostLease",
     "NewActor",
+    "Ownership",
     "Probing",
+    "Refusal",
+    "Stamp",
     "Store",
     "Verdict",
     "driver_schemes",
@@ -36,6 +48,7 @@ __all__ = [
     "load_driver",
     "open_store",
     "probe",
+    "refused",
     "shown",
     "store_url",
 ]

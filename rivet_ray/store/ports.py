@@ -13,11 +13,16 @@ from rivet_ray.errors import StoreError
 from rivet_ray.store.records import (
     ActorRecord,
     Claim,
+    Claimant,
     Commit,
     CommitResult,
     HostLease,
     NewActor,
+    Ownership,
+    Refusal,
 )
+
+ANYBODY = Claimant()
 
 
 class Store(Protocol):
@@ -64,13 +69,28 @@ class Store(Protocol):
         """
         ...
 
-    async def claim(self, actor_id: str, token: str) -> Claim | None:
+    async def claim(
+        self,
+        actor_id: str,
+        token: str,
+        claimant: Claimant = ANYBODY,
+        *,
+        expected: Ownership | None = None,
+    ) -> Claim | Refusal | None:
         """Take ownership: the epoch grows by one and `token` becomes the owner's.
 
         From then on every commit with an older fence is FENCED. None when the
         actor does not live. The snapshot returned is the one that the last
         accepted commit left.
+
+        What the claimant cannot run is refused, and so is an actor whose owner or
+        epoch is not the `expected` one; the comparison and the claim are one step.
+        A refused claim changes nothing.
         """
+        ...
+
+    async def find_ownership(self, actor_id: str) -> Ownership | None:
+        """Who has an actor now; None when it does not live. Changes nothing."""
         ...
 
     async def commit(self, commits: Sequence[Commit]) -> Sequence[CommitResult | StoreError]:

@@ -36,6 +36,19 @@ class ActorRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Stamp:
+    """The code that wrote a state."""
+
+    state_version: int = 0
+    """`state_version` of the actor's class; 0 where nothing was written yet."""
+    fingerprint: str = ""
+    """Names the shape of the class; other code has another one."""
+
+
+UNWRITTEN = Stamp()
+
+
+@dataclass(frozen=True, slots=True)
 class Fence:
     """Proof of ownership: a write is accepted only with the latest of these."""
 
@@ -47,6 +60,57 @@ class Fence:
 
 LEASE_KEPT = 86_400.0
 """Seconds for which a store keeps a lease that nobody writes, by its own time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """Who has an actor, and what its state was last written by."""
+
+    owner: str = ""
+    """The incarnation of the host that claimed it last; empty where none said its own."""
+    epoch: int = 0
+    """Of the last claim."""
+    stamp: Stamp = UNWRITTEN
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """A host that claims actors, and what it can run. The default takes any actor."""
+
+    incarnation: str = ""
+    namespace: str | None = None
+    """Actors of another namespace are FOREIGN; None for any."""
+    versions: Mapping[str, int] | None = None
+    """The state version of each actor type that it has. Others are FOREIGN, actors whose
+    state was written with a higher version NEWER; None for any."""
+
+
+class Refusal(Enum):
+    """Why a claim was refused. Nothing has changed."""
+
+    FOREIGN = "foreign"
+    """The claimant does not run actors of that namespace or type."""
+    NEWER = "newer"
+    """The state was written by newer code than the claimant has."""
+    OWNED = "owned"
+    """Owner or epoch are not what the claimant expected."""
+
+
+def refused(
+    claimant: Claimant, actor: ActorRecord, now: Ownership, expected: Ownership | None
+) -> Refusal | None:
+    """Return why a claim is refused, for drivers that decide it in this process."""
+    if claimant.namespace is not None and claimant.namespace != actor.namespace:
+        return Refusal.FOREIGN
+    if claimant.versions is not None:
+        version = claimant.versions.get(actor.name)
+        if version is None:
+            return Refusal.FOREIGN
+        if now.stamp.state_version > version:
+            return Refusal.NEWER
+    if expected is not None and (expected.owner, expected.epoch) != (now.owner, now.epoch):
+        return Refusal.OWNED
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +143,8 @@ class Claim:
     """The saved snapshot: named parts, each an opaque value of the runtime's."""
     alarm: float | None
     """When the actor wants to be woken, in seconds since the Unix epoch."""
+    stamp: Stamp = UNWRITTEN
+    """Of the code that wrote the snapshot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +167,8 @@ class Commit:
 
     A tombstone keeps the epoch, so that a later actor of this key continues it.
     """
+    stamp: Stamp | None = None
+    """Replaces the stored one; None leaves it, which is right while the code is the same."""
 
 
 class CommitResult(Enum):

@@ -324,6 +324,16 @@ async def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     assert file.read_bytes() == before
 
 
+async def test_a_database_of_format_1_is_refused(tmp_path: Path) -> None:
+    """No release wrote it, so there is no way from it; it is left as it is."""
+    file = await fill(tmp_path)
+    execute(file, "PRAGMA user_version = 1")
+    before = file.read_bytes()
+    with pytest.raises(StoreError, match=r"has format 1, which this rivet_ray cannot read"):
+        await open_directory(file.parent)
+    assert file.read_bytes() == before
+
+
 async def test_a_database_of_somebody_else_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "rivet.sqlite3"
     execute(file, "CREATE TABLE theirs (a)")
@@ -339,13 +349,13 @@ async def test_an_older_version_is_brought_up_to_date(
     file = await fill(tmp_path)
     scripts = [*database.MIGRATIONS, "CREATE TABLE later (a)", "INSERT INTO later VALUES (1)"]
     monkeypatch.setattr(database, "MIGRATIONS", scripts)
-    monkeypatch.setattr(database, "VERSION", len(scripts))
+    monkeypatch.setattr(database, "VERSION", database.OLDEST - 1 + len(scripts))
     store = await open_directory(file.parent)
     assert len(await store.list_actors("default")) == 60
     await store.close()
     connection = sqlite3.connect(file)
     assert connection.execute("SELECT a FROM later").fetchall() == [(1,)]
-    assert connection.execute("PRAGMA user_version").fetchone() == (len(scripts),)
+    assert connection.execute("PRAGMA user_version").fetchone() == (database.VERSION,)
     connection.close()
 
 

@@ -135,7 +135,7 @@ async def test_all_keys_of_an_actor_share_the_hash_tag_of_its_shard(
     tombstone = b"t:" + name.digits.encode()
     assert set(await redis.keys()) == {shard + actor, shard + tombstone} | identities
     assert await redis.hgetall((shard + actor).decode()) == {
-        b"v": b"1",
+        b"v": b"2",
         b"generation": b"1",
         b"epoch": b"1",
     }

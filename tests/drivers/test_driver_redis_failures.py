@@ -405,16 +405,17 @@ async def test_a_record_of_a_later_version_is_refused_and_left_alone(
 ) -> None:
     claim = await owned(store, "a")
     actor = keys_of(claim)["actor"]
-    await redis.hset(actor, "v", "2")
+    await redis.hset(actor, "v", "3")
     await store.renew_lease("host", 1)
     lease = (await redis.keys("*:l:host"))[0]
-    await redis.hset(lease, "v", "2")
+    await redis.hset(lease, "v", "3")
     kept = await redis.hgetall(actor), await redis.hgetall(lease)
     for operation in (
         store.find("default", "counter", ("a",)),
         store.find_by_id(claim.record.id),
         store.create(counter("a")),
         store.claim(claim.record.id, "t"),
+        store.find_ownership(claim.record.id),
         committed(store, commit_of(claim, put={"a": b"1"}, alarm=1.0)),
         committed(store, commit_of(claim, destroy=True)),
         store.list_actors("default"),
@@ -422,7 +423,7 @@ async def test_a_record_of_a_later_version_is_refused_and_left_alone(
         store.find_lease("host"),
         store.mark_dead("host", 1),
     ):
-        with pytest.raises(StoreError, match=r"format 2.*upgrade") as caught:
+        with pytest.raises(StoreError, match=r"format 3.*upgrade") as caught:
             await operation
         assert not isinstance(caught.value, StoreUnavailable)
     assert (await redis.hgetall(actor), await redis.hgetall(lease)) == kept

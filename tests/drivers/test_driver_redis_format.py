@@ -1,6 +1,6 @@
-"""Format 1 of the records, as bytes: every later version of the driver reads them.
+"""Format 2 of the records, as bytes: every later version of the driver reads them.
 
-A change that makes this test fail needs a new format, and the way from 1 to it
+A change that makes this test fail needs a new format, and the way from 2 to it
 (see "Formats" in the package's docstring). That a later format is refused and
 left alone is in `test_driver_redis_failures` and `test_driver_redis_lost`.
 """
@@ -13,12 +13,23 @@ import pytest
 from redis.asyncio import Redis
 from redis_server import RedisServer
 
-from rivet_ray.store import ActorRecord, Commit, CommitResult, Fence, HostLease, NewActor
+from rivet_ray.errors import StoreError
+from rivet_ray.store import (
+    ActorRecord,
+    Claimant,
+    Commit,
+    CommitResult,
+    Fence,
+    HostLease,
+    NewActor,
+    Ownership,
+    Stamp,
+)
 from rivet_ray_drivers.redis import open_redis
 
 HASHES: dict[str, dict[str, bytes]] = {
     "rivet{rr:1016}:a:fe1ae08b8b82392c": {
-        "v": b"1",
+        "v": b"2",
         "generation": b"2",
         "epoch": b"2",
         "created": b"1700000000.25",
@@ -26,18 +37,22 @@ HASHES: dict[str, dict[str, bytes]] = {
         "input": b"\x81\xa1x\x01",
         "region": b"eu",
         "token": b"token",
+        "owner": b"host-1",
+        "version": b"3",
+        "code": b"5d41402abc4b2a76",
         "sequence": b"1",
         "p:state/count": b"\x07",
         "p:created": b"",
     },
     "rivet{rr:1016}:t:fe1ae08b8b82392c": {"1": b"1 2 token"},
-    "rivet{rr:535}:l:host-1": {"v": b"1", "beat": b"7", "address": b"10.0.0.1:7000"},
+    "rivet{rr:535}:l:host-1": {"v": b"2", "beat": b"7", "address": b"10.0.0.1:7000"},
 }
 SORTED: dict[str, dict[str, float]] = {
     "rivet:w": {"rivet{rr:1016}:w": 1700000060.5},
     "rivet{rr:1016}:n": {"fe1ae08b8b82392c-2": 0.0},
     "rivet{rr:1016}:w": {"fe1ae08b8b82392c-2": 1700000060.5},
 }
+STAMP = Stamp(3, "5d41402abc4b2a76")
 PLACE = ("default", "counter", ("a", "b/c"))
 RECORD = ActorRecord("fe1ae08b8b82392c-2", *PLACE, b"\x81\xa1x\x01", "eu", 1700000000.25)
 
@@ -57,7 +72,7 @@ async def redis(server: RedisServer) -> AsyncIterator[Redis]:
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["", "without identities"])
-async def test_format_1_is_read(server: RedisServer, redis: Redis, named: bool) -> None:
+async def test_format_2_is_read(server: RedisServer, redis: Redis, named: bool) -> None:
     """Also from the days when shards had no identity: opening takes them in."""
     for key, fields in HASHES.items():
         await redis.hset(key, mapping=fields)
@@ -65,7 +80,7 @@ async def test_format_1_is_read(server: RedisServer, redis: Redis, named: bool) 
         await redis.zadd(key, members)
     if named:
         for shard in range(1024):
-            identity = {"v": "1", "store": "5b6773b520612a93", "changes": "4"}
+            identity = {"v": "2", "store": "5b6773b520612a93", "changes": "4"}
             await redis.hset(f"rivet{{rr:{shard}}}:s", mapping=identity)
         await redis.hset("rivet{rr:0}:s", "complete", "1")
     store = await open_redis(server.url())
@@ -78,9 +93,11 @@ async def test_format_1_is_read(server: RedisServer, redis: Redis, named: bool) 
     assert await store.commit([destroyed]) == [CommitResult.ALREADY_DONE]
     last = Commit(RECORD.id, Fence(2, "token"), 1)
     assert await store.commit([last]) == [CommitResult.ALREADY_DONE]
+    assert await store.find_ownership(RECORD.id) == Ownership("host-1", 2, STAMP)
     claim = await store.claim(RECORD.id, "next")
     assert claim is not None
     assert (claim.record, claim.fence, claim.sequence) == (RECORD, Fence(3, "next"), 1)
+    assert claim.stamp == STAMP
     assert (dict(claim.parts), claim.alarm) == (
         {"state/count": b"\x07", "created": b""},
         1700000060.5,
@@ -88,11 +105,11 @@ async def test_format_1_is_read(server: RedisServer, redis: Redis, named: bool) 
     await store.close()
 
 
-async def test_format_1_is_written(server: RedisServer, redis: Redis) -> None:
+async def test_format_2_is_written(server: RedisServer, redis: Redis) -> None:
     store = await open_redis(server.url())
     for generation in (1, 2):
         record, _ = await store.create(NewActor(*PLACE, b"\x81\xa1x\x01", "eu", 1700000000.25))
-        claim = await store.claim(record.id, "token")
+        claim = await store.claim(record.id, "token", Claimant("host-1"))
         assert claim is not None
         first = Commit(
             record.id,
@@ -100,6 +117,7 @@ async def test_format_1_is_written(server: RedisServer, redis: Redis) -> None:
             1,
             {"state/count": b"\x07", "created": b""},
             alarm=1700000060.5,
+            stamp=STAMP,
         )
         assert await store.commit([first]) == [CommitResult.COMMITTED]
         if generation == 1:
@@ -116,3 +134,13 @@ async def test_format_1_is_written(server: RedisServer, redis: Redis) -> None:
         assert {name.decode(): score for name, score in found} == members
     keys = {key.decode() for key in await redis.keys()}
     assert {key for key in keys if not key.endswith(":s")} == {*HASHES, *SORTED}
+
+
+async def test_format_1_is_refused_and_left_as_it_is(server: RedisServer, redis: Redis) -> None:
+    for shard in range(1024):
+        identity = {"v": "1", "store": "5b6773b520612a93", "changes": "4"}
+        await redis.hset(f"rivet{{rr:{shard}}}:s", mapping=identity)
+    before = await redis.hgetall("rivet{rr:0}:s")
+    with pytest.raises(StoreError, match=r"format 1.*knows format 2 only: it cannot read that"):
+        await open_redis(server.url())
+    assert await redis.hgetall("rivet{rr:0}:s") == before

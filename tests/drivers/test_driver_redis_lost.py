@@ -267,7 +267,7 @@ async def test_a_part_that_another_store_took_is_refused(
     claim = await owned(store)
     await redis.delete(identity_of(claim))
     fresh = await opened(server)
-    name = {"v": 1, "store": "another", "changes": 9}
+    name = {"v": 2, "store": "another", "changes": 9}
     await redis.hset(identity_of(claim), mapping=name)
     with pytest.raises(StoreLostData, match="newer store"):
         await fresh.find("default", "counter", ("a",))
@@ -319,7 +319,7 @@ async def test_many_who_open_at_once_agree(server: RedisServer, redis: Redis) ->
 async def test_an_opening_that_was_cut_short_is_finished_by_the_next(
     server: RedisServer, redis: Redis, caplog: Any
 ) -> None:
-    await redis.hset("rivet{rr:0}:s", mapping={"v": 1, "store": "x", "changes": 0})
+    await redis.hset("rivet{rr:0}:s", mapping={"v": 2, "store": "x", "changes": 0})
     store = await opened(server)
     await owned(store)
     assert await redis.hget("rivet{rr:1023}:s", "store") == b"x"
@@ -362,8 +362,8 @@ async def test_parts_of_two_stores_are_not_opened(
 async def test_an_identity_of_a_later_format_is_refused(
     store: RedisStore, server: RedisServer, redis: Redis
 ) -> None:
-    await redis.hset("rivet{rr:7}:s", "v", "2")
+    await redis.hset("rivet{rr:7}:s", "v", "3")
     before = await redis.hgetall("rivet{rr:7}:s")
-    with pytest.raises(StoreError, match=r"format 2.*upgrade"):
+    with pytest.raises(StoreError, match=r"format 3.*upgrade"):
         await open_redis(server.url())
     assert await redis.hgetall("rivet{rr:7}:s") == before

@@ -35,8 +35,11 @@ BUSY_SECONDS = 5.0
 CHECKPOINT_PAGES = 4000
 """The write-ahead log goes into the database each 16 MB or so."""
 
+OLDEST = 2
+"""Databases of earlier versions are refused: no release wrote them."""
+
 MIGRATIONS = [
-    # To version 1. Text is kept as bytes, see `packing`.
+    # To version 2. Text is kept as bytes, see `packing`.
     """
     CREATE TABLE actors (
         id BLOB PRIMARY KEY,
@@ -59,7 +62,10 @@ MIGRATIONS = [
         token BLOB,                             -- NULL: nobody claimed it yet
         sequence INTEGER NOT NULL,
         crashes INTEGER NOT NULL,               -- runs.crashes when this was written
-        alarm REAL
+        alarm REAL,
+        owner BLOB NOT NULL,                    -- incarnation of the host; empty: none
+        state_version INTEGER NOT NULL,         -- of the last writer; 0: never written
+        fingerprint BLOB NOT NULL               -- of the last writer
     ) WITHOUT ROWID;
     CREATE INDEX owners_by_alarm ON owners (alarm) WHERE alarm IS NOT NULL;
 
@@ -83,7 +89,7 @@ MIGRATIONS = [
 ]
 """One script for each version. To change the schema, append one; never edit one."""
 
-VERSION = len(MIGRATIONS)
+VERSION = OLDEST - 1 + len(MIGRATIONS)
 TABLES = ("actors", "owners", "parts", "runs")
 
 
@@ -150,10 +156,11 @@ def _create(path: Path) -> None:
 
 def _migrate(connection: sqlite3.Connection) -> None:
     found = _pragma(connection, "user_version")
-    for version in range(found, VERSION):
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {MIGRATIONS[version]}; PRAGMA user_version = {version + 1}; COMMIT;"
-        )
+    for version, script in enumerate(MIGRATIONS, OLDEST):
+        if version > found:
+            connection.executescript(
+                f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {version}; COMMIT;"
+            )
 
 
 def _check(path: Path) -> None:
@@ -168,6 +175,11 @@ def _check(path: Path) -> None:
         if _pragma(connection, "application_id") != APPLICATION_ID:
             raise StoreError(f"{path} is not a database of rivet_ray: choose another directory.")
         version = _pragma(connection, "user_version")
+        if 0 < version < OLDEST:
+            raise StoreError(
+                f"The database {path} has format {version}, which this rivet_ray cannot read"
+                f" (it reads {OLDEST} to {VERSION}): choose another directory, or remove it."
+            )
         if not 0 < version <= VERSION:
             raise StoreError(
                 f"The database {path} has version {version}, this rivet_ray knows {VERSION}:"

@@ -23,7 +23,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rivet_ray.errors import StoreError
-from rivet_ray.store import ActorRecord, Claim, Commit, CommitResult, Fence, NewActor
+from rivet_ray.store import (
+    UNWRITTEN,
+    ActorRecord,
+    Claim,
+    Claimant,
+    Commit,
+    CommitResult,
+    Fence,
+    NewActor,
+    Ownership,
+    Refusal,
+    Stamp,
+    refused,
+)
 from rivet_ray_drivers.file_system.tables import SavedActor, SavedOwner, Tables
 
 RESERVED = 1000
@@ -41,6 +54,9 @@ class Owner:
     sequence: int
     alarm: float | None
     saved_epoch: int
+    incarnation: str = ""
+    """Of the host that claimed it last."""
+    stamp: Stamp = UNWRITTEN
     living: bool = True
     lapsed: bool = False
     """The fence was saved before a crash: good for telling ALREADY_DONE only."""
@@ -96,15 +112,23 @@ class Ledger:
         self._settle_destroyed()
         return self._tables.actors(namespace, name, prefix, after or "", limit)
 
-    def claim(self, actor_id: str, token: str) -> Claim | None:
-        if self._tables.gathered(actor_id):
-            self._tables.write_gathered()
-        actor = self._tables.actor(actor_id)
-        if actor is None or not actor.living:
+    def claim(
+        self, actor_id: str, token: str, claimant: Claimant, expected: Ownership | None
+    ) -> Claim | Refusal | None:
+        actor, before = self._living(actor_id)
+        if actor is None or before is None:
             return None
-        before = self._known(actor_id) or self._loaded(actor)
+        refusal = refused(claimant, actor.record, _ownership(before), expected)
+        if refusal is not None:
+            return refusal
         epoch = before.epoch + 1
-        owner = replace(before, epoch=epoch, fence=Fence(epoch, token), lapsed=False)
+        owner = replace(
+            before,
+            epoch=epoch,
+            fence=Fence(epoch, token),
+            incarnation=claimant.incarnation,
+            lapsed=False,
+        )
         self._changed[actor_id] = owner
         if epoch - owner.saved_epoch >= RESERVED:
             self._gather(actor_id, owner)
@@ -114,7 +138,20 @@ class Ledger:
             sequence=owner.sequence,
             parts=self._tables.parts(actor_id),
             alarm=owner.alarm,
+            stamp=owner.stamp,
         )
+
+    def find_ownership(self, actor_id: str) -> Ownership | None:
+        _, owner = self._living(actor_id)
+        return None if owner is None else _ownership(owner)
+
+    def _living(self, actor_id: str) -> tuple[SavedActor | None, Owner | None]:
+        if self._tables.gathered(actor_id):
+            self._tables.write_gathered()
+        actor = self._tables.actor(actor_id)
+        if actor is None or not actor.living:
+            return None, None
+        return actor, self._known(actor_id) or self._loaded(actor)
 
     def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
         return [self._commit(commit) for commit in commits]
@@ -182,6 +219,8 @@ class Ledger:
                 sequence=commit.sequence,
                 alarm=None if commit.destroy else commit.alarm,
                 saved_epoch=owner.epoch,
+                incarnation=owner.incarnation,
+                stamp=owner.stamp if commit.stamp is None else commit.stamp,
                 living=not commit.destroy,
             ),
         )
@@ -206,6 +245,8 @@ class Ledger:
             sequence=saved.sequence,
             alarm=saved.alarm,
             saved_epoch=saved.epoch + skipped,
+            incarnation=saved.owner,
+            stamp=saved.stamp,
             living=actor.living,
             lapsed=skipped > 0,
         )
@@ -215,7 +256,15 @@ class Ledger:
         self._changed[actor_id] = replace(owner, saved_epoch=owner.epoch)
         self._tables.gather_owner(
             actor_id,
-            SavedOwner(owner.epoch, token, owner.sequence, self._crashes, owner.alarm),
+            SavedOwner(
+                owner.epoch,
+                token,
+                owner.sequence,
+                self._crashes,
+                owner.alarm,
+                owner.incarnation,
+                owner.stamp,
+            ),
         )
 
     def _gather_claims(self) -> None:
@@ -226,3 +275,7 @@ class Ledger:
     def _settle_destroyed(self) -> None:
         if self._tables.gathered_destroyed:
             self._tables.write_gathered()
+
+
+def _ownership(owner: Owner) -> Ownership:
+    return Ownership(owner.incarnation, owner.epoch, owner.stamp)

@@ -11,13 +11,17 @@ from pathlib import Path
 
 from rivet_ray.errors import StoreError
 from rivet_ray.store import (
+    ANYBODY,
     ActorRecord,
     Claim,
+    Claimant,
     Commit,
     CommitResult,
     Finding,
     HostLease,
     NewActor,
+    Ownership,
+    Refusal,
     Store,
 )
 from rivet_ray_drivers.file_system.database import FILES, make_directory, open_database
@@ -64,8 +68,20 @@ class FileSystemStore:
             partial(self._ledger.list_actors, namespace, name, prefix, after, limit)
         )
 
-    async def claim(self, actor_id: str, token: str) -> Claim | None:
-        return await self._writer.do(partial(self._ledger.claim, actor_id, token))
+    async def claim(
+        self,
+        actor_id: str,
+        token: str,
+        claimant: Claimant = ANYBODY,
+        *,
+        expected: Ownership | None = None,
+    ) -> Claim | Refusal | None:
+        return await self._writer.do(
+            partial(self._ledger.claim, actor_id, token, claimant, expected)
+        )
+
+    async def find_ownership(self, actor_id: str) -> Ownership | None:
+        return await self._writer.do(partial(self._ledger.find_ownership, actor_id))
 
     async def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
         return await self._writer.do(partial(self._ledger.commit, commits))

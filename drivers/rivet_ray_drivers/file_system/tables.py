@@ -16,25 +16,28 @@ from zlib import crc32
 
 from rivet_ray.errors import StoreError
 from rivet_ray.ids import actor_id
-from rivet_ray.store import ActorRecord, NewActor
+from rivet_ray.store import UNWRITTEN, ActorRecord, NewActor, Stamp
 from rivet_ray_drivers.file_system.packing import key_range, pack, pack_key, unpack, unpack_key
 
 Step = Callable[[str], None]
 """Told of each step of a write; tests stop the thread or the process there."""
 
-ROWS = 128
-"""In one statement: with 6 columns still below the 999 variables of old SQLites."""
+VARIABLES = 999
+"""In one statement: as many as old SQLites take."""
 
 RECORD = "id, namespace, name, key, input, region, created_at"
 WITH_OWNER = (
-    f"SELECT {RECORD}, generation, living, epoch, token, sequence, crashes, alarm"
-    " FROM actors LEFT JOIN owners ON owners.actor = actors.id"
+    f"SELECT {RECORD}, generation, living, epoch, token, sequence, crashes, alarm,"
+    " owner, state_version, fingerprint FROM actors LEFT JOIN owners ON owners.actor = actors.id"
 )
 
 SAVE_OWNERS = (
-    "INSERT INTO owners (actor, epoch, token, sequence, crashes, alarm) VALUES {}"
+    "INSERT INTO owners (actor, epoch, token, sequence, crashes, alarm,"
+    " owner, state_version, fingerprint) VALUES {}"
     " ON CONFLICT (actor) DO UPDATE SET epoch = excluded.epoch, token = excluded.token,"
-    " sequence = excluded.sequence, crashes = excluded.crashes, alarm = excluded.alarm"
+    " sequence = excluded.sequence, crashes = excluded.crashes, alarm = excluded.alarm,"
+    " owner = excluded.owner, state_version = excluded.state_version,"
+    " fingerprint = excluded.fingerprint"
 )
 SAVE_PARTS = (
     "INSERT INTO parts (actor, name, value, checksum) VALUES {}"
@@ -60,6 +63,8 @@ class SavedOwner:
     crashes: int = 0
     """How many runs had crashed when this was written."""
     alarm: float | None = None
+    owner: str = ""
+    stamp: Stamp = UNWRITTEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +216,9 @@ class Tables:
                 owner.sequence,
                 owner.crashes,
                 owner.alarm,
+                pack(owner.owner),
+                owner.stamp.state_version,
+                pack(owner.stamp.fingerprint),
             )
             for identity, owner in self._owner_rows.items()
         ]
@@ -292,7 +300,8 @@ class Tables:
     def _write_many(self, statement: str, rows: Collection[tuple[Any, ...]]) -> None:
         """Chunks are powers of two, so that few statements are ever compiled."""
         waiting = list(rows)
-        start, size = 0, ROWS
+        start = 0
+        size = 1 << (VARIABLES // len(waiting[0])).bit_length() - 1 if waiting else 0
         while start < len(waiting):
             while size > len(waiting) - start:
                 size //= 2
@@ -317,10 +326,17 @@ def _record(row: Sequence[Any]) -> ActorRecord:
 
 
 def _saved(row: Sequence[Any]) -> SavedActor:
-    generation, living, epoch, token, sequence, crashes, alarm = row[7:]
-    owner = (
-        SavedOwner()
-        if epoch is None
-        else SavedOwner(epoch, None if token is None else unpack(token), sequence, crashes, alarm)
-    )
+    generation, living, epoch, token, sequence, crashes, alarm = row[7:14]
+    owner = SavedOwner()
+    if epoch is not None:
+        holder, version, fingerprint = row[14:]
+        owner = SavedOwner(
+            epoch,
+            None if token is None else unpack(token),
+            sequence,
+            crashes,
+            alarm,
+            unpack(holder),
+            Stamp(version, unpack(fingerprint)),
+        )
     return SavedActor(_record(row), generation, bool(living), owner)

@@ -32,12 +32,14 @@ share a hash tag and with it a slot of a cluster; each change is one script.
     `v`, `store`, `changes`       the store's random name; how often it was changed
     `complete`                    in shard 0, once all shards had the name
 `rivet{rr:137}:a:<16 digits>`  hash, what is known of all generations of a key
-    `v`                        format of this record, 1
+    `v`                        format of this record, 2
     `generation`, `epoch`      kept over destroys
     `created`                  seconds as text; only where an actor lives now
     `place`                    namespace, name and key, packed
     `input`, `region`          absent where none was given
     `token`, `sequence`        of the owner and its last commit; absent before
+    `owner`                    incarnation of the host that claimed it last
+    `version`, `code`          state version and fingerprint of the last writer
     `p:<name>`                 the parts of the snapshot
 `rivet{rr:137}:t:<16 digits>`  hash, generation to `epoch sequence token` of its destroy
 `rivet{rr:137}:w`              sorted set, ids of actors by the time of their alarm
@@ -59,16 +61,16 @@ last bit. A lease that nobody writes expires after a day (`LEASE_KEPT`), which o
 sweeps it, and nothing else does: a destroyed actor leaves `generation` and `epoch`,
 and one field of its tombstone.
 
-**Formats.** Records, leases and identities carry their format, `v`, now 1. A
-program refuses one that is later than it knows and touches nothing of it, in
-every script (`fields` in `scripts`) and every reader (`wrong_format`). There is
-one format, so there is nothing to migrate. The way to a format 2: a claim holds
-the whole record of one actor in one script, so it turns what it finds of format
-1 into 2 there, and everything else reads both; no pass over all actors, no stop.
-As old and new programs share a store during an upgrade, that takes two versions:
-the first reads both and writes 1, the second writes 2. What has no owner and no
-parts (leases, identities) is read in both formats and written anew when it is
-next written. `tests/drivers/test_driver_redis_format.py` holds the bytes of 1.
+**Formats.** Records, leases and identities carry their format, `v`, now 2. A
+program refuses any other and touches nothing of it, in every script (`fields` in
+`scripts`) and every reader (`wrong_format`). No release wrote format 1, so there is
+no way from it. The way to a format 3: a claim holds the whole record of one actor
+in one script, so it turns what it finds of format 2 into 3 there, and everything
+else reads both; no pass over all actors, no stop. As old and new programs share a
+store during an upgrade, that takes two versions: the first reads both and writes
+2, the second writes 3. What has no owner and no parts (leases, identities) is read
+in both formats and written anew when it is next written.
+`tests/drivers/test_driver_redis_format.py` holds the bytes of 2.
 """
 
 from rivet_ray_drivers.redis.opening import open_redis

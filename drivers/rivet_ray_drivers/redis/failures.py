@@ -9,6 +9,7 @@ import socket
 from redis import exceptions
 
 from rivet_ray.errors import StoreError, StoreLostData, StoreUnavailable
+from rivet_ray_drivers.redis.layout import FORMAT
 from rivet_ray_drivers.redis.location import Location
 
 PASSING = {
@@ -35,7 +36,7 @@ LASTING = {
 OLD_SCRIPT_FAULT = re.compile(r"@user_script: ?\d+: -([A-Z]+) ")
 """How Redis before 7 wraps the fault of a command in a script."""
 
-FORMAT = re.compile(r"rivet format (\S+)")
+FORMAT_FAULT = re.compile(r"rivet format (\S+)")
 """What our scripts raise for a record of another version."""
 
 LOST = re.compile(r"rivet lost ([a-z]+)")
@@ -67,9 +68,13 @@ class NodeOfCluster(StoreError):
 
 
 def wrong_format(found: str) -> StoreError:
+    if found.isdigit() and int(found) < FORMAT:
+        cure = "it cannot read that: use another prefix or database, or remove those keys"
+    else:
+        cure = "upgrade it"
     return StoreError(
         f"Redis holds a record of format {found}, and this version of rivet_ray"
-        " knows format 1 only: upgrade it."
+        f" knows format {FORMAT} only: {cure}."
     )
 
 
@@ -110,7 +115,7 @@ def _reason_of(error: Exception) -> str | None:
 
 
 def _refusal_of(error: exceptions.ResponseError, text: str, place: Location) -> StoreError:
-    if found := FORMAT.search(text):
+    if found := FORMAT_FAULT.search(text):
         return wrong_format(found[1])
     if found := LOST.search(text):
         return lost_data(place, found[1])

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from rivet_ray_drivers.file_system.packing import pack
 
+FORMAT = 2
+"""The format of every record."""
 SHARDS = 1024
 ACTOR_ID = re.compile(r"[0-9a-f]{16}(?:-([2-9]|[1-9][0-9]{1,14}))?", re.ASCII)
 FIRST_IDS = [f"{4 * shard:03x}" for shard in range(SHARDS)]

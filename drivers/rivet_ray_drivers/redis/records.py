@@ -8,15 +8,30 @@ from typing import cast
 
 from rivet_ray.errors import StoreError
 from rivet_ray.ids import actor_id
-from rivet_ray.store import ActorRecord, Claim, Commit, CommitResult, Fence, HostLease, NewActor
+from rivet_ray.store import (
+    UNWRITTEN,
+    ActorRecord,
+    Claim,
+    Claimant,
+    Commit,
+    CommitResult,
+    Fence,
+    HostLease,
+    NewActor,
+    Ownership,
+    Refusal,
+    Stamp,
+)
 from rivet_ray_drivers.file_system.packing import pack, pack_key, unpack, unpack_key
 from rivet_ray_drivers.redis.connection import Argument, Reply
 from rivet_ray_drivers.redis.failures import wrong_format
-from rivet_ray_drivers.redis.layout import ActorName, Layout
+from rivet_ray_drivers.redis.layout import FORMAT as NUMBER
+from rivet_ray_drivers.redis.layout import ActorName, Layout, actor_name
 
-FORMAT = b"1"
+FORMAT = b"%d" % NUMBER
 RECORD = (b"v", b"generation", b"created", b"place", b"input", b"region")
 """The fields of an actor's hash that its record is made of, in the scripts' order."""
+OWNERSHIP = (b"v", b"generation", b"created", b"owner", b"epoch", b"version", b"code")
 LEASE = (b"v", b"beat", b"address", b"dead")
 PART = b"p:"
 LARGEST = 2**53
@@ -78,11 +93,14 @@ def commits_of_shard(
             b"" if commit.alarm is None else time(commit.alarm),
             b"1" if commit.destroy else b"",
             len(commit.delete),
-            2 * len(commit.put),
+            2 * len(commit.put) + (0 if commit.stamp is None else 4),
         )
         arguments += (PART + pack(part) for part in commit.delete)
         for part, value in commit.put.items():
             arguments += (PART + pack(part), value)
+        if commit.stamp is not None:
+            arguments += (b"version", number(commit.stamp.state_version))
+            arguments += (b"code", pack(commit.stamp.fingerprint))
     if index is not None:
         keys.append(index)
     return keys, arguments
@@ -137,10 +155,50 @@ def record_of(reply: Reply) -> ActorRecord | None:
         raise damaged("an actor") from error
 
 
-def claim_of(reply: Sequence[Reply], token: str) -> Claim | None:
+def claimant_of(claimant: Claimant, expected: Ownership | None) -> list[Argument]:
+    """What the claim script compares."""
+    arguments: list[Argument] = [pack(claimant.incarnation), b"" if expected is None else b"1"]
+    arguments += [b"", 0] if expected is None else [pack(expected.owner), number(expected.epoch)]
+    namespace, versions = claimant.namespace, claimant.versions
+    arguments.append(b"" if namespace is None else pack_key([namespace]))
+    arguments.append(b"" if versions is None else b"1")
+    for name, version in (versions or {}).items():
+        arguments += (pack_key([name]), number(version))
+    return arguments
+
+
+def ownership_of(actor_id: str, reply: Reply) -> Ownership | None:
+    """The ownership in a reply of the fields OWNERSHIP."""
+    version, generation, created, owner, epoch, state_version, code = as_list(reply)
+    if version not in (None, FORMAT):
+        raise wrong_format(as_bytes(version).decode("ascii", "replace"))
+    name = actor_name(actor_id)
+    if version is None or created is None or name is None:
+        return None
+    try:
+        if int(as_bytes(generation)) != name.generation:
+            return None
+        return Ownership(
+            "" if owner is None else unpack(as_bytes(owner)),
+            0 if epoch is None else int(as_bytes(epoch)),
+            _stamp(state_version, code),
+        )
+    except ValueError as error:
+        raise damaged(f"actor {actor_id}") from error
+
+
+def _stamp(state_version: Reply, code: Reply) -> Stamp:
+    if state_version is None or code is None:
+        return UNWRITTEN
+    return Stamp(int(as_bytes(state_version)), unpack(as_bytes(code)))
+
+
+def claim_of(reply: Sequence[Reply], token: str) -> Claim | Refusal | None:
     """What the claim script gave."""
     if not reply:
         return None
+    if len(reply) == 1:
+        return Refusal(as_bytes(reply[0]).decode())
     alarm, flat = reply
     names_and_values = as_list(flat)
     found = dict(zip(names_and_values[::2], names_and_values[1::2], strict=True))
@@ -158,6 +216,7 @@ def claim_of(reply: Sequence[Reply], token: str) -> Claim | None:
                 if isinstance(name, bytes) and name.startswith(PART)
             },
             alarm=None if alarm is None else float(as_bytes(alarm)),
+            stamp=_stamp(found.get(b"version"), found.get(b"code")),
         )
     except ValueError as error:
         raise damaged(f"actor {record.id}") from error

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from rivet_ray.store import LEASE_KEPT
 
 PRELUDE = r"""
-local FORMAT = '1'
+local FORMAT = '2'
 
--- The values of some fields of a hash; nothing of a later format is touched.
+-- The values of some fields of a hash; nothing of another format is touched.
 local function fields(key, ...)
   local found = redis.call('HMGET', key, 'v', ...)
   if found[1] and found[1] ~= FORMAT then
@@ -98,16 +98,53 @@ return {changes, 1, generation}
 """
 
 CLAIM = r"""
--- KEYS: identity, actor, alarms.  ARGV: store, seen, id, generation, token.
--- Gives {changes, alarm, every field of the actor}, or {changes} where it does not live.
+-- KEYS: identity, actor, alarms.  ARGV: store, seen, id, generation, token, owner,
+-- '1' to compare, the expected owner and epoch, the namespace or '', '1' where types are
+-- named, then pairs of types and the state versions that the claimant has of them.
+-- Gives {changes, alarm, every field of the actor}, {changes} where it does not live,
+-- {changes, why} where the claim is refused.
 local actor, alarms = KEYS[2], KEYS[3]
-local id, wanted, token = unpack(ARGV, 3)
-local generation, created, epoch = fields(actor, 'generation', 'created', 'epoch')
+local id, wanted, token, owner, compares, expected_owner, expected_epoch, namespace, named =
+  unpack(ARGV, 3, 11)
+local generation, created, epoch, place, stored_owner, version =
+  fields(actor, 'generation', 'created', 'epoch', 'place', 'owner', 'version')
 if not created or generation ~= wanted then
   return {tonumber(changes)}
 end
+
+local function refusal()
+  local _, namespace_end = string.find(place, '\0\1', 1, true)
+  if namespace ~= '' and string.sub(place, 1, namespace_end) ~= namespace then
+    return 'foreign'
+  end
+  if named == '1' then
+    local _, name_end = string.find(place, '\0\1', namespace_end + 1, true)
+    local name, known = string.sub(place, namespace_end + 1, name_end), nil
+    for number = 12, #ARGV, 2 do
+      if ARGV[number] == name then
+        known = tonumber(ARGV[number + 1])
+      end
+    end
+    if not known then
+      return 'foreign'
+    elseif tonumber(version or 0) > known then
+      return 'newer'
+    end
+  end
+  if compares == '1'
+    and ((stored_owner or '') ~= expected_owner or tonumber(epoch or 0) ~= tonumber(expected_epoch))
+  then
+    return 'owned'
+  end
+end
+
+local why = refusal()
+if why then
+  return {tonumber(changes), why}
+end
 local alarm = redis.call('ZSCORE', alarms, id)
-redis.call('HSET', actor, 'epoch', string.format('%.0f', tonumber(epoch or 0) + 1), 'token', token)
+redis.call('HSET', actor, 'epoch', string.format('%.0f', tonumber(epoch or 0) + 1),
+  'token', token, 'owner', owner)
 count_a_change()
 return {changes, alarm, redis.call('HGETALL', actor)}
 """

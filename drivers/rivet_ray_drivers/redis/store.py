@@ -7,13 +7,17 @@ from collections.abc import Sequence
 from rivet_ray import ids
 from rivet_ray.errors import StoreError
 from rivet_ray.store import (
+    ANYBODY,
     ActorRecord,
     Claim,
+    Claimant,
     Commit,
     CommitResult,
     Finding,
     HostLease,
     NewActor,
+    Ownership,
+    Refusal,
 )
 from rivet_ray_drivers.file_system.packing import pack
 from rivet_ray_drivers.redis import examination, records, scripts
@@ -134,7 +138,14 @@ class RedisStore:
 
     # --- Ownership ------------------------------------------------------------
 
-    async def claim(self, actor_id: str, token: str) -> Claim | None:
+    async def claim(
+        self,
+        actor_id: str,
+        token: str,
+        claimant: Claimant = ANYBODY,
+        *,
+        expected: Ownership | None = None,
+    ) -> Claim | Refusal | None:
         name = actor_name(actor_id)
         if name is None:
             return None
@@ -145,8 +156,16 @@ class RedisStore:
             name.id,
             name.generation,
             pack(token),
+            *records.claimant_of(claimant, expected),
         )
         return records.claim_of(reply, token)
+
+    async def find_ownership(self, actor_id: str) -> Ownership | None:
+        name = actor_name(actor_id)
+        if name is None:
+            return None
+        command = Command((b"HMGET", self._layout.actor(name), *records.OWNERSHIP))
+        return records.ownership_of(actor_id, await self._identity.read(name.shard, command))
 
     async def commit(self, commits: Sequence[Commit]) -> list[CommitResult | StoreError]:
         """As the port says, in one round trip; one script call for each shard."""

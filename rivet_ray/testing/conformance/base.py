@@ -72,7 +72,7 @@ async def create(
 async def owner_of(store: Store, record: ActorRecord, token: str = "owner") -> Owner:
     """Claim an actor, which must live."""
     claim = await store.claim(record.id, token)
-    assert claim is not None
+    assert isinstance(claim, Claim)
     return Owner(store, claim)
 
 
@@ -84,5 +84,5 @@ async def create_owned(store: Store, *key: str) -> Owner:
 async def look(store: Store, actor_id: str) -> Claim:
     """What is stored of an actor. Only a claim tells, so its owner is fenced by this."""
     claim = await store.claim(actor_id, "onlooker")
-    assert claim is not None
+    assert isinstance(claim, Claim)
     return claim

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from rivet_ray.errors import StoreUnavailable
 from rivet_ray.ids import actor_id
-from rivet_ray.store import CommitResult, Fence, NewActor, Store
+from rivet_ray.store import Claim, CommitResult, Fence, NewActor, Store
 from rivet_ray.testing.conformance.base import (
     CREATED_AT,
     ConformanceBase,
@@ -57,7 +57,7 @@ class DurabilityConformance(ConformanceBase):
         assert await store.next_alarm() == CREATED_AT
         assert await store.alarms_due(CREATED_AT) == [(CREATED_AT, owner.id)]
         claim = await store.claim(owner.id, "new")
-        assert claim is not None
+        assert isinstance(claim, Claim)
         assert claim.record == owner.record
         assert claim.fence == Fence(owner.fence.epoch + 1, "new")
         assert dict(claim.parts) == {**PARTS, "a": b"2"}

@@ -6,7 +6,17 @@ import asyncio
 from dataclasses import replace
 
 from rivet_ray.ids import actor_id
-from rivet_ray.store import Commit, CommitResult, Fence, Store
+from rivet_ray.store import (
+    Claim,
+    Claimant,
+    Commit,
+    CommitResult,
+    Fence,
+    Ownership,
+    Refusal,
+    Stamp,
+    Store,
+)
 from rivet_ray.testing.conformance.base import (
     ConformanceBase,
     Owner,
@@ -49,7 +59,7 @@ class OwnershipConformance(ConformanceBase):
     async def test_a_new_actor_has_nothing_saved(self, store: Store) -> None:
         record = await create(store)
         claim = await store.claim(record.id, "t")
-        assert claim is not None
+        assert isinstance(claim, Claim)
         assert claim.record == record
         assert claim.fence.token == "t"
         assert (claim.sequence, dict(claim.parts), claim.alarm) == (0, {}, None)
@@ -59,7 +69,7 @@ class OwnershipConformance(ConformanceBase):
         first = await owner_of(store, record, "0")
         for number in range(1, 10):
             claim = await store.claim(record.id, str(number))
-            assert claim is not None
+            assert isinstance(claim, Claim)
             assert claim.fence == Fence(first.fence.epoch + number, str(number))
 
     async def test_a_token_may_claim_again(self, store: Store) -> None:
@@ -73,7 +83,7 @@ class OwnershipConformance(ConformanceBase):
     async def test_claims_at_once_have_epochs_of_their_own(self, store: Store) -> None:
         record = await create(store)
         claims = await asyncio.gather(*(store.claim(record.id, str(n)) for n in range(100)))
-        owners = [Owner(store, claim) for claim in claims if claim is not None]
+        owners = [Owner(store, claim) for claim in claims if isinstance(claim, Claim)]
         owners.sort(key=lambda owner: owner.fence.epoch)
         start = owners[0].fence.epoch
         assert [owner.fence.epoch for owner in owners] == list(range(start, start + 100))
@@ -169,3 +179,102 @@ class OwnershipConformance(ConformanceBase):
             assert owner.sequence == 2 * number
             await owner.commit(put={"a": b"1"})
             await owner.commit(put={"a": b"2"})
+
+    # --- Who may claim ------------------------------------------------------------
+
+    async def test_what_a_claimant_cannot_run_is_refused(self, store: Store) -> None:
+        """Its owner keeps it: a refused claim fences nobody."""
+        owner = await create_owned(store)
+        await owner.commit(put={"a": b"1"}, stamp=Stamp(2, "code"))
+        before = await store.find_ownership(owner.id)
+        for claimant, refusal in (
+            (Claimant("h", "other"), Refusal.FOREIGN),
+            (Claimant("h", "other", {"counter": 2}), Refusal.FOREIGN),
+            (Claimant("h", "default", {}), Refusal.FOREIGN),
+            (Claimant("h", "default", {"counte": 9, "counters": 9}), Refusal.FOREIGN),
+            (Claimant("h", None, {"other": 2}), Refusal.FOREIGN),
+            (Claimant("h", "default", {"other": 9, "counter": 1}), Refusal.NEWER),
+            (Claimant("h", None, {"counter": 0}), Refusal.NEWER),
+        ):
+            assert await store.claim(owner.id, "t", claimant) is refusal
+        assert await store.find_ownership(owner.id) == before
+        await owner.commit(put={"a": b"2"})
+        for claimant in (
+            Claimant("h", "default", {"counter": 2, "other": 1}),
+            Claimant("h", None, {"other": 1, "counter": 3}),
+            Claimant("h", "default"),
+        ):
+            claim = await store.claim(owner.id, "t", claimant)
+            assert isinstance(claim, Claim)
+            assert dict(claim.parts) == {"a": b"2"}
+
+    async def test_names_of_namespaces_and_types_are_compared_whole(self, store: Store) -> None:
+        for namespace, name in (("a", "b\x00c"), ("a\x00b", "c"), ("é", "\U0001f600"), ("", "")):
+            record = await create(store, name, namespace=namespace)
+            assert isinstance(
+                await store.claim(record.id, "t", Claimant("h", namespace, {name: 0})), Claim
+            )
+            for other in (
+                Claimant("h", namespace + "x", {name: 0}),
+                Claimant("h", namespace, {name + "x": 0, "": 0} if name else {"x": 0}),
+                Claimant("h", namespace + "\x00" + name, {name: 0}),
+            ):
+                assert await store.claim(record.id, "t", other) is Refusal.FOREIGN
+
+    async def test_a_claim_compares_owner_and_epoch(self, store: Store) -> None:
+        """Of two takers that have seen the same owner one has the actor."""
+        record = await create(store)
+        assert await store.find_ownership(record.id) == Ownership("", 0, Stamp())
+        first = await store.claim(record.id, "1", Claimant("one"), expected=Ownership("", 0))
+        assert isinstance(first, Claim)
+        seen = await store.find_ownership(record.id)
+        assert seen == Ownership("one", first.fence.epoch)
+        for wrong in (
+            Ownership("", 0),
+            Ownership("one", first.fence.epoch + 1),
+            Ownership("one", first.fence.epoch - 1),
+            Ownership("two", first.fence.epoch),
+            Ownership("", first.fence.epoch),
+        ):
+            refusal = await store.claim(record.id, "2", Claimant("two"), expected=wrong)
+            assert refusal is Refusal.OWNED
+        assert await store.find_ownership(record.id) == seen
+        results = await asyncio.gather(
+            *(
+                store.claim(record.id, host, Claimant(host), expected=seen)
+                for host in ("two", "three")
+            )
+        )
+        assert sorted(isinstance(result, Claim) for result in results) == [False, True]
+        assert Refusal.OWNED in results
+
+    async def test_ownership_tells_the_last_claim_and_the_last_writer(self, store: Store) -> None:
+        owner = await create_owned(store)
+        assert await store.find_ownership(owner.id) == Ownership("", owner.fence.epoch)
+        await owner.commit(put={"a": b"1"}, stamp=Stamp(3, "é\x00"))
+        await owner.commit(put={"a": b"2"})
+        assert await store.find_ownership(owner.id) == Ownership(
+            "", owner.fence.epoch, Stamp(3, "é\x00")
+        )
+        claim = await store.claim(owner.id, "t", Claimant("host"))
+        assert isinstance(claim, Claim)
+        assert claim.stamp == Stamp(3, "é\x00")
+        new = Owner(store, claim)
+        assert await store.find_ownership(owner.id) == Ownership(
+            "host", new.fence.epoch, Stamp(3, "é\x00")
+        )
+        await new.commit(put={"a": b"3"}, stamp=Stamp(2, ""))  # a release was taken back
+        assert (await look(store, owner.id)).stamp == Stamp(2, "")
+
+    async def test_what_does_not_live_has_no_owner(self, store: Store) -> None:
+        """The next life of a key begins without owner and stamp, but with its epoch."""
+        assert await store.find_ownership(actor_id("default", "counter", ["k"])) is None
+        claim = await store.claim((await create(store)).id, "t", Claimant("host"))
+        assert isinstance(claim, Claim)
+        owner = Owner(store, claim)
+        await owner.commit(put={"a": b"1"}, stamp=Stamp(3, "code"))
+        await owner.commit(destroy=True)
+        assert await store.find_ownership(owner.id) is None
+        assert await store.claim(owner.id, "t", Claimant("other", "x")) is None
+        again = await create(store)
+        assert await store.find_ownership(again.id) == Ownership("", owner.fence.epoch, Stamp())
