@@ -154,6 +154,16 @@ class ActorStopped(PublicError):
     status = 503
 
 
+class StateTooNew(PublicError):
+    """Newer code has saved the actor's state, with a higher `state_version`.
+
+    Nothing was started, and the actor's data is as it was.
+    """
+
+    code = "state_too_new"
+    status = 503
+
+
 class ActionNotFound(PublicError):
     """The actor type has no such action that callers may use."""
 

@@ -38,6 +38,7 @@ CODES = {
     "incorrect_conn_token": (errors.IncorrectConnectionToken, 400),
     "connection_closed": (errors.ConnectionClosed, 503),
     "fetch_handler_not_defined": (errors.FetchHandlerNotDefined, 404),
+    "state_too_new": (errors.StateTooNew, 503),
     "forbidden": (errors.Forbidden, 403),
     "idempotency_key_refused": (errors.IdempotencyKeyRefused, 400),
     "idempotency_key_reused": (errors.IdempotencyKeyReused, 409),

@@ -44,6 +44,7 @@ NAMES = [
     "RivetError",
     "Scheduled",
     "Server",
+    "StateTooNew",
     "StoreLostData",
     "StoreUnavailable",
     "SyncClient",

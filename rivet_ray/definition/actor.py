@@ -90,6 +90,10 @@ class Actor(Generic[State, ConnState, Params, Input, Auth]):
     """Whether callers without an identity may use idempotency keys, all in one scope:
     whoever chooses the key of another gets that one's answer. See `caller_identity`."""
 
+    state_version: ClassVar[int] = 1
+    """Raise it if older code must not read what this code saves. Each save records it; a
+    host whose class has a lower one leaves the actor alone. See docs/state.md."""
+
     state: State
     """The actor's memory: saved at the end of each action that changes it."""
 

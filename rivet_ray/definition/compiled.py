@@ -15,6 +15,7 @@ import typing_extensions
 from rivet_ray.definition.actions import Action
 from rivet_ray.definition.arguments import Arguments, state_fault, type_fault
 from rivet_ray.definition.events import Event
+from rivet_ray.definition.fields import fingerprint_of
 from rivet_ray.definition.names import action_name_fault, name_fault
 from rivet_ray.definition.remote import LIFECYCLE
 from rivet_ray.definition.state import StateCodec
@@ -43,8 +44,16 @@ CONNECTION_HOOKS = frozenset(
 )
 ON_THE_CLASS = frozenset({"on_auth", "caller_identity"})
 """Hooks that run where there is no actor."""
-SETTINGS = ("public", "durability", "save_interval", "sleep_after", "anonymous_keys")
+SETTINGS = (
+    "public",
+    "durability",
+    "save_interval",
+    "sleep_after",
+    "anonymous_keys",
+    "state_version",
+)
 """Class attributes that say how the runtime treats the actors of a class."""
+HIGHEST_VERSION = 2**31
 SAVED = ("State", "ConnState", "Input")
 PARAMETERS = ("State", "ConnState", "Params", "Input", "Auth")
 
@@ -85,6 +94,8 @@ class ActorDefinition:
     """Seconds of idleness before the actor leaves memory; None for the host's."""
     anonymous_keys: bool
     """Callers without an identity may use idempotency keys."""
+    state_version: int
+    """Code with a lower one must not read what this class saves."""
     hooks: frozenset[str]
     """The names of the hooks that the class overrides."""
     actions: dict[str, ActionDefinition] = field(default_factory=dict[str, ActionDefinition])
@@ -99,6 +110,8 @@ class ActorDefinition:
     conn_state: StateCodec = field(default_factory=lambda: StateCodec(None))
     declared: dict[type, dict[Any, Any]] = field(default_factory=dict[type, dict[Any, Any]])
     """For each base in brackets, what its type parameters stand for."""
+    fingerprint: str = ""
+    """Names the shape of the saved types; code with other ones has another."""
     types: dict[str, Any] = field(default_factory=dict[str, Any])
     """The type arguments of `Actor[...]`, by the names in `PARAMETERS`."""
     decoders: dict[str, msgspec.msgpack.Decoder[Any]] = field(
@@ -170,12 +183,16 @@ class _Compiler:
             save_interval=self._seconds("save_interval") or 1.0,
             sleep_after=self._seconds("sleep_after"),
             anonymous_keys=self.actor.anonymous_keys is True,
+            state_version=self.actor.state_version,
             hooks=frozenset(hook for hook in HOOKS if self._overrides(hook)),
         )
         if self.actor.durability not in ("strict", "relaxed"):
             self.faults.append('durability must be "strict" or "relaxed"')
         if not isinstance(self.actor.anonymous_keys, bool):
             self.faults.append("anonymous_keys must be True or False")
+        version: Any = self.actor.state_version
+        if type(version) is not int or not 1 <= version < HIGHEST_VERSION:
+            self.faults.append("state_version must be a whole number from 1")
         if self._overrides("__init__"):
             self.faults.append("__init__ cannot be defined; set attributes in on_start")
         self._types(definition)
@@ -333,6 +350,7 @@ class _Compiler:
             definition.decoders[name] = values.decoder(resolved)
         if "State" in definition.types:
             definition.state = self._state(definition, "State", "create_state")
+            definition.fingerprint = fingerprint_of(definition.types["State"])
         if "ConnState" in definition.types:
             definition.conn_state = self._state(definition, "ConnState", "create_conn_state")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -15,6 +17,8 @@ from rivet_ray.protocol import values
 
 WHOLE = ""
 """The name of the only part of a state that has no fields."""
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+"""What differs between two processes in the text of a function or object."""
 
 Fields = Callable[[Any], Mapping[str, Any]]
 
@@ -36,6 +40,18 @@ def fields_of(kind: Any) -> Fields:
         if is_typeddict(origin):
             return _dict_fields
     return _dict_fields
+
+
+def fingerprint_of(kind: Any) -> str:
+    """A name for the shape of a saved type: the same in each process, another for other fields."""
+    model: Any = getattr(kind, "__origin__", kind)
+    fields = {
+        name: str(annotation)
+        for ancestor in reversed(getattr(model, "__mro__", ()))
+        for name, annotation in vars(ancestor).get("__annotations__", {}).items()
+    }
+    shape = ADDRESS.sub("", f"{kind!r} {sorted(fields.items())}")
+    return hashlib.sha256(shape.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
 def names_of(kind: Any) -> frozenset[str] | None:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from rivet_ray.clock import Clock, Timer
 from rivet_ray.definition.user_tasks import own_task
-from rivet_ray.errors import StoreError
+from rivet_ray.errors import ActorNotFound, StateTooNew, StoreError
 from rivet_ray.runtime.deadline import CANCELLED, ended
 from rivet_ray.runtime.patience import answered
 from rivet_ray.store import Store
@@ -23,8 +23,18 @@ BATCH = 500
 """Actors that are woken at once."""
 RETRY = 5.0
 """Seconds until an actor that could not be woken is tried again."""
+RETRY_OF_OTHERS = 60.0
+"""Seconds until an actor that this host cannot run is looked at again."""
 LONGEST_WAIT = 3600.0
 """Seconds; a timer is never set further, so that the wall clock may be set meanwhile."""
+
+
+class NotHere(ActorNotFound):
+    """This host does not run the actor: it is gone, or of another namespace or registry."""
+
+
+class TooNewHere(StateTooNew):
+    """This host's code is older than what saved the actor. The log has it already."""
 
 
 class Wakes(Protocol):
@@ -126,10 +136,13 @@ class Alarms:
             self._failed(actor, error)
 
     def _failed(self, actor: str, error: BaseException) -> None:
+        if isinstance(error, (NotHere, TooNewHere)):
+            self._try_again(actor, RETRY_OF_OTHERS)
+            return
         log.warning("actor %s could not be woken, trying again in %g s: %s", actor, RETRY, error)
         self._try_again(actor)
 
-    def _try_again(self, actor: str) -> None:
+    def _try_again(self, actor: str, delay: float = RETRY) -> None:
         """Wake the actor in a while, and not before: once, however often it has failed."""
         if self._closed or actor in self._retries:
             return
@@ -140,7 +153,7 @@ class Alarms:
             self._look()
 
         self._waking.add(actor)
-        self._retries[actor] = self._clock.call_later(RETRY, retry)
+        self._retries[actor] = self._clock.call_later(delay, retry)
 
     def abandon(self) -> None:
         """Wake nobody any more."""

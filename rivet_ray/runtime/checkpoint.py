@@ -30,7 +30,7 @@ from typing import Protocol
 from rivet_ray.errors import InvalidStateType
 from rivet_ray.runtime.gate import Gate
 from rivet_ray.runtime.ledger import Ledger
-from rivet_ray.store import Claim, Commit
+from rivet_ray.store import Claim, Commit, Stamp
 
 
 class Source(Protocol):
@@ -84,11 +84,14 @@ class Checkpoint:
         "_saved",
         "_sequence",
         "_source",
+        "_stamp",
         "gate",
     )
 
-    def __init__(self, claim: Claim, saved: dict[str, bytes], source: Source) -> None:
-        """`saved` are the parts of the state as the store has them."""
+    def __init__(self, claim: Claim, saved: dict[str, bytes], source: Source, stamp: Stamp) -> None:
+        """`saved` are the parts of the state as the store has them, `stamp` names our code."""
+        self._stamp = None if claim.stamp == stamp else stamp
+        """What the next commit says of our code, where the store has another stamp."""
         self._claim = claim
         self._source = source
         self._saved = saved
@@ -143,6 +146,7 @@ class Checkpoint:
         self._in_flight = True
         self._carries_ledger = bool(put or removed)
         self.gate.cover()
+        stamp, self._stamp = self._stamp, None
         return Commit(
             actor_id=self._claim.record.id,
             fence=self._claim.fence,
@@ -150,6 +154,7 @@ class Checkpoint:
             put={**written, **put},
             delete=frozenset(deleted | removed.keys()),
             alarm=alarm,
+            stamp=stamp,
         )
 
     def _destroy(self) -> Commit:

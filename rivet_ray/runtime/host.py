@@ -15,9 +15,15 @@ from rivet_ray.clock import Clock, SystemClock, Timer
 from rivet_ray.definition import ActorDefinition
 from rivet_ray.definition.user_code import contained
 from rivet_ray.definition.user_tasks import guard_tasks, own_task
-from rivet_ray.errors import ActionTimedOut, ActorNotFound, CallCycle, Overloaded, ServerStopping
+from rivet_ray.errors import (
+    ActionTimedOut,
+    CallCycle,
+    Outcome,
+    Overloaded,
+    ServerStopping,
+)
 from rivet_ray.protocol.port import ToGateway
-from rivet_ray.runtime.alarms import Alarms
+from rivet_ray.runtime.alarms import Alarms, NotHere, TooNewHere
 from rivet_ray.runtime.checkpointer import Checkpointer, lose, unconfirmed
 from rivet_ray.runtime.deadline import CANCELLED, Deadlines, ended, within
 from rivet_ray.runtime.exchange import Handle
@@ -30,7 +36,7 @@ from rivet_ray.runtime.settings import HostSettings
 from rivet_ray.runtime.threads import Home
 from rivet_ray.runtime.waits import Waits
 from rivet_ray.shutdown import tell_of_unsaved
-from rivet_ray.store import Claim, Claimant, Store
+from rivet_ray.store import Claim, Claimant, Refusal, Store
 
 log = logging.getLogger("rivet_ray.runtime")
 
@@ -82,8 +88,12 @@ class Host:
         """Of answers that wait for their save."""
         self._definitions = definitions
         self._claimant = Claimant(
-            ids.owner_token(), self.settings.namespace, dict.fromkeys(definitions, 0)
+            ids.owner_token(),
+            self.settings.namespace,
+            {name: definition.state_version for name, definition in definitions.items()},
         )
+        self._too_new: set[str] = set()
+        """The actor types whose newer states the log has told of."""
         self._patience = Patience(self.clock)
         self.store = store
         self.connect = connect
@@ -274,8 +284,10 @@ class Host:
         claim = await self._patience.again(
             lambda: self.store.claim(actor, ids.owner_token(), self._claimant)
         )
+        if claim is Refusal.NEWER:
+            raise await self._state_too_new(actor)
         if not isinstance(claim, Claim):  # Nothing to run here, and its owner keeps it.
-            raise ActorNotFound("The actor does not exist.")
+            raise NotHere("The actor does not exist.")
         instance = Instance(self, self._definitions[claim.record.name], claim)
         self._instances[actor] = instance
         try:
@@ -286,6 +298,22 @@ class Host:
             instance.undo_start()
             raise
         return instance
+
+    async def _state_too_new(self, actor: str) -> TooNewHere:
+        record = await self.store.find_by_id(actor)
+        ownership = await self.store.find_ownership(actor)
+        name = record.name if record else ""
+        definition = self._definitions.get(name)
+        problem = (
+            f"The state of this actor was saved with state_version"
+            f" {ownership.stamp.state_version if ownership else 0}, and this server runs"
+            f" version {definition.state_version if definition else 0} of {name!r}."
+            " Deploy the newer code here, or send the call to a server that has it."
+        )
+        if name not in self._too_new:  # The others of its type would fill the log.
+            self._too_new.add(name)
+            log.warning("actor %s of type %r is left alone: %s", actor, name, problem)
+        return TooNewHere(problem, outcome=Outcome.NOT_STARTED)
 
     # --- The end ------------------------------------------------------------
 

@@ -31,7 +31,7 @@ from rivet_ray.runtime.memory import CREATED, Memory, ReadonlyBegin
 from rivet_ray.runtime.schedule import ActorSchedule
 from rivet_ray.runtime.turn import Turn, running
 from rivet_ray.runtime.turnstile import Turnstile
-from rivet_ray.store import Claim, Commit
+from rivet_ray.store import Claim, Commit, Stamp
 
 if TYPE_CHECKING:
     from rivet_ray.runtime.host import Host
@@ -98,7 +98,8 @@ class Instance:
         self.leaving = Leaving(self)
         self.actions = Actions(self)
         self.exchanges = Exchanges(self)
-        self.checkpoint = Checkpoint(claim, self.memory.saved_in(claim), self)
+        stamp = Stamp(definition.state_version, definition.fingerprint)
+        self.checkpoint = Checkpoint(claim, self.memory.saved_in(claim), self, stamp)
 
     def __repr__(self) -> str:
         return f"<{self.record.name} {ids.escape_key(self.record.key)!r} {self.record.id}>"

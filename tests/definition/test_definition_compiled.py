@@ -162,6 +162,7 @@ def test_reserved_names_are_these() -> None:
         "sleep",
         "sleep_after",
         "state",
+        "state_version",
         "tags",
         "wait_until",
         "websocket",
