@@ -264,6 +264,17 @@ class Actor(Generic[State, ConnState, Params, Input, Auth]):
         state: State = self.__definition__.default_state()
         return state
 
+    @classmethod
+    def migrate(cls, raw: dict[str, Any], version: int) -> dict[str, Any]:
+        """Bring the fields that a class of a lower `state_version` saved into today's form.
+
+        `raw` has every saved field, also those that the class does not know any more, as
+        plain values; change it or return another dict. Runs when the actor is loaded. If it
+        raises, or the state type refuses what it returns, the start fails and the saved data
+        stays as it is.
+        """
+        return raw
+
     def on_create(self, input: Input) -> Awaitable[None] | None:
         """Runs once in the life of the actor, after `create_state`."""
         return None

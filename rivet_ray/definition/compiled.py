@@ -27,6 +27,7 @@ HOOKS = (
     "on_auth",
     "caller_identity",
     "create_state",
+    "migrate",
     "on_create",
     "on_start",
     "on_stop",
@@ -42,7 +43,7 @@ HOOKS = (
 CONNECTION_HOOKS = frozenset(
     {"on_before_connect", "create_conn_state", "on_connect", "on_disconnect"}
 )
-ON_THE_CLASS = frozenset({"on_auth", "caller_identity"})
+ON_THE_CLASS = frozenset({"on_auth", "caller_identity", "migrate"})
 """Hooks that run where there is no actor."""
 SETTINGS = (
     "public",
@@ -238,6 +239,8 @@ class _Compiler:
             self.faults.append(f"{name} must be a classmethod: it runs before there is an actor")
         elif not callable(getattr(self.actor, name)):
             self.faults.append(f"{name!r} is a hook and must be a method")
+        elif name == "migrate" and inspect.iscoroutinefunction(getattr(self.actor, name)):
+            self.faults.append("migrate must be a plain method: it changes what it is given")
         elif name == "caller_identity" and inspect.iscoroutinefunction(getattr(self.actor, name)):
             self.faults.append("caller_identity must be a plain method; ask others in on_auth")
 

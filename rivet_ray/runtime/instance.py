@@ -385,7 +385,7 @@ class Instance:
         turn = self._starting = Turn(self)
         with self.block(turn):
             if CREATED in claim.parts:
-                call(self, self.memory.load, claim.parts)
+                call(self, self.memory.load, claim)
             else:
                 self.memory.begin_again(claim.parts)
                 hook = self.actor.create_state
@@ -400,7 +400,8 @@ class Instance:
         self.state = after(self.state, Move.STARTED)
         if self.leaving.destroy_if_asked():
             return
-        if CREATED not in claim.parts or hooks & {"on_start"} or self.ledger:
+        changed = CREATED not in claim.parts or self.memory.needs_migration(claim)
+        if changed or hooks & {"on_start"} or self.ledger:
             self.touch()
         else:
             self.checkpoint.gate.open_held()

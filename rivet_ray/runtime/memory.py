@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from rivet_ray.definition.state import NOTHING_KNOWN, Known
 from rivet_ray.definition.unknown import Unknown, handed_on, unknown_in
+from rivet_ray.definition.user_code import UserCodeFailed, described
 from rivet_ray.errors import InvalidStateType, ReadonlyViolated
 from rivet_ray.protocol import values
 from rivet_ray.runtime import connection, keys, schedule
+from rivet_ray.runtime.migration import migrated
 from rivet_ray.store import Claim
 
 if TYPE_CHECKING:
@@ -84,19 +86,14 @@ class Memory:
             if (name.startswith(FIELD) and knows(name.removeprefix(FIELD))) or name == CREATED
         }
 
-    def load(self, parts: Mapping[str, bytes]) -> None:
+    def load(self, claim: Claim) -> None:
         """Take over a snapshot: the state and everything beside it."""
-        instance = self._instance
+        instance, parts = self._instance, claim.parts
         self.created = self.has_state = True
-        knows = instance.definition.state.knows
-        self._join(
-            {
-                name: value
-                for name, value in parts.items()
-                if name.startswith(FIELD) and knows(name.removeprefix(FIELD))
-            }
-        )
-        self._find_unknown(parts)
+        if self.needs_migration(claim):
+            self._migrate(claim)
+        else:
+            self._load_state(parts)
         for name, value in parts.items():
             if name.startswith(schedule.PART):
                 instance.schedule.load(name, value)
@@ -106,6 +103,50 @@ class Memory:
                 instance.connections.load(name, value)
         instance.keys.loaded()
         instance.events.load(parts)
+
+    def needs_migration(self, claim: Claim) -> bool:
+        """Whether older code has saved the state, and this class says how to read that."""
+        definition = self._instance.definition
+        older = claim.stamp.state_version < definition.state_version
+        return older and CREATED in claim.parts and "migrate" in definition.hooks
+
+    def _migrate(self, claim: Claim) -> None:
+        """Load the state by way of `migrate`. What differs is saved with the next commit."""
+        instance = self._instance
+        before = {
+            name.removeprefix(FIELD): value
+            for name, value in claim.parts.items()
+            if name.startswith(FIELD)
+        }
+        version = claim.stamp.state_version
+        fields = migrated(instance.definition.actor, instance, before, version)
+        parts = {FIELD + name: value for name, value in fields.items()}
+        try:
+            self._load_state(
+                parts,
+                {name: value for name, value in parts.items() if claim.parts.get(name) is value},
+            )
+            self.begins()
+        except Exception as error:
+            raise UserCodeFailed(
+                f"{instance!r}: what migrate made of state_version {version} does not fit"
+                f" the state: {described(error)}"
+            ) from error
+
+    def _load_state(
+        self, parts: Mapping[str, bytes], saved: Mapping[str, bytes] | None = None
+    ) -> None:
+        """`saved` are those parts that the store has as they are; all, if it is not given."""
+        instance = self._instance
+        knows = instance.definition.state.knows
+        self._join(
+            {
+                name: value
+                for name, value in parts.items()
+                if name.startswith(FIELD) and knows(name.removeprefix(FIELD))
+            }
+        )
+        self._find_unknown(parts if saved is None else saved)
 
     def _join(self, parts: Mapping[str, bytes]) -> None:
         fields = {name.removeprefix(FIELD): value for name, value in parts.items()}

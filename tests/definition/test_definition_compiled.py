@@ -141,6 +141,7 @@ def test_reserved_names_are_these() -> None:
         "key",
         "local",
         "log",
+        "migrate",
         "name",
         "on_auth",
         "on_before_action_response",
@@ -216,7 +217,9 @@ def test_init_is_refused_in_a_base_too() -> None:
 
 
 def test_the_hooks_are_those_of_actor() -> None:
-    own = {name for name in vars(Actor) if name.startswith(("on_", "create_", "caller_"))}
+    own = {
+        name for name in vars(Actor) if name.startswith(("on_", "create_", "caller_", "migrate"))
+    }
     assert set(compiled.HOOKS) == own
     assert all(inspect.getdoc(getattr(Actor, hook)) for hook in own)
 

@@ -1,0 +1,45 @@
+"""What older code has saved, brought into the form of this code by `Actor.migrate`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from rivet_ray.definition.user_code import UserCodeFailed, call, described
+from rivet_ray.protocol import values
+
+
+def migrated(
+    actor: type[Any], owner: object, fields: Mapping[str, bytes], version: int
+) -> dict[str, bytes]:
+    """The saved fields as `migrate` returns them; what it leaves keeps its very bytes.
+
+    Raises UserCodeFailed, which names `owner` and the field; nothing is changed then.
+    """
+    target = actor.state_version
+    what = f"{owner!r}: migrate from state_version {version} to {target}"
+    try:
+        raw: Any = call(
+            owner,
+            actor.migrate,
+            {name: values.decode(data) for name, data in fields.items()},
+            version,
+        )
+    except Exception as error:
+        raise UserCodeFailed(f"{what} failed: {described(error)}") from error
+    if not isinstance(raw, dict):
+        raise UserCodeFailed(f"{what} returned {type(raw).__name__}: return the dict of the fields")
+    found: dict[str, bytes] = {}
+    for name, value in cast("dict[Any, Any]", raw).items():
+        if not isinstance(name, str):
+            raise UserCodeFailed(f"{what} returned the key {name!r}: names of fields are texts")
+        try:
+            data = call(owner, values.encode, value)
+        except Exception as error:
+            raise UserCodeFailed(
+                f"{what} returned what cannot be saved in state.{name}: {described(error)}"
+            ) from error
+        before = fields.get(name)
+        same = before is not None and values.encode(values.decode(before)) == data
+        found[name] = before if same and before is not None else data
+    return found

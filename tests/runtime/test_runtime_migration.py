@@ -1,0 +1,126 @@
+"""`migrate`: what older code saved, in the form of newer code."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from runtime_worlds import Probe, part
+
+from rivet_ray import Actor, Registry, action, use
+from rivet_ray.errors import InternalError
+from rivet_ray.testing import setup_test
+
+
+@dataclass
+class Euros:
+    euros: float = 0.0
+    owner: str = "nobody"
+
+
+@dataclass
+class Cents:
+    cents: int = 0
+    owner: str = "nobody"
+
+
+class Old(Actor[Euros]):
+    public = True
+
+    @action
+    def put(self, euros: float, owner: str) -> None:
+        self.state = Euros(euros, owner)
+
+
+class New(Actor[Cents]):
+    public = True
+    state_version = 2
+
+    @classmethod
+    def migrate(cls, raw: dict[str, Any], version: int) -> dict[str, Any]:
+        assert version == 1
+        raw["cents"] = round(raw.pop("euros") * 100)
+        return raw
+
+    @action(readonly=True)
+    def look(self) -> tuple[int, str]:
+        return self.state.cents, self.state.owner
+
+    @action
+    def spoil(self) -> None:
+        self.state.cents = "many"  # type: ignore[assignment]
+
+
+class OldApp(Registry):
+    account = use(Old)
+
+
+class NewApp(Registry):
+    account = use(New)
+
+
+async def saved_by_old() -> tuple[Probe, str]:
+    store = Probe()
+    async with setup_test(OldApp, store=store) as test:
+        account = test.client.account.get_or_create("k")
+        await account.put(12.34, "me")
+        return store, await account.resolve()
+
+
+async def test_older_state_is_migrated_when_it_is_loaded() -> None:
+    store, actor = await saved_by_old()
+    async with setup_test(NewApp, store=store) as test:
+        assert await test.client.account.get_or_create("k").look() == (1234, "me")
+        assert part(store, actor, "state/cents") == 1234  # saved before anybody sees it
+        assert part(store, actor, "state/euros") == 12.34  # nothing that was saved goes
+    assert (await store.inner.find_ownership(actor)).stamp.state_version == 2
+    async with setup_test(NewApp, store=store) as test:  # and not a second time
+        assert await test.client.account.get_or_create("k").look() == (1234, "me")
+
+
+async def test_a_bad_value_after_it_goes_back_to_the_migrated_one() -> None:
+    store, _ = await saved_by_old()
+    async with setup_test(NewApp, store=store) as test:
+        account = test.client.account.get_or_create("k")
+        with pytest.raises(InternalError):
+            await account.spoil()
+        assert await account.look() == (1234, "me")
+
+
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [
+        (KeyError("cents"), r"migrate from state_version 1 to 2 failed: KeyError: 'cents'"),
+        (SystemExit(3), r"migrate from state_version 1 to 2 failed: .*SystemExit"),
+        (None, r"returned NoneType: return the dict"),
+        ({1: 2}, r"returned the key 1"),
+        ({"cents": object()}, r"cannot be saved in state.cents"),
+        ({"cents": "many"}, r"does not fit the state: .*cents"),
+    ],
+)
+async def test_a_migration_that_fails_leaves_the_data(
+    result: Any, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(New):
+        @classmethod
+        def migrate(cls, raw: dict[str, Any], version: int) -> dict[str, Any]:
+            if isinstance(result, BaseException):
+                raise result
+            return result
+
+    class BrokenApp(Registry):
+        account = use(Broken)
+
+    store, actor = await saved_by_old()
+    before = dict(store.inner._living[actor].parts)
+    async with setup_test(BrokenApp, store=store) as test:
+        with pytest.raises(InternalError):
+            await test.client.account.get_or_create("k").look()
+    assert store.inner._living[actor].parts == before
+    assert "<account 'k' " in caplog.text
+
+    assert re.search(told, caplog.text)
+    async with setup_test(NewApp, store=store) as test:
+        assert await test.client.account.get_or_create("k").look() == (1234, "me")
