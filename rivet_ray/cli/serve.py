@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib.util
 import json
 import os
@@ -62,7 +61,6 @@ def serve_ray(
         "spare_workers": spare_workers,
         "open": open,
         "cors_origin": None if cors is None else cors.origin,
-        "haproxy_ports": _free_ports(2),
     }
     print(f"rivet-ray starts Ray, {', '.join(registries)} as {topology} ...", flush=True)
     keeper = subprocess.Popen(
@@ -115,13 +113,6 @@ def _port(host: str, port: int) -> int:
         raise CommandError(str(error)) from error
     except socket.gaierror as error:
         raise CommandError(f"There is no address {host!r}: {error.strerror}") from error
-
-
-def _free_ports(count: int) -> list[int]:
-    """Different ones of the loopback, free now."""
-    with contextlib.ExitStack() as bound:
-        listeners = [bound.enter_context(bind("127.0.0.1", 0)) for _ in range(count)]
-        return [int(listener.getsockname()[1]) for listener in listeners]
 
 
 def _environment(store: str) -> dict[str, str]:

@@ -10,10 +10,9 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import ray.util
-import uvicorn
 from ray import serve
 from ray._common.tls_utils import add_port_to_grpc_server
 from ray.serve._private import replica
@@ -22,10 +21,10 @@ from ray.serve.schema import LoggingConfig
 from starlette.types import ASGIApp
 
 from rivet_ray.cluster import ClusterSpec, backend_of, start_spares
-from rivet_ray.gateway import GatewaySettings, create_app, deflate
-from rivet_ray.gateway.server import PROTOCOLS, proxy_options
+from rivet_ray.gateway import GatewaySettings, create_app
 from rivet_ray.loading import load
 from rivet_ray.registry import settings_of
+from rivet_ray_serve.listening import listen_as_gateways
 
 MAX_ONGOING = 20_000
 """Requests and sockets of one replica; each socket holds one for as long as it lives."""
@@ -60,12 +59,10 @@ def deployed(build: Callable[[], ASGIApp], *, replicas: int = 1) -> Any:
     """
 
     def build_in_replica() -> ASGIApp:
-        _configured()
         _without_reading_ahead()
         _on_its_nodes_address()
         app = build()
-        _Config.gateway = app
-        deflate.is_off()
+        listen_as_gateways(app)
         return app
 
     deployment: Any = serve.deployment(
@@ -77,26 +74,6 @@ def deployed(build: Callable[[], ASGIApp], *, replicas: int = 1) -> Any:
         graceful_shutdown_timeout_s=10,
     )
     return deployment(serve.ingress(build_in_replica)()).bind()
-
-
-class _Config(uvicorn.Config):
-    """As everywhere else; see `rivet_ray.gateway.server.uvicorn_config`.
-
-    Serve makes its configuration itself and has no option for sockets, and uvicorn
-    opens one before the application sees the request. HAProxy passes an
-    `X-Forwarded-For` on as it comes, so nobody's is believed that is not named.
-    """
-
-    gateway: ClassVar[ASGIApp | None] = None
-    """What Serve has wrapped: its bounds hold for the connections too."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **{**options, **PROTOCOLS, **proxy_options()})
-
-
-def _configured() -> None:
-    """In this process, for servers that are made from now on."""
-    uvicorn.Config = _Config  # type: ignore[misc]
 
 
 class _ReceiveProxy(ASGIDIReceiveProxy):

@@ -40,7 +40,7 @@ def main() -> None:
     # Short: the path of Ray's sockets has to fit into 107 bytes.
     directory = Path(tempfile.mkdtemp(prefix="rivet-ray-"))
     try:
-        os.environ.update(local_environment(directory, *settings["haproxy_ports"]))
+        os.environ.update(local_environment(directory))
         _serve(settings, directory)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import sys
@@ -106,7 +107,7 @@ async def test_it_stops_on_ctrl_c_and_leaves_nothing(store: str) -> None:
 async def test_the_gateway_is_not_open_says_its_cors_and_does_not_deflate(store: str) -> None:
     """Without --open nobody uses a type that has no on_auth; CORS is the registry's.
 
-    A raw handshake that offers permessage-deflate does not get it.
+    Neither a replica nor what stands in for one agrees to permessage-deflate.
     """
     served = ServeProcess(store, "coordinate")
     await served.start()
@@ -115,8 +116,17 @@ async def test_the_gateway_is_not_open_says_its_cors_and_does_not_deflate(store:
             with pytest.raises(Forbidden, match="neither defines on_auth nor says public"):
                 await client.unguarded.get_or_create("a").act()
         assert await pages(served, "https://app.example.com", "https://b") == [True, False]
-        address = served.url.removeprefix("http://")
-        reader, writer = await asyncio.open_connection(*address.split(":"))
+        assert not await deflates(served.url.removeprefix("http://"))
+        # HAProxy goes to Serve's own proxy while no replica is ready.
+        assert not await deflates(await fallback(served))
+    finally:
+        await served.end()
+
+
+async def deflates(address: str) -> bool:
+    """Whether a raw handshake that offers permessage-deflate gets it."""
+    reader, writer = await asyncio.open_connection(*address.split(":"))
+    try:
         writer.write(
             b"GET /actors/connect/websocket HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
             b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -125,11 +135,28 @@ async def test_the_gateway_is_not_open_says_its_cors_and_does_not_deflate(store:
             b"Sec-WebSocket-Protocol: rivetkit\r\n\r\n"
         )
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
-        assert b" 101 " in head
-        assert b"permessage-deflate" not in head
-        writer.close()
     finally:
-        await served.end()
+        writer.close()
+        await writer.wait_closed()
+    assert b" 101 " in head
+    return b"permessage-deflate" in head
+
+
+async def fallback(served: ServeProcess) -> str:
+    """The address that HAProxy's configuration has for when no replica is ready."""
+    async with asyncio.timeout(PATIENCE):  # It starts after the first replica.
+        while True:
+            for title in served.processes().values():
+                found = re.search(r"haproxy .*-f (\S+)", title)
+                configuration = _read(found[1]) if found else ""
+                address = re.search(r"server \S+ (\S+) check backup", configuration)
+                if address is not None:
+                    return address[1]
+            await asyncio.sleep(0.1)
+
+
+def _read(path: str) -> str:
+    return Path(path).read_text()
 
 
 async def pages(served: ServeProcess, *origins: str) -> list[bool]:

@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosed
 
 PROTOCOL_FAULTS = (1002, 1007, 1009)
 """RFC 6455, 7.4.1."""
+INTERNAL = 1011
 
 
 _probes = itertools.count(7_000_000_000_000_000)
@@ -165,13 +166,19 @@ async def send_request(site: Site, tally: Tally, request: bytes) -> None:
 
 
 async def send_broken(site: Site, tally: Tally, data: bytes) -> None:
-    """Bytes on a WebSocket that are no frame: the codes of RFC 6455."""
+    """Bytes on a WebSocket that are no frame: the codes of RFC 6455.
+
+    If they begin as a frame that says it is too long, it is refused as a message that is.
+    """
     async with site.connect(A) as socket:
         socket.connection.transport.write(data)
         try:
             body = await socket.next()
         except ConnectionClosed as end:
-            said(end, *PROTOCOL_FAULTS)
+            if end.rcvd is None or end.rcvd.reason != "message_too_long":
+                said(end, *PROTOCOL_FAULTS)
+            else:
+                said(end, INTERNAL)
         else:
             raise AssertionError(f"answered with {body}")
     tally.count("broken", taken=False)

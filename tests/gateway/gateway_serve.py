@@ -111,7 +111,7 @@ def running_stack(directory: Path) -> Iterator[Stack]:
     servers = Path(wire_stack.__file__).parent
     path = os.pathsep.join(filter(None, (str(HERE), str(servers), os.environ.get("PYTHONPATH"))))
     process = subprocess.Popen(
-        [sys.executable, wire_stack.__file__, str(port), *(str(_free_port()) for _ in range(2))],
+        [sys.executable, wire_stack.__file__, str(port)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=(log := (directory / "ray.log").open("w")),

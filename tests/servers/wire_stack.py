@@ -114,7 +114,7 @@ def main() -> None:
     adopt_orphans()
     directory = Path(tempfile.mkdtemp(prefix="rivet-ray-"))
     try:
-        os.environ.update(local_environment(directory, int(sys.argv[2]), int(sys.argv[3])))
+        os.environ.update(local_environment(directory))
         import ray
 
         # By name, so that the replica finds this module and not a copy of it.
