@@ -221,7 +221,7 @@ async def test_a_message_that_cannot_be_read_is_an_end_too() -> None:
         Client(server.url) as client,
         counter(client).connect() as conn,
     ):
-        with pytest.raises(errors.ConnectionClosed, match="1002"):
+        with pytest.raises(errors.ConnectionClosed, match="1012"):
             await conn.actor.increment(1)
     assert server.peers[0].socket.close_code == 1002
 

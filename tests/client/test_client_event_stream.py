@@ -487,8 +487,8 @@ async def test_a_subscription_that_is_not_taken_ends_the_connection() -> None:
 @pytest.mark.parametrize(
     ("said", "why"),
     [
-        (b"data: nonsense\n\n", "1002"),
-        (b"event: close\ndata: nonsense\n\n", "1002"),
+        (b"data: nonsense\n\n", "1012"),
+        (b"event: close\ndata: nonsense\n\n", "1012"),
         (b'event: close\ndata: {"code":1012,"reason":"resync"}\n\n', "1012 resync"),
         (b"", "1006"),
     ],

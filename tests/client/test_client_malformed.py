@@ -12,6 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import cbor2
@@ -21,7 +22,7 @@ from hypothesis import HealthCheck, example, given, note, settings
 from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed
 
-from rivet_ray import Client, RivetError
+from rivet_ray import Client, RivetError, errors
 from rivet_ray.errors import ActionTimedOut
 from rivet_ray.protocol import v0
 from rivet_ray.protocol.encodings import ENCODINGS
@@ -249,6 +250,28 @@ async def examples(
 
 BOTH = pytest.mark.parametrize("encoding", ["json", "cbor"])
 WAYS = pytest.mark.parametrize("transport", ["websocket", "sse"])
+
+
+@BOTH
+@WAYS
+async def test_no_single_message_ends_a_connection(transport: Any, encoding: str) -> None:
+    """C2: nobody knows whose message it was, so another connection begins, with `resync`."""
+    async with (
+        liar(transport) as (url, server),
+        Client(url, encoding=encoding, transport=transport, timeout=PATIENCE) as client,
+    ):
+        told = list[str]()
+        connection = client.actor("counter").connect()
+        for name in ("disconnected", "reconnected", "resync"):
+            connection.on(name, partial(told.append, name))
+        server.sent = ((b"[" if encoding == "json" else b"\x81") * 5_000, False)
+        with pytest.raises(errors.ConnectionClosed) as lost:
+            await connection.actor.call("echo", 1)
+        assert lost.value.outcome is errors.Outcome.UNKNOWN
+        server.sent = (as_bytes(encoding, TO_NOBODY), False)
+        assert await connection.actor.call("echo", 2) == "right"
+        assert told == ["disconnected", "reconnected", "resync"]
+        await connection.dispose()
 
 
 @BOTH
