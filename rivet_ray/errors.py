@@ -119,6 +119,18 @@ class Forbidden(PublicError):
         super().__init__(message, **details)
 
 
+class OriginNotAllowed(Forbidden):
+    """A browser sent it for a page of an origin that the registry does not name."""
+
+    code = "origin_not_allowed"
+
+
+class HostNotAllowed(Forbidden):
+    """It names the server by a name that is not one of its own."""
+
+    code = "host_not_allowed"
+
+
 class AuthUnavailable(PublicError):
     """Whoever knows the callers does not answer, so nobody can be let in; try again later."""
 

@@ -40,6 +40,8 @@ CODES = {
     "fetch_handler_not_defined": (errors.FetchHandlerNotDefined, 404),
     "state_too_new": (errors.StateTooNew, 503),
     "forbidden": (errors.Forbidden, 403),
+    "origin_not_allowed": (errors.OriginNotAllowed, 403),
+    "host_not_allowed": (errors.HostNotAllowed, 403),
     "idempotency_key_refused": (errors.IdempotencyKeyRefused, 400),
     "idempotency_key_reused": (errors.IdempotencyKeyReused, 409),
     "interrupted": (errors.Interrupted, 409),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import os
 import sys
@@ -13,6 +12,7 @@ from socket import socket
 from fastapi import FastAPI
 
 from rivet_ray.cli.checks import CommandError, check_store, cors_of, try_store
+from rivet_ray.gateway.origins import host_of, is_loopback
 from rivet_ray.gateway.server import PortTaken, Server, bind, uvicorn_config
 from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.loading import load
@@ -32,12 +32,14 @@ def serve_dev(
     store: str,
     reload: bool,
     cors_origins: Sequence[str] = (),
+    allow_hosts: Sequence[str] = (),
     grace: float = GRACE,
 ) -> None:
     """Serve until Ctrl-C. Raises CommandError before anything is started."""
     check_store(store)
     registry = load(registries)
     origins = list(cors_origins)
+    hosts = [host, *(_name(item) for item in allow_hosts)]
     cors_of(origins)
     try:
         listener = bind(host, port)
@@ -47,9 +49,11 @@ def serve_dev(
         asyncio.run(try_store(store))
         chosen: int = listener.getsockname()[1]
         if reload:
-            _serve_reloading(registries, registry, host, chosen, store, origins, grace, listener)
+            _serve_reloading(
+                registries, registry, host, chosen, store, origins, hosts, grace, listener
+            )
             return
-        app = _app(registry, store, origins, grace)
+        app = _app(registry, store, origins, hosts, grace)
         config = uvicorn_config(app, host, chosen, timeout_graceful_shutdown=grace * DRAIN)
         Server(config, _announcement(registry, host, chosen, store), grace).run(sockets=[listener])
 
@@ -61,13 +65,20 @@ def _serve_reloading(
     port: int,
     store: str,
     origins: list[str],
+    hosts: list[str],
     grace: float,
     listener: socket,
 ) -> None:
     from uvicorn.supervisors import ChangeReload
 
     os.environ[ENVIRONMENT] = json.dumps(
-        {"registries": list(registries), "store": store, "origins": origins, "grace": grace}
+        {
+            "registries": list(registries),
+            "store": store,
+            "origins": origins,
+            "hosts": hosts,
+            "grace": grace,
+        }
     )
     config = uvicorn_config(
         "rivet_ray.cli.dev:app_from_environment",
@@ -85,12 +96,23 @@ def app_from_environment() -> FastAPI:
     """The application that a reloading server serves."""
     settings = json.loads(os.environ[ENVIRONMENT])
     registry, grace = load(settings["registries"]), settings["grace"]
-    return _app(registry, settings["store"], settings["origins"], grace)
+    return _app(registry, settings["store"], settings["origins"], settings["hosts"], grace)
 
 
-def _app(registry: type[Registry], store: str, origins: list[str], grace: float) -> FastAPI:
-    settings, cors = GatewaySettings(open=True), cors_of(origins)
+def _app(
+    registry: type[Registry], store: str, origins: list[str], hosts: list[str], grace: float
+) -> FastAPI:
+    settings = GatewaySettings(open=True, loopback_origins=True, hosts=hosts)
+    cors = cors_of(origins)
     return registry.create_server(store=store, settings=settings, cors=cors, grace=grace).handler
+
+
+def _name(host: str) -> str:
+    """A host as `--allow-host` names it. Raises CommandError."""
+    found = host_of(host)
+    if found is None or found[1] is not None:
+        raise CommandError(f"--allow-host: {host!r} is no name; write it like app.internal")
+    return found[0]
 
 
 def _announcement(registry: type[Registry], host: str, port: int, store: str) -> Callable[[], None]:
@@ -123,16 +145,9 @@ def _warnings(registry: type[Registry], host: str) -> list[str]:
         "it is open to everybody here and refused everywhere else."
         for name in unguarded
     ]
-    if unguarded and not _loopback(host):
+    if unguarded and not is_loopback(host):
         found.append(f"{host} is no address of this machine alone: others can use these actors.")
     return found
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _curl(url: str, registry: type[Registry]) -> str:

@@ -41,6 +41,15 @@ CorsOrigin = Annotated[
     ),
 ]
 
+AllowHost = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="A further name of this server, like app.internal: requests that name another are "
+        "refused; may be repeated.",
+    ),
+]
+
 Grace = Annotated[
     float,
     typer.Option(
@@ -72,11 +81,13 @@ def dev(
     ] = DEFAULT_STORE,
     reload: Annotated[bool, typer.Option(help="Start again when a source file changes.")] = False,
     cors_origin: CorsOrigin = None,
+    allow_host: AllowHost = None,
     grace: Grace = GRACE,
 ) -> None:
     """Serve actors in this process, for development.
 
-    Actor types without `on_auth` are open to everybody here, with a warning.
+    Actor types without `on_auth` are open to everybody here, with a warning. Pages of this
+    machine may use them, whatever their port; others only if an option or the registry says so.
     """
     serve_dev(
         registries,
@@ -85,6 +96,7 @@ def dev(
         store=store,
         reload=reload,
         cors_origins=cors_origin or (),
+        allow_hosts=allow_host or (),
         grace=grace,
     )
 

@@ -14,7 +14,7 @@ from rivet_ray.gateway.admission import Admission
 from rivet_ray.gateway.backend import Backend
 from rivet_ray.gateway.budgets import Budgets
 from rivet_ray.gateway.codec import Codec
-from rivet_ray.gateway.cors import CrossOrigin
+from rivet_ray.gateway.cors import AROUND, CrossOrigin
 from rivet_ray.gateway.documents import Documentation, Metadata, OpenAPI, Page
 from rivet_ray.gateway.event_stream import ConnectEventStream
 from rivet_ray.gateway.fanout import EventFrames
@@ -61,7 +61,7 @@ def create_app(backend: Backend, settings: GatewaySettings | None = None) -> Fas
             await backend.close()
             codec.close()
 
-    app = FastAPI(title="rivet_ray", lifespan=lifespan, redirect_slashes=False, openapi_url=None)
+    app = Gateway(title="rivet_ray", lifespan=lifespan, redirect_slashes=False, openapi_url=None)
     app.state.watchdog = watchdog
     app.state.rivet_front = front
     # Before what users add, so that the hot routes are matched first.
@@ -70,9 +70,23 @@ def create_app(backend: Backend, settings: GatewaySettings | None = None) -> Fas
     app.router.routes += _pages(backend, settings, statistics, document)
     app.openapi = document.document  # type: ignore[method-assign]
     app.router.default = not_found
-    if settings.cors is not None:
-        app.add_middleware(CrossOrigin, cors=settings.cors)
+    app.add_middleware(
+        CrossOrigin,
+        cors=settings.cors,
+        loopback=settings.loopback_origins,
+        hosts=settings.hosts,
+    )
     return app
+
+
+class Gateway(FastAPI):
+    """The application, which remembers the one that it is mounted into."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        around = scope.get("app")
+        if around is not None and around is not self:
+            scope = {**scope, AROUND: around}
+        await super().__call__(scope, receive, send)
 
 
 def _routes(

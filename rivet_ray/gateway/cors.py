@@ -2,46 +2,52 @@
 
 from __future__ import annotations
 
-import asyncio
-from inspect import isawaitable
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
+from weakref import WeakKeyDictionary
 
+from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rivet_ray.definition import CORS
-from rivet_ray.definition.user_code import call, finish
+from rivet_ray.errors import RivetError
+from rivet_ray.gateway.negotiate import fallback_encoding, headers_of
+from rivet_ray.gateway.origins import REFUSAL, Origins
+from rivet_ray.gateway.responses import respond_error
 from rivet_ray.protocol import v0
 from rivet_ray.protocol.event_stream import KEEP_ALIVE_HEADER
-from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
-
-log = logger_of_strangers("rivet_ray.gateway")
 
 Headers = list[tuple[bytes, bytes]]
-
-PATIENCE = 5.0
-"""Seconds that a function may take to judge an origin."""
 
 PREFIX: Final = b"access-control-"
 ORIGIN: Final = b"access-control-allow-origin"
 VARY: Final = (b"vary", b"Origin")
+AROUND: Final = "rivet_ray.around"
+"""Where a scope names the application that the gateway is mounted into."""
 
 
 class CrossOrigin:
-    """Answers browsers that ask, and says in each answer which pages may read it.
+    """Refuses pages that may not, and tells browsers which may read an answer.
 
-    Every OPTIONS is answered 204 here and goes no further. All other answers,
-    errors too, get their headers as they pass; no body is held. WebSockets
-    pass untouched: browsers do not guard them by CORS.
+    A refused page is answered before any route: with 403, a WebSocket by its route. If
+    there is `cors`, every OPTIONS is answered 204 here and goes no further. All other
+    answers, errors too, get their headers as they pass; no body is held.
     """
 
-    def __init__(self, app: ASGIApp, cors: CORS) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        cors: CORS | None = None,
+        *,
+        loopback: bool = False,
+        hosts: Sequence[str] | None = None,
+    ) -> None:
         self._app = app
-        self._cors = cors
-        origin = cors.origin
-        self._judge = origin if callable(origin) else None
-        self._origins: frozenset[str] = frozenset()
-        if not callable(origin):
-            self._origins = frozenset((origin,) if isinstance(origin, str) else origin)
+        self._origins = Origins(cors, loopback=loopback, hosts=hosts)
+        self._alone = cors is None
+        self._speaks = cors is not None or loopback
+        cors = cors or CORS(origin=_nobody)
         self._vary: Headers = [] if cors.any_origin else [VARY]
         credentials: Headers = []
         if cors.allows_credentials:
@@ -60,11 +66,25 @@ class CrossOrigin:
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        allowed = await self._allowed(scope)
-        if scope["method"] == "OPTIONS":
+        permission: str | None = None
+        refusal: RivetError | None = None
+        try:
+            self._origins.check_host(scope)
+            permission = await self._origins.permission(scope)
+            self._origins.check(scope, permission, _rule_around(scope) if self._alone else None)
+        except RivetError as error:
+            refusal = error
+        if scope["type"] == "websocket":
+            inner = scope if refusal is None else {**scope, REFUSAL: refusal}
+            await self._app(inner, receive, send)
+            return
+        allowed: Headers = []
+        if permission is not None:
+            allowed = [(ORIGIN, permission.encode("latin-1"))]
+        if scope["method"] == "OPTIONS" and (allowed or not self._alone):
             headers = [*allowed, *self._preflight, *self._vary]
             await send({"type": "http.response.start", "status": 204, "headers": headers})
             await send({"type": "http.response.body", "body": b""})
@@ -82,37 +102,33 @@ class CrossOrigin:
                 message = {**message, "headers": [*given, *own]}
             await send(message)
 
-        await self._app(scope, receive, answer)
+        if refusal is not None:
+            await respond_error(answer, refusal, fallback_encoding(headers_of(scope)))
+        else:
+            await self._app(scope, receive, answer if self._speaks else send)
 
-    async def _allowed(self, scope: Scope) -> Headers:
-        """The header that lets the page read the answer; none for a page that may not."""
-        if self._cors.any_origin:
-            return [(ORIGIN, b"*")]
-        found = [value for name, value in scope["headers"] if name == b"origin"]
-        if len(found) != 1:
-            return []
-        origin = found[0].decode("latin-1")
-        if self._judge is None:
-            return [(ORIGIN, found[0])] if origin in self._origins else []
-        verdict = await self._judged(origin)
-        return [] if verdict is None else [(ORIGIN, verdict.encode("latin-1"))]
 
-    async def _judged(self, origin: str) -> str | None:
-        assert self._judge is not None
-        try:
-            verdict = call("CORS", self._judge, origin)
-            if isawaitable(verdict):
-                async with asyncio.timeout(PATIENCE):
-                    verdict = await finish("CORS", self._judge, verdict)
-        except Exception:
-            # A page that may not is the safe answer, and the log says why.
-            log.exception("the CORS function failed for the origin %r", origin, extra=REPEATED)
-            return None
-        if verdict is True:
-            return origin
-        if not isinstance(verdict, str) or not verdict:
-            return None
-        if verdict == "*" or not verdict.isascii() or not verdict.isprintable():
-            log.error("the CORS function gave %r, which is no origin", verdict)
-            return None
-        return verdict
+def _nobody(origin: str) -> bool:
+    return False
+
+
+async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    """Behind a rule that is only asked."""
+
+
+_rules: WeakKeyDictionary[Starlette, list[CORSMiddleware]] = WeakKeyDictionary()
+
+
+def _rule_around(scope: Scope) -> Callable[[str], bool] | None:
+    """Which origins the CORSMiddleware of the application around the gateway admits."""
+    around = scope.get(AROUND)
+    if not isinstance(around, Starlette):
+        return None
+    found = _rules.get(around)
+    if found is None:
+        found = _rules[around] = [
+            CORSMiddleware(_nothing, *item.args, **item.kwargs)  # type: ignore[arg-type]
+            for item in around.user_middleware
+            if cast("object", item.cls) is CORSMiddleware
+        ]
+    return lambda origin: any(rule.is_allowed_origin(origin) for rule in found)

@@ -17,6 +17,7 @@ from rivet_ray.gateway.actions import not_found
 from rivet_ray.gateway.admission import Admission
 from rivet_ray.gateway.backend import Backend
 from rivet_ray.gateway.negotiate import params_of, request_info
+from rivet_ray.gateway.origins import raise_refusal
 from rivet_ray.gateway.outgoing import INTERNAL, fit
 from rivet_ray.gateway.raw import ACTION, raw_request, slim
 from rivet_ray.gateway.responses import error_message
@@ -52,6 +53,7 @@ class RawWebSocket:
         await receive()
         relay = Relay(scope, receive, send, self._settings.close_timeout)
         try:
+            raise_refusal(scope)
             asked = parse_protocols(relay.offered)
             if asked.query is None:
                 raise InvalidQueryJSON("The subprotocol query.<JSON> is missing.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rivet_ray.definition import CORS
@@ -92,7 +93,13 @@ class GatewaySettings:
     auth_timeout: float = 10.0
     """Seconds that an asynchronous `on_auth` may take."""
     cors: CORS | None = None
-    """Which pages of other origins browsers let call; None for none, at no cost."""
+    """Which pages of other origins may use this gateway, on every transport; None for none,
+    but those that the CORSMiddleware of a Starlette application around it admits."""
+    loopback_origins: bool = False
+    """Let pages of `localhost` and other names of this machine in too, whatever their port."""
+    hosts: Sequence[str] | None = None
+    """Names by which this server may be asked (`Host`), beside those of the loopback; others
+    are refused, as those of a page whose name was led here (DNS rebinding). None for any."""
     open: bool = False
     """Let anybody use actor types that have no `on_auth`: for development."""
     documentation: bool = True

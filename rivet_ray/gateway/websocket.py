@@ -29,6 +29,7 @@ from rivet_ray.gateway.negotiate import (
     params_of,
     request_info,
 )
+from rivet_ray.gateway.origins import raise_refusal
 from rivet_ray.gateway.outgoing import INTERNAL, Frames, fit
 from rivet_ray.gateway.responses import error_message
 from rivet_ray.gateway.settings import GatewaySettings
@@ -96,6 +97,7 @@ class ConnectWebSocket:
                 asked = older.parse_address(scope["query_string"])
             if asked.encoding is not None or asked.query is not None:
                 encoding = encoding_named(asked.encoding, exact=asked.exact)
+            raise_refusal(scope)
             if asked.query is None or encoding is None:
                 raise InvalidQueryJSON("The subprotocol query.<JSON> is missing.")
             query = decode_query(asked.query)

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -144,21 +145,30 @@ def test_an_open_actor_type_is_warned_of_twice_where_others_reach_it() -> None:
 
 @pytest.mark.parametrize("reload", [False, True])
 def test_cors_origins(reload: bool) -> None:
-    """A page of a named origin may call, with --reload too, and no other."""
-    arguments = ["examples.counter:App", "--cors-origin", "http://localhost:5173"]
-    arguments += ["--cors-origin", "http://localhost:3000", *(["--reload"] if reload else [])]
+    """A page of a named origin may call, and of this machine; with --reload too, and no other."""
+    arguments = ["examples.counter:App", "--cors-origin", "http://pages.example:5173"]
+    arguments += ["--allow-host", "app.internal", *(["--reload"] if reload else [])]
     with DevServer(*arguments) as server:
         assert increment(server.url) == 1
         for origin, allowed in (
             ("http://localhost:3000", "http://localhost:3000"),
-            ("http://localhost:5173", "http://localhost:5173"),
-            ("http://localhost:4000", None),
+            ("http://pages.example:5173", "http://pages.example:5173"),
+            ("http://evil.example", None),
         ):
             request = urllib.request.Request(server.url, method="OPTIONS")
             request.add_header("Origin", origin)
             with urllib.request.urlopen(request, timeout=10) as response:
                 assert response.status == 204
                 assert response.headers["Access-Control-Allow-Origin"] == allowed
+        for name in ("localhost", "app.internal"):
+            request = urllib.request.Request(server.url, headers={"Host": name})
+            with urllib.request.urlopen(request, timeout=10) as response:
+                assert response.status == 200
+        request = urllib.request.Request(server.url, headers={"Host": "evil.example"})
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=10)
+        assert refused.value.code == 403
+        assert b"--allow-host" in refused.value.read()
 
 
 def test_reload(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ Knock = Callable[[Site, Any, Any], Awaitable[str | None]]
 STATUS = {
     "unauthorized": 401,
     "forbidden": 403,
+    "origin_not_allowed": 403,
     "sold_out": 400,
     "invalid_params": 400,
     "internal_error": 500,

@@ -77,7 +77,7 @@ async def test_what_pages_may_do() -> None:
 
             other = await pages.see(ASK, told, "localhost")
             nothing = dict.fromkeys(("good", "refused", "missing", "header"), "TypeError")
-            assert other == {**nothing, "socket": ["i"]}
+            assert other == {**nothing, "socket": ["e"]}
 
 
 @pytest.mark.slow
@@ -87,3 +87,4 @@ async def test_without_cors_no_page_may() -> None:
             told = {"url": f"http://{site.address}", "query": get_or_create("guarded", "a")}
             found = await pages.see(ASK, told)
             assert {found[name] for name in ("good", "refused", "missing")} == {"TypeError"}
+            assert found["socket"] == ["e"]
