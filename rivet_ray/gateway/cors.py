@@ -126,9 +126,10 @@ def _rule_around(scope: Scope) -> Callable[[str], bool] | None:
         return None
     found = _rules.get(around)
     if found is None:
-        found = _rules[around] = [
-            CORSMiddleware(_nothing, *item.args, **item.kwargs)  # type: ignore[arg-type]
-            for item in around.user_middleware
-            if cast("object", item.cls) is CORSMiddleware
-        ]
+        found = _rules[around] = []
+        for item in around.user_middleware:
+            if cast("object", item.cls) is CORSMiddleware:
+                # Starlette's type of its parameters cannot be filled in.
+                known = cast("Callable[..., CORSMiddleware]", CORSMiddleware)
+                found.append(known(_nothing, *item.args, **item.kwargs))
     return lambda origin: any(rule.is_allowed_origin(origin) for rule in found)

@@ -155,7 +155,7 @@ class Origins:
         told = found[0].decode("latin-1")[:LONGEST]
         raise OriginNotAllowed(
             f"Pages of the origin {told!r} may not use these actors. To let them, name it: "
-            f"Registry(cors=CORS(origin=[…])), or --cors-origin.",
+            f"class App(Registry, cors=CORS(origin=[…])), or --cors-origin.",
             outcome=Outcome.NOT_STARTED,
         )
 
