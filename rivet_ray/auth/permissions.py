@@ -39,9 +39,10 @@ def _words(value: object) -> Iterable[str]:
 def require_origin(request: Request, *origins: str) -> None:
     """Raise Forbidden for a request that a browser sent for a page of another origin.
 
-    Needed where a cookie proves who somebody is: a browser adds cookies to the
-    WebSockets of every page, and CORS does not guard those. A request without
-    `Origin` passes, because no browser opens a WebSocket without one.
+    For actors that trust fewer pages than the gateway, which refuses the origins that
+    its CORS does not admit on every transport. It matters where a cookie proves who somebody
+    is: a browser adds cookies to the WebSockets of every page. A request without `Origin`
+    passes, because no browser opens a WebSocket without one.
     """
     for origin in headers_named(request, "origin"):
         if origin not in origins:
