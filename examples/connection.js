@@ -110,6 +110,19 @@ export class Connection {
     return end;
   }
 
+  // A message that cannot be read is nobody's answer, and perhaps an event: the connection is
+  // given up, and another one begins, whose onopen says that something may be missing.
+  #take(text, way, send) {
+    try {
+      const message = JSON.parse(text);
+      this.#hear(message, way, send);
+      return message;
+    } catch (error) {
+      this.onerror(error);
+      this.#mine = null;
+    }
+  }
+
   // Each message has one of these members. `way` and `send`: what it came by, what answers there.
   #hear({b: {i: init, ev: event, ar: answer, e: error}}, way, send) {
     if (init) {
@@ -123,7 +136,13 @@ export class Connection {
       this.onopen();
     } else if (event && event.s > this.#seen) {
       this.#seen = event.s;
-      for (const listener of this.#listeners.get(event.n) ?? []) listener(...event.a);
+      for (const listener of this.#listeners.get(event.n) ?? []) {
+        try {
+          listener(...event.a);
+        } catch (error) { // the others are told nevertheless
+          this.onerror(error);
+        }
+      }
     } else if (answer) {
       this.#calls.get(answer.i)?.resolve(answer.o);
       this.#calls.delete(answer.i);
@@ -151,7 +170,11 @@ export class Connection {
       this.#fail(body.ar.i, fault(why, "message_too_long")); // the server would close the socket
     };
     this.#leave = () => socket.close(1000);
-    socket.onmessage = ({data}) => this.#hear(JSON.parse(data), "WebSocket", send);
+    socket.onmessage = ({data}) => {
+      if (this.#take(data, "WebSocket", send)) return;
+      socket.onmessage = null;
+      socket.close(4000, UNREADABLE);
+    };
     const late = setTimeout(() => socket.close(), 5000);
     socket.onopen = () => clearTimeout(late);
     return new Promise((ended) => { socket.onclose = ended; });
@@ -197,8 +220,11 @@ export class Connection {
         const data = event.match(/^data: (.*)/m)?.[1]; // a comment, to keep it alive, has none
         if (event.startsWith("event: close")) return JSON.parse(data);
         if (!data) continue;
-        const message = JSON.parse(data);
-        this.#hear(message, "event stream", send);
+        const message = this.#take(data, "event stream", send);
+        if (!message) {
+          cut.abort();
+          return {reason: UNREADABLE};
+        }
         // Who waits for the answer goes on before the next message, as by WebSocket.
         if (message.b.ar) await new Promise((go) => setTimeout(go));
       }
@@ -206,6 +232,8 @@ export class Connection {
     return {reason: "cut"};
   }
 }
+
+const UNREADABLE = "a message cannot be read";
 
 const STEADY = 5000; // milliseconds that it has to last before the pauses begin anew
 
