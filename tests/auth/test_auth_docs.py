@@ -187,7 +187,8 @@ async def test_sessions(docs: Docs, monkeypatch: pytest.MonkeyPatch) -> None:
                 assert await send("s1") == (200, "Ann: hi")
             assert provider.asked == 1, "it is remembered"
             assert await send("s1", None) == (200, "Ann: hi")
-            assert await send("s1", "https://evil.example.com") == (403, "forbidden")
+            evil = await send("s1", "https://evil.example.com")
+            assert evil == (403, "origin_not_allowed"), "before on_auth is asked"
             assert await send(None) == (401, "unauthorized")
             assert await send("s2") == (401, "unauthorized")
             provider.down = True

@@ -19,7 +19,6 @@ from rivet_ray import Actor, Registry, action, ids, use
 from rivet_ray.gateway import create_app
 from rivet_ray.gateway.seals import Seal
 from rivet_ray.runtime import Standalone
-from rivet_ray.store import Claim
 from rivet_ray_drivers.memory import MemoryStore
 
 STARTED: list[str] = []
@@ -47,9 +46,9 @@ class Watched(MemoryStore):
         super().__init__()
         self.asked: list[str] = []
 
-    async def claim(self, actor_id: str, token: str) -> Claim | None:
+    async def claim(self, actor_id: str, token: str, *given: Any) -> Any:
         self.asked.append(f"claim {actor_id}")
-        return await super().claim(actor_id, token)
+        return await super().claim(actor_id, token, *given)
 
     async def find_by_id(self, actor_id: str) -> Any:
         self.asked.append(f"find {actor_id}")
