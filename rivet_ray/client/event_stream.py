@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 import httpx
 
 from rivet_ray.client.listeners import log
-from rivet_ray.client.reconnecting import RESYNC
+from rivet_ray.client.reconnecting import unreadable
 from rivet_ray.client.transport import Closing, Refused, rebuild
 from rivet_ray.errors import (
     ConnectionClosed,
@@ -44,7 +44,6 @@ from rivet_ray.protocol.v0 import (
 )
 
 ABNORMAL = 1006
-SERVICE_RESTART = 1012
 GOODBYE_TIMEOUT = 2.0
 
 _SECONDS = re.compile(r"\d+(\.\d+)?")
@@ -140,11 +139,7 @@ class EventStreamConnection:
                     self._closing, self._over = Closing(ended.code, ended.reason), True
                     break
             except DecodeFault as fault:
-                # Nobody knows whose it was: another connection begins, and is told of the gap.
-                log.warning(
-                    "a message of %s cannot be read, connecting again: %s", self._url, fault
-                )
-                self._closing = Closing(SERVICE_RESTART, RESYNC)
+                self._closing = unreadable(self._url, fault)
                 break
         await self.close()
         raise StopAsyncIteration

@@ -6,8 +6,10 @@ import random
 from collections.abc import Iterator
 from typing import Any, cast
 
+from rivet_ray.client.listeners import log
 from rivet_ray.client.transport import Closing
 from rivet_ray.errors import PublicError, RivetError
+from rivet_ray.protocol.encodings import DecodeFault
 
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 30.0
@@ -21,7 +23,7 @@ LONGEST_WAIT = 300.0
 NOT_NOW = frozenset({408, 425, 429})
 """HTTP statuses below 500 that say nothing against the same request later."""
 
-NORMAL, PROTOCOL_ERROR, POLICY = 1000, 1002, 1008
+NORMAL, PROTOCOL_ERROR, POLICY, SERVICE_RESTART = 1000, 1002, 1008, 1012
 RESYNC = "resync"
 """The reason of a close by which a server says that events were missed."""
 TOO_LONG = "message_too_long"
@@ -33,6 +35,15 @@ OUR_FAULT = frozenset({"malformed_message"})
 def comes_back(closing: Closing) -> bool:
     """Whether to connect again: not where the actor or the server wants no more of us."""
     return closing.code not in (NORMAL, PROTOCOL_ERROR, POLICY)
+
+
+def unreadable(url: str, fault: DecodeFault) -> Closing:
+    """How a connection ends after a message that cannot be decoded, which the log names.
+
+    Nobody knows whose message it was: another connection begins, and is told of the gap.
+    """
+    log.warning("a message of %s cannot be read, connecting again: %s", url, fault)
+    return Closing(SERVICE_RESTART, RESYNC)
 
 
 def may_pass(error: Exception) -> bool:

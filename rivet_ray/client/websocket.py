@@ -14,8 +14,7 @@ from websockets.protocol import State
 from websockets.typing import Subprotocol
 
 from rivet_ray import ids
-from rivet_ray.client.listeners import log
-from rivet_ray.client.reconnecting import RESYNC
+from rivet_ray.client.reconnecting import unreadable
 from rivet_ray.client.transport import Closing, Refused, rebuild, retry_after
 from rivet_ray.errors import (
     ConnectionClosed,
@@ -40,7 +39,6 @@ CLOSE_TIMEOUT = 5.0
 ABNORMAL = 1006
 SERVER_ERROR = 1011
 PROTOCOL_ERROR = 1002
-SERVICE_RESTART = 1012
 
 _CODE = re.compile(r"[A-Za-z][\w.-]*")
 
@@ -135,9 +133,7 @@ class WebSocketConnection:
         except SocketClosed:
             raise StopAsyncIteration from None
         except DecodeFault as fault:
-            # Nobody knows whose it was: another connection begins, and is told of the gap.
-            log.warning("a message of %s cannot be read, connecting again: %s", self._url, fault)
-            self._closing = Closing(SERVICE_RESTART, RESYNC)
+            self._closing = unreadable(self._url, fault)
             await self._socket.close(PROTOCOL_ERROR, "malformed_message")
             raise StopAsyncIteration from None
 
