@@ -11,6 +11,9 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any, ClassVar
 
+NOT_NOW = frozenset({408, 425, 429})
+"""HTTP statuses below 500 that say nothing against the same request later."""
+
 
 class Outcome(str, Enum):
     """What is known about the effect of a failed action (promise C8)."""
@@ -57,6 +60,11 @@ class PublicError(RivetError):
 
     status = 400
     public = True
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same request may succeed later: its status is about the moment."""
+        return self.status >= 500 or self.status in NOT_NOW
 
 
 # --- What users raise -------------------------------------------------------

@@ -20,8 +20,6 @@ STEADY = 5.0
 
 LONGEST_WAIT = 300.0
 """Seconds for which a refusal may put a client off."""
-NOT_NOW = frozenset({408, 425, 429})
-"""HTTP statuses below 500 that say nothing against the same request later."""
 
 NORMAL, PROTOCOL_ERROR, POLICY, SERVICE_RESTART = 1000, 1002, 1008, 1012
 RESYNC = "resync"
@@ -48,7 +46,7 @@ def unreadable(url: str, fault: DecodeFault) -> Closing:
 
 def may_pass(error: Exception) -> bool:
     """Whether a refusal may pass by itself: nobody answered, or not now."""
-    return not isinstance(error, PublicError) or error.status >= 500 or error.status in NOT_NOW
+    return not isinstance(error, PublicError) or error.may_pass
 
 
 def wait_of(error: Exception) -> float:

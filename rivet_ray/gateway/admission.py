@@ -31,9 +31,6 @@ from rivet_ray.protocol.queries import ActorQuery, GetById, Intent
 from rivet_ray.protocol.subprotocols import Resume
 from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 
-NOT_NOW = frozenset({408, 425, 429})
-"""Statuses below 500 that are not about the caller, but about the moment."""
-
 log = logger_of_strangers("rivet_ray.gateway")
 
 
@@ -70,7 +67,8 @@ class Admission:
             try:
                 auth = await self._authorize(definition, asked, params, request)
             except Exception as error:
-                if _may_pass(error) or (exists and await self._proves(query, resume)):
+                passes = isinstance(error, PublicError) and error.may_pass
+                if passes or (exists and await self._proves(query, resume)):
                     raise
                 raise _no_such_actor() from error
             if not exists:
@@ -156,11 +154,6 @@ def _no_such_actor() -> ActorNotFound:
     return ActorNotFound(
         "There is no such actor, or this caller may not use it.", outcome=Outcome.NOT_STARTED
     )
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether the same request may be let in later: that says nothing of the actor."""
-    return isinstance(error, PublicError) and (error.status >= 500 or error.status in NOT_NOW)
 
 
 def _check(definition: ActorDefinition, auth: bytes | None) -> None:
