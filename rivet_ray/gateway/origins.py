@@ -102,14 +102,13 @@ class Origins:
         """Raise HostNotAllowed: the page of a name that somebody has led to this server."""
         if self._hosts is None:
             return
-        found = [value for name, value in scope["headers"] if name == b"host"]
+        found = _values(scope, b"host")
         if not found:
             return  # It is sent by no browser.
-        host = host_of(found[0].decode("latin-1")) if len(found) == 1 else None
+        host = host_of(found[0]) if len(found) == 1 else None
         if host is None or not self._is_ours(host[0]):
-            told = found[0].decode("latin-1")[:LONGEST]
             raise HostNotAllowed(
-                f"This server is not asked as {told!r}. If it is one of its names, allow it: "
+                f"{found[0][:LONGEST]!r} is not a name of this server. If it should be, allow it: "
                 f"rivet-ray dev --allow-host NAME.",
                 outcome=Outcome.NOT_STARTED,
             )
@@ -125,10 +124,10 @@ class Origins:
         """The value of `Access-Control-Allow-Origin` for this page; None for none."""
         if self.any_origin:
             return "*"
-        found = [value for name, value in scope["headers"] if name == b"origin"]
+        found = _values(scope, b"origin")
         if len(found) != 1:
             return None
-        text: str = found[0].decode("latin-1")
+        (text,) = found
         origin = normal(text)
         if origin is not None and origin in self._named:
             return text
@@ -143,18 +142,23 @@ class Origins:
 
         `outside` is the rule of an application that the gateway is mounted into.
         """
-        found = [value for name, value in scope["headers"] if name == b"origin"]
-        if not found or permission == "*":
+        if permission == "*":
+            return
+        found = _values(scope, b"origin")
+        if not found:
             return
         if len(found) == 1:
-            text = found[0].decode("latin-1")
-            if permission is not None and normal(permission) == normal(text):
+            (text,) = found
+            origin = normal(text)
+            if permission == text:
                 return
-            if _own(scope, normal(text)) or (outside is not None and outside(text)):
+            if permission is not None and origin is not None and normal(permission) == origin:
                 return
-        told = found[0].decode("latin-1")[:LONGEST]
+            if _own(scope, origin) or (outside is not None and outside(text)):
+                return
         raise OriginNotAllowed(
-            f"Pages of the origin {told!r} may not use these actors. To let them, name it: "
+            f"Pages of the origin {found[0][:LONGEST]!r} may not use these actors. If they "
+            f"should, name it: "
             f"class App(Registry, cors=CORS(origin=[…])), or --cors-origin.",
             outcome=Outcome.NOT_STARTED,
         )
@@ -180,14 +184,19 @@ class Origins:
         return verdict
 
 
+def _values(scope: Scope, wanted: bytes) -> list[str]:
+    """What a request says in a header, once for each time that it is there."""
+    return [value.decode("latin-1") for name, value in scope["headers"] if name == wanted]
+
+
 def _own(scope: Scope, origin: Origin | None) -> bool:
     """Whether it is the origin of the request's own address.
 
     Behind a proxy that ends TLS the server sees `http`, so that the scheme counts only
     where the server sees `https`.
     """
-    found = [value for name, value in scope["headers"] if name == b"host"]
-    host = host_of(found[0].decode("latin-1")) if len(found) == 1 else None
+    found = _values(scope, b"host")
+    host = host_of(found[0]) if len(found) == 1 else None
     if origin is None or host is None or origin[0] not in DEFAULT_PORTS:
         return False
     if scope["scheme"] in SECURE and origin[0] not in SECURE:

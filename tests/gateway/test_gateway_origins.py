@@ -131,6 +131,17 @@ def test_what_is_no_origin(text: str) -> None:
     assert normal(text) is None
 
 
+async def test_a_verdict_that_is_no_origin_admits_nobody() -> None:
+    """`null` is no origin either, but not the same one."""
+    origins = Origins(CORS(lambda _: "app.example"))
+    page = scope("null")
+    with pytest.raises(OriginNotAllowed):
+        origins.check(page, await origins.permission(page))
+    origins = Origins(CORS(lambda _: "https://APP.example"))
+    page = scope("https://app.example:443")
+    origins.check(page, await origins.permission(page))
+
+
 async def test_loopback_pages() -> None:
     origins = Origins(None, loopback=True)
     for good in (
