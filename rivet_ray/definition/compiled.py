@@ -45,6 +45,11 @@ CONNECTION_HOOKS = frozenset(
 )
 ON_THE_CLASS = frozenset({"on_auth", "caller_identity", "migrate"})
 """Hooks that run where there is no actor."""
+PLAIN = {
+    "caller_identity": "; ask others in on_auth",
+    "migrate": ": it changes what it is given",
+}
+"""Hooks that cannot be `async`, and what to do instead."""
 SETTINGS = (
     "public",
     "durability",
@@ -239,10 +244,8 @@ class _Compiler:
             self.faults.append(f"{name} must be a classmethod: it runs before there is an actor")
         elif not callable(getattr(self.actor, name)):
             self.faults.append(f"{name!r} is a hook and must be a method")
-        elif name == "migrate" and inspect.iscoroutinefunction(getattr(self.actor, name)):
-            self.faults.append("migrate must be a plain method: it changes what it is given")
-        elif name == "caller_identity" and inspect.iscoroutinefunction(getattr(self.actor, name)):
-            self.faults.append("caller_identity must be a plain method; ask others in on_auth")
+        elif name in PLAIN and inspect.iscoroutinefunction(getattr(self.actor, name)):
+            self.faults.append(f"{name} must be a plain method{PLAIN[name]}")
 
     # --- Actions ---------------------------------------------------------
 

@@ -40,6 +40,7 @@ def migrated(
                 f"{what} returned what cannot be saved in state.{name}: {described(error)}"
             ) from error
         before = fields.get(name)
-        same = before is not None and values.encode(values.decode(before)) == data
-        found[name] = before if same and before is not None else data
+        if before is not None and values.encode(values.decode(before)) == data:
+            data = before
+        found[name] = data
     return found

@@ -14,11 +14,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
-from rivet_ray.store import LEASE_KEPT
+from rivet_ray_drivers.redis.layout import FORMAT
+from rivet_ray_drivers.redis.lease_scripts import KEPT, MARK_DEAD, RENEW
 
-PRELUDE = r"""
-local FORMAT = '2'
-
+PRELUDE = (
+    f"local FORMAT = '{FORMAT}'\n"
+    + r"""
 -- The values of some fields of a hash; nothing of another format is touched.
 local function fields(key, ...)
   local found = redis.call('HMGET', key, 'v', ...)
@@ -46,6 +47,7 @@ local function call_with_arguments(command, key, first, last)
   end
 end
 """
+)
 
 GUARD = r"""
 -- KEYS[1]: a shard's identity.  ARGV[1], ARGV[2]: the store that the caller opened, and
@@ -336,42 +338,6 @@ for shard, ids in ipairs(KEYS) do
   until #page < 100
 end
 return {rows, #KEYS + 1, after}
-"""
-
-KEPT = f"""
--- A lease is no key that expires and so tells of a death: this only sweeps it, much later.
-local LEASE_KEPT = {LEASE_KEPT:.0f}
-"""
-
-RENEW = r"""
--- KEYS: identity, lease.  ARGV: store, seen, beat, address.  Gives {changes, 1 if done}.
-local lease = KEYS[2]
-local beat, dead = fields(lease, 'beat', 'dead')
-if dead or (not beat and tonumber(ARGV[3]) ~= 1) then
-  return {tonumber(changes), 0}
-end
-if not beat or tonumber(ARGV[3]) > tonumber(beat) then
-  redis.call('HSET', lease, 'v', FORMAT, 'beat', ARGV[3], 'address', ARGV[4])
-  redis.call('EXPIRE', lease, LEASE_KEPT)
-  count_a_change()
-end
-return {tonumber(changes), 1}
-"""
-
-MARK_DEAD = r"""
--- KEYS: identity, lease.  ARGV: store, seen, beat.  Gives {changes, 1 if done}.
-local lease = KEYS[2]
-local beat, dead = fields(lease, 'beat', 'dead')
-if dead then
-  return {tonumber(changes), 1}
-end
-if not beat or tonumber(beat) ~= tonumber(ARGV[3]) then
-  return {tonumber(changes), 0}
-end
-redis.call('HSET', lease, 'dead', '1')
-redis.call('EXPIRE', lease, LEASE_KEPT)
-count_a_change()
-return {changes, 1}
 """
 
 
