@@ -46,6 +46,13 @@ class ReadonlyBegin:
     """The parts are what the store has: the answer may leave at once."""
 
 
+def _fields(parts: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The parts of a snapshot that are the state's, by the names of their fields."""
+    return {
+        name.removeprefix(FIELD): value for name, value in parts.items() if name.startswith(FIELD)
+    }
+
+
 class Memory:
     """Takes the state apart, puts it together, and goes back where it must."""
 
@@ -113,13 +120,8 @@ class Memory:
     def _migrate(self, claim: Claim) -> None:
         """Load the state by way of `migrate`. What differs is saved with the next commit."""
         instance = self._instance
-        before = {
-            name.removeprefix(FIELD): value
-            for name, value in claim.parts.items()
-            if name.startswith(FIELD)
-        }
         version = claim.stamp.state_version
-        fields = migrated(instance.definition.actor, instance, before, version)
+        fields = migrated(instance.definition.actor, instance, _fields(claim.parts), version)
         parts = {FIELD + name: value for name, value in fields.items()}
         try:
             self._load_state(
@@ -137,19 +139,11 @@ class Memory:
         self, parts: Mapping[str, bytes], saved: Mapping[str, bytes] | None = None
     ) -> None:
         """`saved` are those parts that the store has as they are; all, if it is not given."""
-        instance = self._instance
-        knows = instance.definition.state.knows
-        self._join(
-            {
-                name: value
-                for name, value in parts.items()
-                if name.startswith(FIELD) and knows(name.removeprefix(FIELD))
-            }
-        )
+        knows = self._instance.definition.state.knows
+        self._join({name: value for name, value in _fields(parts).items() if knows(name)})
         self._find_unknown(parts if saved is None else saved)
 
-    def _join(self, parts: Mapping[str, bytes]) -> None:
-        fields = {name.removeprefix(FIELD): value for name, value in parts.items()}
+    def _join(self, fields: Mapping[str, bytes]) -> None:
         self._instance.actor.state = self._instance.definition.state.join(fields)
 
     def _find_unknown(self, parts: Mapping[str, bytes]) -> None:
@@ -244,11 +238,7 @@ class Memory:
 
     def verify(self, changed: Mapping[str, bytes]) -> None:
         """Raise InvalidStateType if something would not be read back as it is."""
-        fields = {
-            name.removeprefix(FIELD): data
-            for name, data in changed.items()
-            if name.startswith(FIELD)
-        }
+        fields = _fields(changed)
         if fields:
             self._instance.definition.state.verify(self._instance.actor.state, fields)
 
@@ -256,12 +246,7 @@ class Memory:
         """Put the fields that cannot be saved back to what they were; leave the others."""
         state, actor = self._instance.definition.state, self._instance.actor
         parts = self._known_good() if before is None else {**self._large_now(), **before}
-        good = {
-            name.removeprefix(FIELD): value
-            for name, value in parts.items()
-            if name.startswith(FIELD)
-        }
-        actor.state = state.mend(actor.state, state.faults(actor.state), good)
+        actor.state = state.mend(actor.state, state.faults(actor.state), _fields(parts))
 
     def _large_now(self) -> dict[str, bytes]:
         """The large fields as they are, or as they were last if they cannot be encoded."""
@@ -316,7 +301,7 @@ class Memory:
             pass  # It has changed, and into something worse.
         if not plain:
             raise ReadonlyViolated("a readonly action changed the state")
-        self._join({name: value for name, value in begin.parts.items() if name.startswith(FIELD)})
+        self._join(_fields(begin.parts))
         raise ReadonlyViolated("a readonly action changed the state; the change is undone")
 
     def begin_again(self, parts: Mapping[str, bytes]) -> None:
