@@ -111,7 +111,9 @@ def _name(host: str) -> str:
     """A host as `--allow-host` names it. Raises CommandError."""
     found = host_of(host)
     if found is None or found[1] is not None:
-        raise CommandError(f"--allow-host: {host!r} is no name; write it like app.internal")
+        raise CommandError(
+            f"--allow-host: {host!r} is not a name. Write it without scheme and port: app.internal"
+        )
     return found[0]
 
 

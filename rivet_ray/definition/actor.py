@@ -268,8 +268,8 @@ class Actor(Generic[State, ConnState, Params, Input, Auth]):
     def migrate(cls, raw: dict[str, Any], version: int) -> dict[str, Any]:
         """Bring the fields that a class of a lower `state_version` saved into today's form.
 
-        `raw` has every saved field, also those that the class does not know any more, as
-        plain values; change it or return another dict. Runs when the actor is loaded. If it
+        `raw` holds every saved field as a plain value, including fields that the class no
+        longer has; change it or return another dict. Runs when the actor is loaded. If it
         raises, or the state type refuses what it returns, the start fails and the saved data
         stays as it is.
         """

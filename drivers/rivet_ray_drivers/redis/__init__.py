@@ -68,8 +68,8 @@ no way from it. The way to a format 3: a claim holds the whole record of one act
 in one script, so it turns what it finds of format 2 into 3 there, and everything
 else reads both; no pass over all actors, no stop. As old and new programs share a
 store during an upgrade, that takes two versions: the first reads both and writes
-2, the second writes 3. What has no owner and no parts (leases, identities) is read
-in both formats and written anew when it is next written.
+2, the second writes 3. Leases and identities have no owner and no parts: a program
+reads them in both formats and writes the new one the next time.
 `tests/drivers/test_driver_redis_format.py` holds the bytes of 2.
 """
 
