@@ -92,8 +92,9 @@ class Reader:
     def __init__(self, response: httpx.Response) -> None:
         self._lines = response.aiter_lines()
 
-    async def next(self) -> Any:
-        async with asyncio.timeout(AT_ONCE):
+    async def next(self, within: float = AT_ONCE) -> Any:
+        """Raises TimeoutError, after which the stream cannot be read on."""
+        async with asyncio.timeout(within):
             async for line in self._lines:
                 if line.startswith("data: "):
                     return json.loads(line.removeprefix("data: "))["b"]
@@ -134,13 +135,7 @@ async def test_a_stream_and_its_messages_meet_two_replicas(served: ServeProcess)
         async with http.stream("GET", url, headers=connecting) as response:
             assert response.status_code == 200
             reader = Reader(response)
-            async with asyncio.timeout(PATIENCE):  # The host is started for it.
-                init = None
-                while init is None:
-                    try:
-                        init = (await reader.next())["i"]
-                    except TimeoutError:
-                        continue
+            init = (await reader.next(PATIENCE))["i"]  # The host is started for it.
             (host,) = served.hosts()
             ports = listening(host)
             reached = [gateway for gateway in gateways if peers(gateway) & ports]
