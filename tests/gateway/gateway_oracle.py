@@ -26,6 +26,8 @@ class Odd:
 
 
 ODD = Odd()
+DEEP = Odd()
+"""Odd because of how deep it is nested."""
 
 
 class Malformed(ValueError):
@@ -75,7 +77,7 @@ def _members(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
 
 def _checked(value: Any, depth: int = 0) -> Any:
     if depth > MOST_DEPTH:
-        return ODD
+        return DEEP
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, list):
@@ -128,7 +130,7 @@ class _CBOR:
             self.item(depth + 1)
             return ODD
         value = self._value(major, size, depth)
-        return ODD if depth > MOST_DEPTH else value
+        return DEEP if depth > MOST_DEPTH else value
 
     def _simple(self, low: int) -> Any:
         if low in _CONSTANTS:
@@ -198,7 +200,14 @@ def is_odd(value: Any) -> bool:
     """Whether a reader may refuse the value for something inside it."""
     if isinstance(value, dict):
         return any(is_odd(name) or is_odd(item) for name, item in value.items())
-    return any(map(is_odd, value)) if isinstance(value, list) else value is ODD
+    return any(map(is_odd, value)) if isinstance(value, list) else isinstance(value, Odd)
+
+
+def is_deep(value: Any) -> bool:
+    """Whether an answer that repeats the value may be nested too deep for clients to read."""
+    if isinstance(value, dict):
+        return any(map(is_deep, value.values()))
+    return any(map(is_deep, value)) if isinstance(value, list) else value is DEEP
 
 
 # --- Messages -----------------------------------------------------------------
@@ -216,6 +225,8 @@ class Expected:
     """The action that is then answered."""
     output: Any = ODD
     """What that answer is, where it is known."""
+    deep: bool = False
+    """The answer may fail because clients could not read what it repeats."""
 
 
 def _refused(*codes: str) -> Expected:
@@ -251,12 +262,15 @@ def of_message(encoding: str, data: bytes) -> Expected:
         return malformed
     # null stands for nothing with some readers; two kinds at once are not described.
     kinds = [name for name in ("ar", "sr") if name in body]
-    forgiving = len(kinds) > 1 or is_odd({**message, "b": {**body, "ar": 0, "sr": 0}})
+    # What is odd beside a call fails that call, as what is odd inside (ADR 39).
+    odd = is_odd({**message, "b": {**body, "ar": 0, "sr": 0}})
+    forgiving = len(kinds) > 1 or odd
     for kind in kinds:
         found = _call(body["ar"]) if kind == "ar" else _subscription(body["sr"])
         if found.taken:
             refusals = malformed.refusals if forgiving else found.refusals
-            return Expected(refusals, True, found.number, found.output)
+            output = ODD if odd else found.output
+            return Expected(refusals, True, found.number, output, found.deep)
     return malformed
 
 
@@ -279,7 +293,7 @@ def _call(call: Any) -> Expected:
     if number is ODD or not 0 <= number <= 2**53:
         return Expected(malformed, True, None if number is ODD else number)
     if is_odd(call) or not isinstance(call["i"], int):
-        return Expected(malformed, True, number)
+        return Expected(malformed, True, number, deep=is_deep(call))
     return Expected(frozenset(), True, number, arguments if name == "echo" else ODD)
 
 
@@ -304,7 +318,7 @@ def of_body(encoding: str, data: bytes, action: str) -> Expected:
         return Expected(refused)
     arguments = body.get("a") if isinstance(body, dict) else body
     if is_odd(body):
-        return Expected(refused, True)
+        return Expected(refused, True, deep=is_deep(body))
     if not isinstance(body, dict) or not isinstance(arguments, list):
         return Expected(refused)
     return Expected(frozenset(), True, None, arguments if action == "echo" else ODD)
