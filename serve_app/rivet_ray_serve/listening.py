@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rivet_ray.gateway import deflate
 from rivet_ray.gateway.server import PROTOCOLS, proxy_options
+from rivet_ray.gateway.vanishing import EXTENSION
 
 
 class _Config(uvicorn.Config):
@@ -36,11 +38,22 @@ def listen_as_gateways(app: ASGIApp | None = None) -> None:
     deflate.is_off()
 
 
-def fallback() -> list[Any]:
+def fallback() -> list[Middleware]:
     """In the process of Serve's own proxy, before it listens; Serve adds what is returned.
 
     HAProxy hands requests to it while no replica is ready: at the start, and when the last
     one was lost.
     """
     listen_as_gateways()
-    return []
+    return [Middleware(_WithoutSocket)]
+
+
+class _WithoutSocket:
+    """Serve pickles the scope, which cannot take along what our protocols offer of a socket."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope.get("extensions", {}).pop(EXTENSION, None)
+        await self._app(scope, receive, send)

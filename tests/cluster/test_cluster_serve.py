@@ -107,20 +107,35 @@ async def test_it_stops_on_ctrl_c_and_leaves_nothing(store: str) -> None:
 
 
 async def test_the_gateway_is_not_open_says_its_cors_and_does_not_deflate(store: str) -> None:
-    """Without --open nobody uses a type that has no on_auth; CORS is the registry's.
-
-    Neither a replica nor what stands in for one agrees to permessage-deflate.
-    """
+    """Without --open nobody uses a type that has no on_auth; CORS is the registry's."""
     served = ServeProcess(store, "coordinate")
     await served.start()
     try:
         async with App.client(served.url, timeout=PATIENCE) as client:
             with pytest.raises(Forbidden, match="neither defines on_auth nor says public"):
                 await client.unguarded.get_or_create("a").act()
-        assert await pages(served, "https://app.example.com", "https://b") == [True, False]
+        assert await pages(served.url, "https://app.example.com", "https://b") == [True, False]
         assert not await deflates(served.url.removeprefix("http://"))
-        # HAProxy goes to Serve's own proxy while no replica is ready.
-        assert not await deflates(await fallback(served))
+    finally:
+        await served.end()
+
+
+async def test_while_no_replica_is_ready_the_stand_in_answers_as_one(store: str) -> None:
+    """HAProxy goes to Serve's own proxy then."""
+    served = ServeProcess(store, "coordinate")
+    await served.start()
+    try:
+        address = await fallback(served)
+        async with App.client(f"http://{address}", timeout=PATIENCE) as client:
+            counter = client.counter.get_or_create("a")
+            assert [await counter.increment(), await counter.read()] == [1, 1]
+            async with counter.connect() as connection:
+                assert await connection.actor.increment() == 2
+        assert await pages(f"http://{address}", "https://app.example.com", "https://b") == [
+            True,
+            False,
+        ]
+        assert not await deflates(address)
     finally:
         await served.end()
 
@@ -161,12 +176,12 @@ def _read(path: str) -> str:
     return Path(path).read_text()
 
 
-async def pages(served: ServeProcess, *origins: str) -> list[bool]:
+async def pages(base: str, *origins: str) -> list[bool]:
     """Whether pages of these origins may call."""
     found: list[bool] = []
     async with httpx.AsyncClient(timeout=PATIENCE) as http:
         for origin in origins:
-            url = f"{served.url}/registry/actors/resolve"
+            url = f"{base}/registry/actors/resolve"
             answer = await http.options(url, headers={"Origin": origin})
             assert answer.status_code == 204
             allowed = answer.headers.get("access-control-allow-origin")
@@ -182,7 +197,7 @@ async def test_cors_of_the_command(store: str) -> None:
     served = ServeProcess(store, "coordinate", *options)
     await served.start()
     try:
-        assert await pages(served, *own, "https://app.example.com") == [True, True, False]
+        assert await pages(served.url, *own, "https://app.example.com") == [True, True, False]
     finally:
         await served.end()
 
