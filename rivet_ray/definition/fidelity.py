@@ -72,8 +72,7 @@ def _walk(written: Any, read: Any, path: str) -> Difference | None:
     if kind is not type(read):
         if kind is int and isinstance(read, float) and written == read:
             return None  # An int is a float to the type checkers, too.
-        other = cast("type[Any]", type(read))
-        return Difference(path, f"{_a(kind)} would come back as {_a(other)}")
+        return class_difference(kind, cast("type[Any]", type(read)), path)
     if kind in (list, tuple):
         return _walk_sequence(written, read, path)
     if kind is dict:
@@ -88,9 +87,16 @@ def _walk(written: Any, read: Any, path: str) -> Difference | None:
         return _walk_fields(written, read, names, path)
     if isinstance(written, tuple):  # a NamedTuple
         return _walk_sequence(cast("Sequence[Any]", written), read, path)
+    if kind is decimal.Decimal:
+        written, read = str(written), str(read)  # NaN is not equal to itself.
     if written == read or _by_identity(kind):
         return None
     return Difference(path, f"{written!r:.80} would come back as {read!r:.80}")
+
+
+def class_difference(kind: type[Any], other: type[Any], path: str = "") -> Difference:
+    """What to say of a value that would come back as one of another class."""
+    return Difference(path, f"{_a(kind)} would come back as {_a(other)}")
 
 
 def _by_identity(kind: Any) -> bool:
@@ -158,7 +164,15 @@ def object_fields(kind: Any) -> frozenset[str] | None:
     """Return the fields of a class whose objects may have attributes beside them, or None."""
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return frozenset(field.name for field in dataclasses.fields(kind))
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__dictoffset__:
+        return frozenset(kind.__struct_fields__)
     return None
+
+
+def _attrs_fields(kind: Any) -> Sequence[Any] | None:
+    """The fields of a class that attrs made, or None; does not import attrs."""
+    found: Sequence[Any] | None = getattr(kind, "__attrs_attrs__", None)
+    return found
 
 
 def attributes_beside(value: Any, names: Collection[str], path: str = "") -> Difference | None:
@@ -169,6 +183,11 @@ def attributes_beside(value: Any, names: Collection[str], path: str = "") -> Dif
             f"it is not a field of {type(value).__qualname__}, so it would be lost",
         )
     return None
+
+
+def names_beside(value: Any, names: Collection[str]) -> list[str]:
+    """Return the attributes that `attributes_beside` refuses."""
+    return list(_beside(value, names))
 
 
 def _walk_fields(written: Any, read: Any, names: Sequence[str], path: str) -> Difference | None:
@@ -196,7 +215,8 @@ def _field_names(value: Any) -> Sequence[str] | None:
         return [field.name for field in dataclasses.fields(kind)]
     if values.is_pydantic_model(kind):
         return list(cast("Any", kind).model_fields)
-    return None
+    fields = _attrs_fields(kind)
+    return None if fields is None else [field.name for field in fields]
 
 
 def _beside(value: Any, names: Collection[str]) -> dict[str, Any]:
@@ -204,8 +224,6 @@ def _beside(value: Any, names: Collection[str]) -> dict[str, Any]:
     if values.is_pydantic_model(type(value)):
         return {**(value.__pydantic_extra__ or {}), **(value.__pydantic_private__ or {})}
     attributes: dict[str, Any] = getattr(value, "__dict__", {})
-    if len(attributes) == len(names):
-        return {}
     kind = cast("type[Any]", type(value))
     return {
         name: item
@@ -306,16 +324,18 @@ class Faithful:
         if kind in self._seen:
             return self._seen[kind]
         plan = self._seen[kind] = {}
-        if hasattr(kind, "__post_init__") or not all(_is_set_by_init(kind)):
+        if any(hasattr(kind, hook) for hook in _COMPUTES) or not all(_is_set_by_init(kind)):
             return plan
         names = [field.name for field in info.fields]
         plans = [self._of(field.type) for field in info.fields]
         # One call in C for all fields; with a name too many it gives a tuple for one as well.
         values_of = operator.attrgetter(*names, "__class__")
-        has_attributes = not hasattr(kind, "__slots__") and dataclasses.is_dataclass(kind)
+        own = frozenset(names)
+        origin: type[Any] = getattr(kind, "__origin__", kind)
+        has_attributes = origin.__dictoffset__ != 0
 
         def test(value: Any) -> bool:
-            if has_attributes and len(value.__dict__) != len(names):
+            if has_attributes and not value.__dict__.keys() <= own:
                 return False
             try:
                 found: tuple[Any, ...] = values_of(value)
@@ -326,14 +346,18 @@ class Faithful:
                     return False
             return True
 
-        plan[kind] = test
+        plan[origin] = test
         return plan
+
+
+_COMPUTES = ("__post_init__", "__attrs_post_init__")
+"""Methods that may set fields when an object is made."""
 
 
 def _is_set_by_init(kind: type[Any]) -> Iterable[bool]:
     if dataclasses.is_dataclass(kind):
         return (field.init for field in dataclasses.fields(kind))
-    return ()
+    return (field.init for field in _attrs_fields(kind) or ())
 
 
 _NO: Test = lambda _: False  # noqa: E731
@@ -346,7 +370,7 @@ def _certain(plan: Plan, value: Any) -> bool:
 
 
 def _in_utc(value: datetime.datetime) -> bool:
-    return value.tzinfo is datetime.UTC or value.tzinfo is None
+    return (value.tzinfo is datetime.UTC or value.tzinfo is None) and not value.fold
 
 
 def _each(plan: Plan) -> Test:

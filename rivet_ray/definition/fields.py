@@ -81,6 +81,18 @@ def model_fields(state: Any) -> Mapping[str, Any]:
     return cast("Mapping[str, Any]", state.model_dump(mode="json", by_alias=True, round_trip=True))
 
 
+def class_of(kind: Any) -> type[Any] | None:
+    """The class that a state saved by its fields comes back as; None where that is not sure."""
+    origin: Any = getattr(kind, "__origin__", kind)
+    if not isinstance(origin, type):
+        return None
+    found = cast("type[Any]", origin)
+    if is_typeddict(found) or found is dict:
+        return dict
+    by_field = issubclass(found, msgspec.Struct) or dataclasses.is_dataclass(origin)
+    return found if by_field else None
+
+
 def _dict_fields(state: Any) -> Mapping[str, Any]:
     if (
         isinstance(state, dict)

@@ -13,7 +13,14 @@ from typing import Any, cast
 
 import msgspec
 
-from rivet_ray.definition.fidelity import Difference, attributes_beside, difference, object_fields
+from rivet_ray.definition.fidelity import (
+    Difference,
+    attributes_beside,
+    class_difference,
+    difference,
+    names_beside,
+    object_fields,
+)
 from rivet_ray.definition.fields import (
     NO_CHECK,
     NOT_A_KEY,
@@ -21,6 +28,7 @@ from rivet_ray.definition.fields import (
     attributes_of,
     check_of,
     checks_of,
+    class_of,
     fields_of,
     model_fields,
     names_of,
@@ -50,6 +58,10 @@ class StateCodec:
         origin = getattr(kind, "__origin__", kind)
         self._names = names_of(kind)
         self._slots = object_fields(origin)
+        """The fields, where attributes beside them would be lost."""
+        self._class = class_of(kind)
+        self._unsure = self._class is None and kind is not Any
+        """It may be a dict of any kind: nobody knows how each field is read."""
         self._reads_whole = values.is_pydantic_model(kind) or hasattr(origin, "__post_init__")
         self._attributes: dict[str, str] = attributes_of(kind)
 
@@ -65,6 +77,8 @@ class StateCodec:
         A field that still holds the very value in `known` is not encoded again.
         """
         encode = values.encode
+        if type(state) is not self._class:
+            _refuse("state", self._class_fault(state))
         fields: Mapping[str, Any] = {}
         try:
             fields = self._fields(state)
@@ -83,6 +97,15 @@ class StateCodec:
                 model = cast("Any", type(state))
                 fields = {name: getattr(state, name) for name in model.model_fields}
             raise _fault(fields, error) from raised
+
+    def _class_fault(self, state: Any) -> Difference | None:
+        """Fields alone bring neither a `Counter` back nor a class derived from the state's."""
+        kind, expected = cast("type[Any]", type(state)), self._class
+        if self.kind is Any and issubclass(kind, dict):
+            expected = dict
+        if expected is None or kind is expected:
+            return None
+        return class_difference(kind, cast("Any", expected))
 
     def some(self, state: Any, names: frozenset[str]) -> dict[str, bytes]:
         """These parts of a state, but for those that cannot be encoded."""
@@ -121,9 +144,14 @@ class StateCodec:
             raise InvalidStateType(f"The state cannot be saved: {_why(error)}") from error
 
     def _verify(self, state: Any, changed: Mapping[str, bytes]) -> None:
-        if self._reads_whole:
+        if self._reads_whole or (self._unsure and WHOLE not in changed):
             self._verify_whole(state)
             return
+        self._verify_fields(state, changed)
+        if self._slots is not None:
+            _refuse("state", attributes_beside(state, self._slots))
+
+    def _verify_fields(self, state: Any, changed: Mapping[str, bytes]) -> None:
         fields = self._fields(state)
         for name, data in changed.items():
             check = self._whole if name == WHOLE else self._checks.get(name, self._other)
@@ -139,8 +167,6 @@ class StateCodec:
             value = fields[name]
             if not check.faithful(value):
                 _refuse(_path(name), difference(value, read))
-        if self._slots is not None:
-            _refuse("state", attributes_beside(state, self._slots))
 
     def _verify_whole(self, state: Any) -> None:
         """A state that computes some of its fields when it is read."""
@@ -154,7 +180,9 @@ class StateCodec:
         """The parts that cannot be saved or read back; `[WHOLE]` where all is wrong."""
         try:
             fields = call(self.kind, self._fields, state)
-            if self._reads_whole:
+            if self._class_fault(state) is not None:
+                return [WHOLE]
+            if self._reads_whole or self._unsure:
                 self.verify(state, {})
                 return []
         except Exception:
@@ -163,7 +191,8 @@ class StateCodec:
 
     def _is_fault(self, state: Any, name: str, value: Any) -> bool:
         try:
-            self.verify(state, {name: call(self.kind, values.encode, value)})
+            data = call(self.kind, values.encode, value)
+            call(self.kind, self._verify_fields, state, {name: data})
         except Exception:
             return True
         return False
@@ -174,6 +203,8 @@ class StateCodec:
         if WHOLE in names:
             return fresh
         try:
+            for name in () if self._slots is None else names_beside(state, self._slots):
+                delattr(state, name)
             for name in names:
                 if not isinstance(state, dict):
                     attribute = self._attributes.get(name, name)

@@ -80,6 +80,21 @@ class SubStruct(Struct):
     more: int = 1
 
 
+class Open(msgspec.Struct, dict=True):
+    name: str = "s"
+
+
+@dataclass
+class Slotted:
+    __slots__ = ("left",)
+    left: int
+
+
+@dataclass
+class Mixed(Slotted):
+    right: int = 0
+
+
 class Model(pydantic.BaseModel):
     name: str = "m"
 
@@ -103,6 +118,11 @@ class Level(enum.IntEnum):
 
 class Name(str, enum.Enum):
     ANN = "ann"
+
+
+class Permission(enum.IntFlag):
+    READ = 1
+    WRITE = 2
 
 
 class Pair(NamedTuple):
@@ -171,11 +191,21 @@ KINDS: list[tuple[str, Any, Any, str | None]] = [
     ("datetime in a zone named UTC", datetime.datetime, IN_ZONE_UTC, None),
     ("datetime in a named zone", datetime.datetime, IN_BERLIN, ""),
     ("datetime with an offset", datetime.datetime, AT_TWO, ""),
+    ("second two o'clock of a day", datetime.datetime, NOON.replace(fold=1), ""),
+    ("the same in UTC", datetime.datetime, IN_UTC.replace(fold=1), ""),
+    ("time with a zone", datetime.time, datetime.time(1, tzinfo=BERLIN), ""),
+    ("flags", Permission, Permission.READ | Permission.WRITE, None),
+    ("flag in an int", int, Permission.READ, ""),
     ("date", datetime.date, datetime.date(2026, 1, 2), None),
     ("time", datetime.time, datetime.time(1, 2, 3), None),
     ("timedelta", datetime.timedelta, datetime.timedelta(days=1, microseconds=1), None),
     ("uuid", uuid.UUID, uuid.UUID(int=3), None),
     ("decimal", decimal.Decimal, decimal.Decimal("1.10"), None),
+    ("decimal beyond a float", decimal.Decimal, decimal.Decimal("-0.00E-999"), None),
+    ("attribute of an open struct", Open, _with(Open(), colour=1), ".colour"),
+    ("open struct", Open, Open("x"), None),
+    ("attribute beside slots", Mixed, _with(Mixed(1), colour=1), ".colour"),
+    ("slots and attributes", Mixed, Mixed(1, 2), None),
     ("enum", Colour, Colour.RED, None),
     ("literal", Literal["a", 1], "a", None),
     ("dataclass", Shape, Shape("x"), None),

@@ -99,6 +99,11 @@ class Keeper(Actor[State]):
         self.state.loose = value
 
     @action
+    def stray(self) -> None:
+        self.state.count += 1
+        self.state.stray = 1  # type: ignore[attr-defined]
+
+    @action
     def nap(self) -> None:
         self.sleep()
 
@@ -156,6 +161,18 @@ async def test_the_first_action_of_an_actor_goes_back_to_what_was_created(
     assert await keeper.look() == [7, {"made": 1}]
     await test.crash()
     assert await test.client.keeper.get_or_create("k").look() == [7, {"made": 1}]
+
+
+async def test_an_attribute_beside_the_state_is_gone_after_the_action_that_failed(
+    test: Setup[App],
+) -> None:
+    """Before, it stayed, and every later action that changed something failed too."""
+    keeper = test.client.keeper.get_or_create("k")
+    assert await keeper.look() == [7, {"made": 1}]
+    with pytest.raises(InternalError):
+        await keeper.stray()
+    await keeper.keep("dict")
+    assert await keeper.look() == [8, {"a": 1}]
 
 
 @pytest.mark.parametrize(
