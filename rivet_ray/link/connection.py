@@ -19,7 +19,6 @@ seconds: an end that was itself held up does not blame its peer.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from enum import Enum
 from typing import Generic, cast
@@ -40,8 +39,9 @@ from rivet_ray.link.handshake import Handshake
 from rivet_ray.link.settings import LinkSettings
 from rivet_ray.link.statistics import LinkStatistics
 from rivet_ray.protocol.caller import Message
+from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 
-log = logging.getLogger("rivet_ray.link")
+log = logger_of_strangers("rivet_ray.link")
 
 
 class State(Enum):
@@ -217,7 +217,8 @@ class Connection(asyncio.Protocol, Generic[InT]):
     def _unsendable(self, message: Message, fault: Exception) -> None:
         self._statistics.messages_out -= 1
         self._statistics.unsendable += 1
-        log.error("%s cannot be sent to %s: %s", type(message).__name__, self.peer, fault)
+        text = "%s cannot be sent to %s: %s"
+        log.error(text, type(message).__name__, self.peer, fault, extra=REPEATED)
         self._end.unsendable(message, fault)
 
     def _write(self, encoded: bytes | bytearray) -> None:

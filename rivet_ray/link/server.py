@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable, Sequence
+from typing import Protocol, cast
 
 from rivet_ray.clock import Clock, SystemClock
 from rivet_ray.link import addresses
@@ -18,7 +18,21 @@ from rivet_ray.link.settings import LinkSettings
 from rivet_ray.link.statistics import LinkStatistics
 from rivet_ray.link.substitutes import fault_of, instead_of
 from rivet_ray.protocol.caller import Message
-from rivet_ray.protocol.port import Hosting, HostSession, ToGateway, ToHost
+from rivet_ray.protocol.port import Deliver, HostSession, ToGateway, ToHost
+
+
+class LinkedSession(HostSession, Protocol):
+    """A session with a gateway that is beyond a link."""
+
+    def missed(self, event: Deliver, /) -> None:
+        """An event that no link carries: those whom it is for are told (promise C5)."""
+        ...
+
+
+class Linkable(Protocol):
+    """A host whose sessions may be beyond a link; see `rivet_ray.protocol.port.Hosting`."""
+
+    def open(self, receive: Callable[[ToGateway], None]) -> LinkedSession: ...
 
 
 class LinkServer:
@@ -30,7 +44,7 @@ class LinkServer:
 
     def __init__(
         self,
-        host: Hosting,
+        host: Linkable,
         secret: bytes,
         *,
         clock: Clock | None = None,
@@ -132,10 +146,10 @@ class _ServerEnd:
 
     connection: Connection[ToHost]
 
-    def __init__(self, host: Hosting, connections: set[Connection[ToHost]]) -> None:
+    def __init__(self, host: Linkable, connections: set[Connection[ToHost]]) -> None:
         self._host = host
         self._connections = connections
-        self._session: HostSession | None = None
+        self._session: LinkedSession | None = None
 
     def decode(self, payload: bytes) -> Sequence[ToHost | Beat]:
         return decode_to_host(payload)
@@ -151,9 +165,12 @@ class _ServerEnd:
         self._tell(fault_of(message))
 
     def unsendable(self, message: Message, fault: Exception) -> None:
+        if isinstance(message, Deliver):
+            if self._session is not None:
+                self._session.missed(message)
+            return
         answer = instead_of(message, fault)
         if answer is None:
-            # An event that a client will not get; it must know of the gap (promise C5).
             text = f"{type(message).__name__} cannot be sent, nor left out: {fault}"
             self.connection.drop(LinkOverflow(text))
         self._tell(answer)

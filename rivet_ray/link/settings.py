@@ -13,7 +13,8 @@ class LinkSettings:
 
     frame_limit: int = 64 * MEBIBYTE
     """The longest frame. A longer one that arrives ends the link; a message that
-    would need one is not sent, and who waits for it is told."""
+    would need one is not sent, and who waits for it is told; the connections that an
+    event was for are closed as `resync`."""
     buffer_limit: int = 64 * MEBIBYTE
     """What may wait for a peer that does not read. When more waits and there is
     another frame for it, the link is dropped (`LinkOverflow`)."""

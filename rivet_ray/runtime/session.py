@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from rivet_ray.runtime.instance import Instance
 
 NORMAL = 1000
+SERVICE_RESTART = 1012
 TRY_AGAIN_LATER = 1013
 GONE = 1006
 
@@ -270,7 +271,15 @@ class Session:
             self._outbox.put(message)
 
     def _overflow(self, message: Deliver) -> None:
-        """The gateway is too slow for the actor: those who miss the event are told."""
+        """The gateway is too slow for the actor."""
+        self._tell_missed(message, TRY_AGAIN_LATER, "slow_consumer")
+
+    def missed(self, event: Deliver) -> None:
+        """What is between here and the gateway cannot carry an event, now or later."""
+        self._tell_missed(event, SERVICE_RESTART, "resync")
+
+    def _tell_missed(self, message: Deliver, code: int, reason: str) -> None:
+        """Close the connections that miss an event, so that their clients know (promise C5)."""
         instance = self._host.running(message.actor)
         if instance is None:
             return
@@ -279,7 +288,7 @@ class Session:
                 message.connection is None and message.event in connection.events
             ):
                 instance.connections.detach(connection.id)
-                self.deliver(Close(connection.id, TRY_AGAIN_LATER, "slow_consumer"))
+                self.deliver(Close(connection.id, code, reason))
 
     # --- Book-keeping -------------------------------------------------------
 

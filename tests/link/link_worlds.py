@@ -65,6 +65,12 @@ class Counter(Actor[State]):
         self.broadcast(Counter.texts, "x" * size)
 
     @action
+    def whisper(self, connection: str) -> None:
+        for conn in self.conns:
+            if conn.id == connection:
+                conn.send("\ud800")
+
+    @action
     def fail(self) -> None:
         raise UserError("no", "refused", {"why": "because"})
 

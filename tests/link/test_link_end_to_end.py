@@ -8,7 +8,7 @@ import pytest
 from link_worlds import PATIENCE, SECRET, Connect, Counter, Listener, Serve, World, eventually
 
 from rivet_ray.errors import ActionNotFound, InvalidRequest, MessageTooLong, Outcome, UserError
-from rivet_ray.link import LinkClient, LinkError, LinkOverflow, LinkServer, LinkSettings
+from rivet_ray.link import LinkClient, LinkError, LinkServer, LinkSettings
 from rivet_ray.protocol.caller import Caller
 from rivet_ray.protocol.port import Call, Failed, Hosting, ToGateway
 
@@ -115,15 +115,45 @@ async def test_a_call_that_is_too_long_never_starts(connect: Connect) -> None:
     assert await gateway.call(actor, "increment") == 1
 
 
-async def test_an_event_that_is_too_long_is_not_left_out_in_silence(connect: Connect) -> None:
-    """C5: the gap is said. The link ends, and the gateway attaches its connections again."""
+async def test_an_event_that_is_too_long_ends_the_connections_that_want_it(
+    connect: Connect,
+) -> None:
+    """C5: the gap is said to whom it concerns, and the link stays for everybody else."""
     world, gateway = await connect(LinkSettings(frame_limit=2000))
+    actor, other = await world.actor(), await world.actor("other")
+    wants, wants_not, elsewhere = Listener(), Listener(), Listener()
+    for listener, identity, where, event in (
+        (wants, "c1", actor, "texts"),
+        (wants_not, "c2", actor, "counted"),
+        (elsewhere, "c3", other, "texts"),
+    ):
+        await gateway.calls.attach(where, identity, "token", Caller(), listener)
+        gateway.calls.subscribe(where, identity, event, True)
+    small = [gateway.call(actor, "increment") for _ in range(3)]
+    *counts, shouted = await asyncio.gather(*small, gateway.call(actor, "shout", 4096))
+    assert (counts, shouted) == ([1, 2, 3], None)
+    await eventually(lambda: wants.seen[1:])
+    assert wants.seen == ["attached", (1012, "resync")]
+    assert await gateway.call(other, "shout", 10) is None
+    await eventually(lambda: elsewhere.seen[1:])
+    assert elsewhere.seen == ["attached", ("texts", "x" * 10)]
+    assert wants_not.seen == ["attached", *(("counted", count) for count in counts)]
+    assert (gateway.lost, world.server.statistics.drops) == ([], {})
+    assert world.server.statistics.unsendable == 1
+
+
+async def test_an_event_for_one_connection_that_cannot_be_carried(connect: Connect) -> None:
+    """However it cannot: here its name is no text that UTF-8 can hold."""
+    world, gateway = await connect()
     actor = await world.actor()
-    await gateway.calls.attach(actor, "c1", "token", Caller(), Listener())
-    gateway.calls.subscribe(actor, "c1", "texts", True)
-    gateway.calls.start(actor, "shout", b"\x91\xcd\x10\x00", lambda answer: None)
-    await eventually(lambda: gateway.lost == [None])
-    assert world.server.statistics.drops == {LinkOverflow.code: 1}
+    told, other = Listener(), Listener()
+    await gateway.calls.attach(actor, "c1", "token", Caller(), told)
+    await gateway.calls.attach(actor, "c2", "token", Caller(), other)
+    assert await gateway.call(actor, "whisper", "c1") is None
+    await eventually(lambda: told.seen[1:])
+    assert told.seen == ["attached", (1012, "resync")]
+    assert other.seen == ["attached"]
+    assert await gateway.call(actor, "increment") == 1
 
 
 async def test_a_session_that_raises_answers_the_call(serve: Serve) -> None:
@@ -133,6 +163,9 @@ async def test_a_session_that_raises_answers_the_call(serve: Serve) -> None:
 
         def send(self, message: object) -> None:
             raise ZeroDivisionError("a secret text")
+
+        def missed(self, event: object) -> None:
+            pass
 
         def close(self) -> None:
             pass
