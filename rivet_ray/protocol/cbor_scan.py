@@ -16,8 +16,14 @@ BYTES, TEXT, ARRAY, MAP, TAG, SIMPLE = 2, 3, 4, 5, 6, 7
 OPEN_LENGTH = -1
 """Instead of a length: until a break."""
 _BREAK = 31
+_ONE_BYTE = 24
+_LEAST_IN_TWO = 32
+"""Simple values below it fit into the first byte, and may not be written in two."""
 _RESERVED = (28, 29, 30)
 _NEVER_OPEN = (0, 1, TAG)
+_ITEMS, _KEYS, _VALUE = -1, -2, -3
+"""What is missing of a container of open length: items, or a key, or the value of one."""
+_AFTER = {_ITEMS: _ITEMS, _KEYS: _VALUE, _VALUE: _KEYS}
 
 
 class Unscannable(Exception):
@@ -55,7 +61,10 @@ class Scanner:
             raise Unscannable
         if low == _BREAK:
             return Head(major, OPEN_LENGTH, low)
-        return Head(major, int.from_bytes(self.take(1 << (low - 24)), "big"), low)
+        argument = int.from_bytes(self.take(1 << (low - 24)), "big")
+        if major == SIMPLE and low == _ONE_BYTE and argument < _LEAST_IN_TWO:
+            raise Unscannable
+        return Head(major, argument, low)
 
     def take(self, size: int) -> bytes:
         """Move over so many bytes. Raises Unscannable."""
@@ -73,20 +82,31 @@ class Scanner:
                 continue
             major, argument, low = self.head()
             if major == SIMPLE and low == _BREAK:
-                if missing.pop() != OPEN_LENGTH:
+                if missing.pop() not in (_ITEMS, _KEYS):
                     raise Unscannable
                 continue
-            if missing[-1] > 0:
-                missing[-1] -= 1
+            missing[-1] = _AFTER.get(missing[-1], missing[-1] - 1)
             if major == TAG:
                 missing.append(1)
+            elif argument == OPEN_LENGTH and major in (ARRAY, MAP):
+                missing.append(_ITEMS if major == ARRAY else _KEYS)
             elif major in (ARRAY, MAP):
-                missing.append(argument * (major - 3) if argument > 0 else argument)
+                missing.append(argument * (major - 3))
             elif major in (BYTES, TEXT):
                 if argument == OPEN_LENGTH:
-                    missing.append(OPEN_LENGTH)
+                    self._skip_chunks(major)
                 else:
                     self.take(argument)
+
+    def _skip_chunks(self, kind: int) -> None:
+        """Move over the rest of a string of open length. Raises Unscannable."""
+        while True:
+            major, size, low = self.head()
+            if major == SIMPLE and low == _BREAK:
+                return
+            if major != kind or size == OPEN_LENGTH:
+                raise Unscannable
+            self.take(size)
 
     def members(self) -> Iterator[bytes]:
         """The keys of a map, at each of which the value is to be moved over.

@@ -66,6 +66,18 @@ def test_what_is_not_cbor(data: str) -> None:
             Scanner(bytes.fromhex(data)).skip()
 
 
+@pytest.mark.parametrize(
+    "item",
+    ["7f00ff", "7f4161ff", "7f7f6161ffff", "5f6161ff", "f800", "f818", "f81f", "bf6161ff"],
+)
+def test_what_no_reader_may_take(item: str) -> None:
+    """Chunks of another kind, needless bytes, a key without a value (RFC 8949, 3.2 and 3.3)."""
+    with pytest.raises(Unscannable):
+        Scanner(bytes.fromhex(item)).skip()
+    with pytest.raises(Unscannable):
+        Scanner(b"\x81" + bytes.fromhex(item)).skip()
+
+
 @given(data=st.binary())
 def test_any_bytes(data: bytes) -> None:
     with contextlib.suppress(Unscannable):
