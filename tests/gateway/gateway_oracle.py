@@ -8,11 +8,11 @@ answer is allowed; what is none of a client's own doing has one.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote
 
-from gateway_reading import ODD, Malformed, is_deep, is_odd, read, read_json
+from gateway_reading import ODD, Malformed, NoText, is_deep, is_heavy, is_odd, read, read_json
 
 LIMIT = 65_536
 KEY_PART = 128
@@ -36,6 +36,8 @@ class Expected:
     """What that answer is, where it is known."""
     deep: bool = False
     """The answer may fail because clients could not read what it repeats."""
+    fails: bool = False
+    """The action fails with `invalid_action_request`, and is not run (ADR 39)."""
 
 
 def _refused(*codes: str) -> Expected:
@@ -57,11 +59,18 @@ def of_message(encoding: str, data: bytes) -> Expected:
     """A message to the server, A.2."""
     if len(data) > LIMIT:
         return _refused("message_too_long")
-    malformed = _refused("malformed_message")
+    heavy = ["message_too_long"] * is_heavy(encoding, data)
+    malformed = _refused("malformed_message", *heavy)
     try:
-        message = read(encoding, data)
+        return _of_value(read(encoding, data), malformed)
+    except NoText as fault:
+        found = _of_value(fault.instead, malformed)
+        return malformed if found.number is None else replace(found, output=ODD, fails=True)
     except Malformed:
         return malformed
+
+
+def _of_value(message: Any, malformed: Expected) -> Expected:
     if message is ODD:
         return Expected(malformed.refusals, True)
     if not isinstance(message, dict) or message.get("b", 0) is ODD:
@@ -120,7 +129,8 @@ def _subscription(wanted: Any) -> Expected:
 
 def of_body(encoding: str, data: bytes, action: str) -> Expected:
     """The body of an action's request."""
-    refused = frozenset({"invalid_action_request"})
+    heavy = ["message_too_long"] * is_heavy(encoding, data)
+    refused = frozenset({"invalid_action_request", *heavy})
     try:
         body = read(encoding, data)
     except Malformed:

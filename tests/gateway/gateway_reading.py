@@ -11,6 +11,8 @@ from typing import Any
 
 MOST_DEPTH = 90
 """From here on a reader may refuse."""
+SHORT, MOST_WEIGHT, WEIGHT_OF_NAME = 16_384, 250_000, 4
+"""What is longer is weighed before it is read, and no more than that (ADR 47)."""
 
 
 class Odd:
@@ -24,6 +26,15 @@ DEEP = Odd()
 
 class Malformed(ValueError):
     """No reader takes it."""
+
+
+class NoText(Malformed):
+    """Malformed only because texts in it are not UTF-8."""
+
+    def __init__(self, instead: Any) -> None:
+        super().__init__("not UTF-8")
+        self.instead = instead
+        """The value, with the empty text in place of each."""
 
 
 def read(encoding: str, data: bytes) -> Any:
@@ -94,6 +105,10 @@ class _CBOR:
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.at = 0
+        self.is_text = True
+        """Whether all texts so far are UTF-8."""
+        self.members = 0
+        """How many members the maps so far are to have, whether they come or not."""
 
     def take(self, size: int) -> bytes:
         if size > len(self.data) - self.at:
@@ -141,6 +156,7 @@ class _CBOR:
             case 4:
                 return [value for (value,) in self._items(size, depth, 1)]
             case _:
+                self.members += size or 0
                 pairs = self._items(size, depth, 2)
                 return _members(
                     [(name if isinstance(name, str) else ODD, value) for name, value in pairs]
@@ -160,9 +176,12 @@ class _CBOR:
         if major == 2:
             return ODD
         try:
-            return "".join(part.decode() for part in parts)
-        except UnicodeDecodeError as error:
-            raise Malformed(str(error)) from error
+            text = "".join(part.decode("utf-8", "surrogatepass") for part in parts)
+        except UnicodeDecodeError:
+            self.is_text = False
+            return ""
+        # Half of a pair, as JavaScript has it, may be taken as U+FFFD.
+        return ODD if any("\ud800" <= letter <= "\udfff" for letter in text) else text
 
     def _items(self, size: int | None, depth: int, width: int) -> list[tuple[Any, ...]]:
         found: list[tuple[Any, ...]] = []
@@ -182,7 +201,22 @@ def _read_cbor(data: bytes) -> Any:
         return ODD
     if reader.at != len(data):
         raise Malformed("bytes follow")
+    if not reader.is_text:
+        raise NoText(value)
     return value
+
+
+def is_heavy(encoding: str, data: bytes) -> bool:
+    """Whether it may be refused for its weight before anybody sees that it is malformed."""
+    if encoding == "json" or len(data) <= SHORT:
+        return False
+    reader = _CBOR(data)
+    try:
+        while reader.at < len(data):
+            reader.item(0)
+    except (Malformed, RecursionError):
+        pass
+    return WEIGHT_OF_NAME * reader.members > MOST_WEIGHT
 
 
 def is_odd(value: Any) -> bool:

@@ -32,7 +32,9 @@ _probes = itertools.count(7_000_000_000_000_000)
 def _check_answer(body: Any, expected: Expected) -> None:
     """The answer to an action: its output, or an error that an action has."""
     ((kind, found),) = body.items()
-    if kind == "e":
+    if expected.fails:
+        assert (kind, found.get("c")) == ("e", "invalid_action_request"), body
+    elif kind == "e":
         assert found["c"] in CALL_ERRORS or (expected.deep and found["c"] == TOO_DEEP), found
         assert expected.output is ODD, f"{found}, and not {expected.output}"
     elif expected.output is not ODD:

@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import malformed_actors
 import pytest
-from gateway_malformed import bodies, frames, messages
+from gateway_malformed import Frame, bodies, frames, messages
 from gateway_openers import send_address, send_headers, send_stream, send_subprotocols
 from gateway_openings import (
     BROKEN,
@@ -149,6 +149,40 @@ async def sites(address: str) -> AsyncIterator[list[Site]]:
 
 def served(directory: Path) -> ServedCommand:
     return ServedCommand(directory, "dev", "malformed_actors:App", "--store", "memory://")
+
+
+NOT_UTF_8 = b"\x62\xc3\x28"
+CALL = b"\xa1\x61b\xa1\x62ar\xa3\x61i"
+HEAVY = b"\xbb" + b"\xff" * 8 + b"\x61a" + b"\x00" * 20_000
+"""A map of more members than any bytes hold, and long enough to be weighed first."""
+FOUND = [
+    CALL + b"\x07\x61n" + NOT_UTF_8 + b"\x61a\x81\x01",
+    CALL + b"\x07\x61n\x64echo\x61a\x81" + NOT_UTF_8,
+    CALL + b"\x07\x61n\x64echo\x61a\x81\xa1" + NOT_UTF_8 + b"\x01",
+    CALL + NOT_UTF_8 + b"\x61n\x64echo\x61a\x80",
+    CALL + b"\x07\x61n\x64echo\x61a" + NOT_UTF_8,
+    b"\xa1\x61b\xa1\x62sr\xa2\x61e" + NOT_UTF_8 + b"\x61s\xf5",
+    b"\xa1\x61b" + NOT_UTF_8,
+    *(
+        CALL + b"\x07\x61n\x64echo\x61a\x81" + bytes.fromhex(item)
+        for item in ("7f00ff", "7f61c361a9ff", "f818", "bf6161ff", "63eda080")
+    ),
+    CALL + b"\x07\x61n\x63\xed\xa0\x80\x61a\x81\x01",
+    HEAVY,
+]
+
+
+async def test_what_the_long_runs_found(tmp_path: Path) -> None:
+    tally = Tally()
+    with served(tmp_path) as server:
+        async with sites(server.url.removeprefix("http://")) as (_, site):
+            await send_frames(site, tally, [Frame(data, text=False) for data in FOUND])
+            await send_posted(site, tally, FOUND)
+            for data in FOUND:
+                await send_body(site, tally, b"\xa1\x61a\x81" + data, "echo", False)
+                await send_body(site, tally, data, "echo", False)
+            await assert_alive(site)
+        assert_quiet(server.output)
 
 
 async def test_a_few_hundred(tmp_path: Path) -> None:
