@@ -14,6 +14,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from rivet_ray.definition.lasting_loop import new_event_loop
 from rivet_ray.gateway.bounded_http import BoundedHttpProtocol
 from rivet_ray.gateway.websocket_protocol import WebSocketProtocol
 from rivet_ray.shutdown import DRAIN, GRACE, Shutdown
@@ -123,6 +124,11 @@ class Server(uvicorn.Server):
         if threading.current_thread() is threading.main_thread():
             Shutdown(self._grace).catch(self.handle_exit)
         yield
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn does, on a loop that user code does not end."""
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(self.serve(sockets=sockets))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

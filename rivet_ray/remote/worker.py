@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from rivet_ray import ids
 from rivet_ray.clock import Clock, SystemClock
 from rivet_ray.definition import ActorDefinition
+from rivet_ray.definition.lasting_loop import new_event_loop
 from rivet_ray.errors import RivetError, StoreError
 from rivet_ray.link import LinkServer, cluster_secret
 from rivet_ray.runtime import HostSettings, Standalone
@@ -171,13 +171,5 @@ class Worker:
 
 def run_on_own_loop(work: Coroutine[Any, Any, None]) -> None:
     """Run a worker on a new event loop, the fastest there is here; blocks."""
-
-    def new_loop() -> asyncio.AbstractEventLoop:
-        if sys.platform == "win32":
-            return asyncio.new_event_loop()
-        import uvloop
-
-        return uvloop.new_event_loop()
-
-    with asyncio.Runner(loop_factory=new_loop) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 
@@ -45,6 +46,16 @@ class Stuck(Actor[dict[str, int]]):
     @action
     async def use_executor(self) -> None:
         self.wait_until(asyncio.to_thread(time.sleep, FOREVER))
+
+    @action
+    async def exit_in_callbacks(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_soon(sys.exit, 3)
+        loop.call_later(0, sys.exit, 3)
+        done = loop.create_future()
+        done.add_done_callback(sys.exit)
+        done.set_result(None)
+        await asyncio.sleep(0.01)
 
 
 class App(Registry):

@@ -96,3 +96,11 @@ def test_without_anything_in_the_way_it_ends_at_once_with_0(server: DevServer) -
     began = time.monotonic()
     assert server.stop(signal.SIGTERM) == 0
     assert time.monotonic() - began < SLACK
+
+
+def test_callbacks_of_user_code_do_not_end_it(server: DevServer) -> None:
+    assert call(server, "add") == 1
+    assert call(server, "exit_in_callbacks") is None
+    assert call(server, "add") == 2
+    assert server.stop(signal.SIGTERM) == 0
+    assert "a callback of the event loop raised SystemExit" in "".join(server.lines)

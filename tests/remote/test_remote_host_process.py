@@ -106,6 +106,15 @@ async def test_actors_of_a_host_call_one_another(store: str, host: HostProcess) 
         assert await client.counter.get("two").read() == 1
 
 
+async def test_a_callback_of_user_code_does_not_end_it(store: str, host: HostProcess) -> None:
+    async with gateway(store, host) as url, App.client(url) as client:
+        counter = client.counter.get_or_create("k")
+        assert await counter.increment() == 1
+        await counter.exit_in_a_callback()
+        assert await counter.increment() == 2
+    assert await host.end() == 0
+
+
 async def test_a_host_that_ends_in_order_gives_up_its_lease(store: str) -> None:
     host = HostProcess(store)
     await host.start()

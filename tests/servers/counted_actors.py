@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,6 +55,11 @@ class Counter(Actor[State, None, str | None]):
     @action
     async def forward(self, key: str) -> int:
         return await self.client(App).counter.get_or_create(key).increment()
+
+    @action
+    async def exit_in_a_callback(self) -> None:
+        asyncio.get_running_loop().call_soon(sys.exit, 3)
+        await asyncio.sleep(0.01)
 
     async def on_fetch(self, request: Request) -> Any:
         if request.url.path == "/stream":
