@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from rivet_ray.client.transport import Closing, ConnectionTransport
 from rivet_ray.client.websocket import WebSocketConnection
 from rivet_ray.errors import Outcome, RequestFailed
-from rivet_ray.protocol.v0 import Init, ToClient, ToServer
+from rivet_ray.protocol.v0 import Arrived, Init, ToServer
 
 PATIENCE = 5.0
 """Seconds for the handshake of a WebSocket, which something on the way may swallow.
@@ -69,7 +69,7 @@ class EitherConnection:
     async def send(self, message: ToServer) -> None:
         await self._way.send(message)
 
-    def __aiter__(self) -> AsyncIterator[ToClient]:
+    def __aiter__(self) -> AsyncIterator[Arrived]:
         return self._way.__aiter__()
 
     async def leave(self) -> None:

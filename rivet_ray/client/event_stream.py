@@ -34,10 +34,10 @@ from rivet_ray.protocol.event_stream import (
 )
 from rivet_ray.protocol.v0 import (
     ActionRequest,
+    Arrived,
     ErrorMessage,
     Goodbye,
     Init,
-    ToClient,
     ToServer,
     decode_to_client,
     encode_to_server,
@@ -126,10 +126,10 @@ class EventStreamConnection:
                 "A subscription was not taken.", outcome=Outcome.NOT_STARTED
             ) from error
 
-    def __aiter__(self) -> AsyncIterator[ToClient]:
+    def __aiter__(self) -> AsyncIterator[Arrived]:
         return self
 
-    async def __anext__(self) -> ToClient:
+    async def __anext__(self) -> Arrived:
         while (event := await self._next()) is not None:
             try:
                 if event.name == MESSAGE:

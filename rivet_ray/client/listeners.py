@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, Protocol
 
-from rivet_ray.client.interface import PayloadDecoder
+from rivet_ray.client.interface import PayloadDecoder, UnexpectedValue
 from rivet_ray.definition.remote import LIFECYCLE, Lifecycle
 from rivet_ray.errors import RivetError, SlowConsumer
 
@@ -98,6 +98,17 @@ class Listeners:
         for listener in tuple(self._listeners.get(event, ())):
             if listener.active:
                 listener.receive(arguments)
+
+    def deliver_unreadable(self, event: str, problem: str) -> None:
+        """An event cannot be read: its streams end with that, and `error` handlers get it."""
+        listeners = tuple(self._listeners.get(event, ()))
+        if not listeners:
+            return
+        error = UnexpectedValue(f"An event {event!r} cannot be read, and is missing: {problem}.")
+        for listener in listeners:
+            if isinstance(listener, Stream):
+                listener.end(error)
+        self.emit_error(error)
 
     def emit(self, event: Lifecycle, *arguments: Any) -> None:
         """Give an event of the connection itself to its handlers."""

@@ -13,6 +13,7 @@ from rivet_ray.errors import (
     MessageTooLong,
     Outcome,
     Overloaded,
+    RequestFailed,
     RivetError,
 )
 from rivet_ray.protocol.encodings import EncodeFault
@@ -21,12 +22,14 @@ from rivet_ray.protocol.subprotocols import Resume
 from rivet_ray.protocol.v0 import (
     ActionRequest,
     ActionResponse,
+    Arrived,
     ErrorMessage,
     EventMessage,
     Init,
     SubscriptionRequest,
-    ToClient,
     ToServer,
+    UnreadableAnswer,
+    UnreadableEvent,
 )
 
 MAX_UNSENT = 16_384
@@ -149,7 +152,7 @@ class Session:
             call.sent = False
             self._unsent = {call.request.id: call, **self._unsent}
 
-    def receive(self, message: ToClient) -> None:
+    def receive(self, message: Arrived) -> None:
         """A message came. Never raises, whatever handlers do."""
         match message:
             case ActionResponse():
@@ -157,18 +160,37 @@ class Session:
                 if call is not None and not call.answer.done():
                     call.answer.set_result(message.output)
             case EventMessage():
-                if message.sequence is not None and self._seen is not None:
-                    if message.sequence <= self._seen:
-                        return  # It came before the cut.
-                    self._seen = message.sequence
-                self.listeners.deliver(message.name, message.arguments)
+                if self._is_new(message.sequence):
+                    self.listeners.deliver(message.name, message.arguments)
             case ErrorMessage():
                 if message.action_id is None:
                     self.listeners.emit_error(rebuild(message, None))
                 else:
                     self._fail(message.action_id, rebuild(message, Outcome.UNKNOWN))
+            case UnreadableAnswer():
+                self._fail(message.id, self._unreadable(message))
+            case UnreadableEvent():
+                if self._is_new(message.sequence):
+                    self.listeners.deliver_unreadable(message.name, message.problem)
             case Init():
                 log.warning("the connection to %s was initialised twice", self.label)
+
+    def _is_new(self, sequence: int | None) -> bool:
+        """Whether an event did not come before the cut."""
+        if sequence is not None and self._seen is not None:
+            if sequence <= self._seen:
+                return False
+            self._seen = sequence
+        return True
+
+    def _unreadable(self, answer: UnreadableAnswer) -> RivetError:
+        call = self._calls.get(answer.id)
+        name = "a call" if call is None else repr(call.request.name)
+        what = "took effect, but its answer" if answer.took_effect else "failed, and its error"
+        return RequestFailed(
+            f"{name} on {self.label} {what} cannot be read: {answer.problem}.",
+            outcome=Outcome.TOOK_EFFECT if answer.took_effect else Outcome.UNKNOWN,
+        )
 
     def sends_again(self, message: ToServer, error: RivetError) -> bool:
         """Whether a message that may have been taken is to be sent on another socket."""

@@ -15,7 +15,7 @@ from rivet_ray.protocol import values
 from rivet_ray.protocol.error_codes import from_code
 from rivet_ray.protocol.queries import ActorQuery
 from rivet_ray.protocol.subprotocols import Resume
-from rivet_ray.protocol.v0 import ErrorMessage, Init, ToClient, ToServer
+from rivet_ray.protocol.v0 import Arrived, ErrorMessage, Init, ToServer
 
 if TYPE_CHECKING:
     import httpx
@@ -64,7 +64,7 @@ class ConnectionTransport(Protocol):
         """
         ...
 
-    def __aiter__(self) -> AsyncIterator[ToClient]:
+    def __aiter__(self) -> AsyncIterator[Arrived]:
         """Every message after Init, in order. Ends when the connection does."""
         ...
 

@@ -26,9 +26,9 @@ from rivet_ray.errors import (
 from rivet_ray.protocol.encodings import DecodeFault, Encoding
 from rivet_ray.protocol.error_codes import from_code
 from rivet_ray.protocol.v0 import (
+    Arrived,
     ErrorMessage,
     Init,
-    ToClient,
     ToServer,
     decode_to_client,
     encode_to_server,
@@ -122,10 +122,10 @@ class WebSocketConnection:
         except SocketClosed as error:
             raise ConnectionClosed("The WebSocket closed.", outcome=Outcome.UNKNOWN) from error
 
-    def __aiter__(self) -> AsyncIterator[ToClient]:
+    def __aiter__(self) -> AsyncIterator[Arrived]:
         return self
 
-    async def __anext__(self) -> ToClient:
+    async def __anext__(self) -> Arrived:
         if self._socket is None:
             raise StopAsyncIteration
         try:

@@ -85,7 +85,26 @@ class ErrorMessage(msgspec.Struct, frozen=True, gc=False):
     """What HTTP would say, where the code does not imply it: an extra member of ours."""
 
 
+class UnreadableAnswer(msgspec.Struct, frozen=True, gc=False):
+    """The answer to a call, whose value cannot be read: that call alone fails."""
+
+    id: int
+    problem: str
+    took_effect: bool
+    """It is a result; otherwise it is an error."""
+
+
+class UnreadableEvent(msgspec.Struct, frozen=True, gc=False):
+    """An EventMessage whose arguments cannot be read: it alone is missing."""
+
+    name: str
+    problem: str
+    sequence: int | None = None
+
+
 ToServer = ActionRequest | SubscriptionRequest | Goodbye
 Received = ToServer | UnreadableRequest
 """What a server makes of a client's message."""
 ToClient = Init | ActionResponse | EventMessage | ErrorMessage
+Arrived = ToClient | UnreadableAnswer | UnreadableEvent
+"""What a client makes of a server's message."""

@@ -88,7 +88,7 @@ def _call(scanner: Scanner) -> int | None:
         major = first[0] // 32 if first else -1
         scanner.skip()
         if name == b"i":
-            number = _number(scanner.data[start : scanner.at])
+            number = number_of(scanner.data[start : scanner.at])
         elif name == b"n":
             named = major == TEXT
         elif name == b"a":
@@ -96,7 +96,8 @@ def _call(scanner: Scanner) -> int | None:
     return number if named and listed else None
 
 
-def _number(item: bytes) -> int | None:
+def number_of(item: bytes) -> int | None:
+    """Return the number of a call that an item of CBOR is, or None."""
     if item[0] == _FLOAT64:
         (value,) = struct.unpack(">d", item[1:])
         number = int(value) if value.is_integer() else -1

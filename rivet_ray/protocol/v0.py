@@ -20,6 +20,7 @@ from rivet_ray.protocol import dates, values
 from rivet_ray.protocol.encodings import UNDEFINED, DecodeFault, EncodeFault, Encoding, Schema
 from rivet_ray.protocol.messages import ActionRequest as ActionRequest
 from rivet_ray.protocol.messages import ActionResponse as ActionResponse
+from rivet_ray.protocol.messages import Arrived as Arrived
 from rivet_ray.protocol.messages import ErrorMessage as ErrorMessage
 from rivet_ray.protocol.messages import EventMessage as EventMessage
 from rivet_ray.protocol.messages import Goodbye as Goodbye
@@ -28,9 +29,12 @@ from rivet_ray.protocol.messages import Received as Received
 from rivet_ray.protocol.messages import SubscriptionRequest as SubscriptionRequest
 from rivet_ray.protocol.messages import ToClient as ToClient
 from rivet_ray.protocol.messages import ToServer as ToServer
+from rivet_ray.protocol.messages import UnreadableAnswer as UnreadableAnswer
+from rivet_ray.protocol.messages import UnreadableEvent as UnreadableEvent
 from rivet_ray.protocol.messages import UnreadableRequest as UnreadableRequest
 from rivet_ray.protocol.unreadable import MAX_ACTION_ID as MAX_ACTION_ID
 from rivet_ray.protocol.unreadable import call_of
+from rivet_ray.protocol.unreadable_answers import subject_of
 
 PUBLIC_HEADERS = tuple(
     f"X-RivetKit-{name}"
@@ -267,9 +271,22 @@ def encode_to_server(encoding: Encoding, message: ToServer) -> bytes:
     return encoding.encode(_ToServer(body))
 
 
-def decode_to_client(encoding: Encoding, frame: bytes | str) -> ToClient:
+def decode_to_client(encoding: Encoding, frame: bytes | str) -> Arrived:
     """A server's message. Raises DecodeFault, also for the wrong kind of frame."""
     _check_frame(encoding, frame)
+    try:
+        return _read_to_client(encoding, frame)
+    except DecodeFault as fault:
+        subject = subject_of(encoding, frame)
+        if subject is None:
+            raise
+        if subject.call is not None:
+            return UnreadableAnswer(subject.call, str(fault), subject.answered)
+        assert subject.event is not None
+        return UnreadableEvent(subject.event, str(fault), subject.sequence)
+
+
+def _read_to_client(encoding: Encoding, frame: bytes | str) -> ToClient:
     body = encoding.decode_as(frame, _to_client).body
     match (body.init, body.error, body.response, body.event):
         case (None, None, _Response(id=id, output=output), None):

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed
 
 from rivet_ray import Client, RivetError, errors
+from rivet_ray.client.interface import UnexpectedValue
 from rivet_ray.errors import ActionTimedOut
 from rivet_ray.protocol import v0
 from rivet_ray.protocol.encodings import ENCODINGS
@@ -271,6 +272,73 @@ async def test_no_single_message_ends_a_connection(transport: Any, encoding: str
         server.sent = (as_bytes(encoding, TO_NOBODY), False)
         assert await connection.actor.call("echo", 2) == "right"
         assert told == ["disconnected", "reconnected", "resync"]
+        await connection.dispose()
+
+
+def nested(encoding: str, levels: int) -> bytes:
+    """A list in a list, and so on: a value that is deeper than anybody reads."""
+    if encoding == "json":
+        return b"[" * levels + b"]" * levels
+    return b"\x81" * (levels - 1) + b"\x80"
+
+
+def answer_of(encoding: str, number: int, value: bytes) -> bytes:
+    if encoding == "json":
+        return b'{"b":{"ar":{"i":%d,"o":%b}}}' % (number, value)
+    return b"\xa1\x61b\xa1\x62ar\xa2\x61i%b\x61o%b" % (bytes([number]), value)
+
+
+@BOTH
+@WAYS
+@pytest.mark.parametrize("levels", [150, 20_000])
+async def test_an_answer_that_cannot_be_read_fails_alone(
+    transport: Any, encoding: str, levels: int
+) -> None:
+    """The connection stays, and so do the other calls; each used to end as unknown."""
+    async with (
+        liar(transport) as (url, server),
+        Client(url, encoding=encoding, transport=transport, timeout=PATIENCE) as client,
+    ):
+        told = list[Any]()
+        connection = client.actor("counter").connect()
+        connection.on("disconnected", partial(told.append, "disconnected"))
+        connection.on("error", told.append)
+        server.sent = (answer_of(encoding, 0, nested(encoding, levels)), False)
+        keyed = connection.actor.with_options(idempotency_key="once")
+        bad, good = await asyncio.gather(
+            keyed.call("echo", 1), connection.actor.call("echo", 2), return_exceptions=True
+        )
+        assert good == "right"
+        assert isinstance(bad, errors.RequestFailed)
+        assert bad.outcome is errors.Outcome.TOOK_EFFECT
+        assert "'echo'" in bad.message
+        assert told == []
+        await connection.dispose()
+
+
+@BOTH
+@WAYS
+async def test_an_event_that_cannot_be_read_is_told(transport: Any, encoding: str) -> None:
+    async with (
+        liar(transport) as (url, server),
+        Client(url, encoding=encoding, transport=transport, timeout=PATIENCE) as client,
+    ):
+        told = list[Any]()
+        connection = client.actor("counter").connect()
+        connection.on("disconnected", partial(told.append, "disconnected"))
+        connection.on("error", told.append)
+        connection.on("x", told.append)
+        stream = connection.events("x")
+        value = nested(encoding, 150)
+        if encoding == "json":
+            event = b'{"b":{"ev":{"n":"x","a":[%b]}}}' % value
+        else:
+            event = b"\xa1\x61b\xa1\x62ev\xa2\x61n\x61x\x61a\x81" + value
+        server.sent = (event, False)
+        assert await connection.actor.call("echo", 1) == "right"
+        assert [type(error) for error in told] == [UnexpectedValue]
+        with pytest.raises(UnexpectedValue, match="cannot be read"):
+            await anext(aiter(stream))
         await connection.dispose()
 
 
