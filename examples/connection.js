@@ -196,6 +196,11 @@ export class Connection {
     };
     heard();
     const stream = await fetch(this.url + "connect/sse", {headers, signal: cut.signal});
+    if (!stream.ok) {
+      const {m, c, md} = await stream.json();
+      if (c) this.#refusal = fault(m, c, md, stream.status); // otherwise it is not our server
+      return {reason: `HTTP status ${stream.status}`};
+    }
     quiet = stream.headers.get("X-RivetKit-Keep-Alive");
     let posted = Promise.resolve(); // one after another, so that they arrive in order
     const send = (body) => {

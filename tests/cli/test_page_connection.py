@@ -59,7 +59,39 @@ setTimeout(() => { console.log("{}"); process.exit(0); }, 6000);
 """
 
 
-def run(directory: Path, server: str, way: str, script: str = SCRIPT) -> dict[str, Any]:
+FOREIGN = """
+import dns from "node:dns";
+import {Connection} from "./connection.mjs";
+const [server, way] = process.argv.slice(2);
+const look = dns.lookup;
+dns.lookup = (name, ...more) => look(name === "evil.test" ? "127.0.0.1" : name, ...more);
+const headers = JSON.parse(process.argv[4]);
+let asked = 0;
+const ask = fetch, Socket = WebSocket;
+globalThis.fetch = (url, options) => {
+  asked++;
+  return ask(url, {...options, headers: {...options.headers, ...headers}});
+};
+globalThis.WebSocket = class extends Socket {
+  constructor(url, protocols) {
+    if (way === "sse") throw new Error("blocked");
+    asked++;
+    super(url, {protocols, headers});
+  }
+};
+const errors = [], statuses = [];
+const page = new Connection(server, "desk", ["a"]);
+page.onerror = (error) => errors.push(error.code);
+page.onstatus = (text) => statuses.push(text.split(" ")[0]);
+const call = await page.call("present").catch((error) => error.code);
+const after = await page.call("present").catch((error) => error.code);
+await new Promise((go) => setTimeout(go, 1000)); // the first pauses are shorter
+console.log(JSON.stringify({asked, errors, statuses, call, after}));
+process.exit(0);
+"""
+
+
+def run(directory: Path, server: str, way: str, script: str = SCRIPT, *more: str) -> dict[str, Any]:
     if shutil.which("node") is None:
         if os.environ.get("CI") == "true":
             pytest.fail("node is missing: apt-get install nodejs")
@@ -74,7 +106,7 @@ def run(directory: Path, server: str, way: str, script: str = SCRIPT) -> dict[st
     )
     flags = ["--experimental-websocket", "--no-warnings"] if int(major.stdout) < 22 else []
     done = subprocess.run(
-        ["node", *flags, "script.mjs", server, way],
+        ["node", *flags, "script.mjs", server, way, *more],
         cwd=directory,
         capture_output=True,
         text=True,
@@ -97,6 +129,24 @@ def test_what_the_module_tells(way: str, tmp_path: Path) -> None:
     assert (found["refused"], found["after"]) == (refusal, refusal)
     assert found["errors"] == [refusal]
     assert found["statuses"] == ["refused This token has expired."]
+
+
+@pytest.mark.parametrize("way", ["websocket", "sse"])
+@pytest.mark.parametrize("name", ["origin", "host"])
+async def test_a_page_that_may_not_is_told_once(way: str, name: str, tmp_path: Path) -> None:
+    """D3: over an event stream it used to try for ever."""
+    headers = json.dumps({"origin": "https://evil.example.com"} if name == "origin" else {})
+    with DevServer("page_actors:App", "--store", "memory://", cwd=Path(__file__).parent) as server:
+        url = server.url if name == "origin" else f"http://evil.test:{server.port}"
+        found = run(tmp_path, url, way, FOREIGN, headers)
+    code = f"{name}_not_allowed"
+    assert found == {
+        "asked": 1,
+        "errors": [code],
+        "statuses": ["refused"],
+        "call": code,
+        "after": code,
+    }
 
 
 def init(number: int) -> str:
