@@ -12,7 +12,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote
 
-from gateway_reading import ODD, Malformed, NoText, is_deep, is_heavy, is_odd, read, read_json
+from gateway_reading import (
+    ODD,
+    Malformed,
+    NoText,
+    holds_large,
+    is_deep,
+    is_heavy,
+    is_odd,
+    read,
+    read_json,
+)
 
 LIMIT = 65_536
 KEY_PART = 128
@@ -36,6 +46,8 @@ class Expected:
     """What that answer is, where it is known."""
     deep: bool = False
     """The answer may fail because clients could not read what it repeats."""
+    large: bool = False
+    """The answer may fail for an integer that a double does not hold (ADR 48)."""
     fails: bool = False
     """The action fails with `invalid_action_request`, and is not run (ADR 39)."""
 
@@ -62,7 +74,8 @@ def of_message(encoding: str, data: bytes) -> Expected:
     heavy = ["message_too_long"] * is_heavy(encoding, data)
     malformed = _refused("malformed_message", *heavy)
     try:
-        return _of_value(read(encoding, data), malformed)
+        found = _of_value(read(encoding, data), malformed)
+        return replace(found, large=holds_large(encoding, data))
     except NoText as fault:
         found = _of_value(fault.instead, malformed)
         return malformed if found.number is None else replace(found, output=ODD, fails=True)
@@ -136,11 +149,13 @@ def of_body(encoding: str, data: bytes, action: str) -> Expected:
     except Malformed:
         return Expected(refused)
     arguments = body.get("a") if isinstance(body, dict) else body
+    large = holds_large(encoding, data)
     if is_odd(body):
-        return Expected(refused, True, deep=is_deep(body))
+        return Expected(refused, True, deep=is_deep(body), large=large)
     if not isinstance(body, dict) or not isinstance(arguments, list):
         return Expected(refused)
-    return Expected(frozenset(), True, None, arguments if action == "echo" else ODD)
+    output = arguments if action == "echo" else ODD
+    return Expected(frozenset(), True, None, output, large=large)
 
 
 # --- Openings -----------------------------------------------------------------

@@ -6,9 +6,13 @@ Written from RFC 8259 and RFC 8949, with nothing of ours and no library of ours.
 from __future__ import annotations
 
 import json
+import re
 import struct
+from contextlib import suppress
 from typing import Any
 
+DOUBLES = 2**53
+"""Up to it each integer is a double."""
 MOST_DEPTH = 90
 """From here on a reader may refuse."""
 SHORT, MOST_WEIGHT, WEIGHT_OF_NAME = 16_384, 250_000, 4
@@ -107,6 +111,8 @@ class _CBOR:
         self.at = 0
         self.is_text = True
         """Whether all texts so far are UTF-8."""
+        self.large = False
+        """Whether it holds an integer beyond 2^53, perhaps inside of a tag."""
         self.members = 0
         """How many members the maps so far are to have, whether they come or not."""
 
@@ -131,6 +137,7 @@ class _CBOR:
         if low != 31:
             size = low if low < 24 else int.from_bytes(self.take(1 << (low - 24)), "big")
         if major == 6:
+            self.large = True
             self.item(depth + 1)
             return ODD
         value = self._value(major, size, depth)
@@ -150,6 +157,7 @@ class _CBOR:
         match major:
             case 0 | 1:
                 assert size is not None
+                self.large |= size >= DOUBLES
                 return ODD if size >= 2**63 else (size if major == 0 else -1 - size)
             case 2 | 3:
                 return self._string(major, size)
@@ -211,12 +219,29 @@ def is_heavy(encoding: str, data: bytes) -> bool:
     if encoding == "json" or len(data) <= SHORT:
         return False
     reader = _CBOR(data)
-    try:
+    with suppress(Malformed, RecursionError):
         while reader.at < len(data):
             reader.item(0)
-    except (Malformed, RecursionError):
-        pass
     return WEIGHT_OF_NAME * reader.members > MOST_WEIGHT
+
+
+def holds_large(encoding: str, data: bytes) -> bool:
+    """Whether what repeats it may hold an integer beyond 2^53 (ADR 48)."""
+    if encoding == "json":
+        return re.search(rb"\d{16}", data) is not None
+    reader = _CBOR(data)
+    with suppress(Malformed, RecursionError):
+        reader.item(0)
+    return reader.large
+
+
+def is_inexact(value: Any) -> bool:
+    """Whether it holds an integer that no double is (ADR 48)."""
+    if isinstance(value, dict):
+        return any(map(is_inexact, value.values()))
+    if isinstance(value, list):
+        return any(map(is_inexact, value))
+    return isinstance(value, int) and abs(value) > DOUBLES and int(float(value)) != value
 
 
 def is_odd(value: Any) -> bool:

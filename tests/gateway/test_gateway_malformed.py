@@ -165,7 +165,15 @@ FOUND = [
     b"\xa1\x61b" + NOT_UTF_8,
     *(
         CALL + b"\x07\x61n\x64echo\x61a\x81" + bytes.fromhex(item)
-        for item in ("7f00ff", "7f61c361a9ff", "f818", "bf6161ff", "63eda080")
+        for item in (
+            "1b0100000000000001",
+            "1b0100000000000000",
+            "7f00ff",
+            "7f61c361a9ff",
+            "f818",
+            "bf6161ff",
+            "63eda080",
+        )
     ),
     CALL + b"\x07\x61n\x63\xed\xa0\x80\x61a\x81\x01",
     HEAVY,
@@ -181,6 +189,8 @@ async def test_what_the_long_runs_found(tmp_path: Path) -> None:
             for data in FOUND:
                 await send_body(site, tally, b"\xa1\x61a\x81" + data, "echo", False)
                 await send_body(site, tally, data, "echo", False)
+            for item in ("1b0100000000000001", "c2480100000000000001"):
+                await send_body(site, tally, b"\xa1\x61a\x81" + bytes.fromhex(item), "echo", False)
             await assert_alive(site)
         assert_quiet(server.output)
 
