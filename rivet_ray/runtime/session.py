@@ -90,68 +90,74 @@ class Session:
     # --- From the gateway ---------------------------------------------------
 
     def send(self, message: ToHost) -> None:
-        match message:
-            case Call() | RawOpen():
-                instance = self._host.running(message.actor)
-                if instance is not None:
-                    self._begin(instance, message)
-                else:
-                    self._parked.add(message.call)
-                    since = self._host.clock.monotonic()
+        """See `HostSession`: what breaks here fails alone."""
+        try:
+            match message:
+                case Call() | RawOpen():
+                    instance = self._host.running(message.actor)
+                    if instance is not None:
+                        self._begin(instance, message)
+                    else:
+                        self._parked.add(message.call)
+                        since = self._host.clock.monotonic()
+                        self._host.park(
+                            message.actor,
+                            lambda instance: self._unpark(instance, message, since),
+                            lambda error: self._refuse(message.call, error),
+                            message.timeout,
+                            message.cost,
+                            message.chain,
+                        )
+                case Subscribe():
+                    found = self._connections.get(message.connection)
+                    if found is not None:
+                        found.connections.used(message.connection)
+                        found.connections.subscribe(
+                            message.connection, message.event, message.subscribed
+                        )
+                case Attach():
+                    self._attaching.add(message.connection)
                     self._host.park(
                         message.actor,
-                        lambda instance: self._unpark(instance, message, since),
+                        lambda instance: self._attach(instance, message),
+                        lambda error: self._refuse_attach(message, error),
+                        None,
+                        chain=message.chain,
+                    )
+                case Detach():
+                    self._attaching.discard(message.connection)
+                    found = self._connections.get(message.connection)
+                    if found is not None and message.keep:
+                        found.connections.lose(message.connection)
+                    elif found is not None:
+                        found.connections.detach(message.connection)
+                case Cancel():
+                    self._parked.discard(message.call)
+                    task = self._running.get(message.call)
+                    if task is not None:
+                        task.cancel()
+                case Credit():
+                    self._outbox.grant(message.frames)
+                case Forward():
+                    self._host.park(
+                        message.actor,
+                        lambda instance: self._forward(instance, message),
                         lambda error: self._refuse(message.call, error),
                         message.timeout,
                         message.cost,
-                        message.chain,
                     )
-            case Subscribe():
-                found = self._connections.get(message.connection)
-                if found is not None:
-                    found.connections.used(message.connection)
-                    found.connections.subscribe(
-                        message.connection, message.event, message.subscribed
-                    )
-            case Attach():
-                self._attaching.add(message.connection)
-                self._host.park(
-                    message.actor,
-                    lambda instance: self._attach(instance, message),
-                    lambda error: self._refuse_attach(message, error),
-                    None,
-                    chain=message.chain,
-                )
-            case Detach():
-                self._attaching.discard(message.connection)
-                found = self._connections.get(message.connection)
-                if found is not None and message.keep:
-                    found.connections.lose(message.connection)
-                elif found is not None:
-                    found.connections.detach(message.connection)
-            case Cancel():
-                self._parked.discard(message.call)
-                task = self._running.get(message.call)
-                if task is not None:
-                    task.cancel()
-            case Credit():
-                self._outbox.grant(message.frames)
-            case Forward():
-                self._host.park(
-                    message.actor,
-                    lambda instance: self._forward(instance, message),
-                    lambda error: self._refuse(message.call, error),
-                    message.timeout,
-                    message.cost,
-                )
-            case Taken():
-                told = self._handed.pop(message.number, None)
-                if told is not None:
-                    told(None if message.taken else _not_found())
-            case RawData() | RawTaken() | RawEnd():
-                self._raw(message)
-            case RawArrived():
-                self._lane.arrived(message.size)
+                case Taken():
+                    told = self._handed.pop(message.number, None)
+                    if told is not None:
+                        told(None if message.taken else _not_found())
+                case RawData() | RawTaken() | RawEnd():
+                    self._raw(message)
+                case RawArrived():
+                    self._lane.arrived(message.size)
+        except Exception as error:
+            failure = failure_of(error, Outcome.UNKNOWN, f"{type(message).__name__} of a gateway")
+            if isinstance(message, Call | RawOpen | Attach | Forward):
+                self.deliver(Failed(message.call, failure))
 
     def close(self) -> None:
         self._open = False
