@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self
 from typing_extensions import TypeVar
 
 from rivet_ray.client.client import Client
+from rivet_ray.client.settings import DEFAULTS, ClientSettings
 from rivet_ray.client.synchronous import SyncClient
 from rivet_ray.definition import CORS, Actor, ActorRegistry, Use
 from rivet_ray.definition import use as make_use
@@ -68,6 +69,7 @@ class Registry(ActorRegistry):
         transport: Literal["auto", "websocket", "sse"] = "auto",
         reconnect: bool = True,
         heartbeat: float | None = 10.0,
+        settings: ClientSettings | None = None,
     ) -> Self:
         """A client of a server at `url`; a path in the URL is kept.
 
@@ -76,7 +78,8 @@ class Registry(ActorRegistry):
         or `sse`, by default the latter where something on the way lets no WebSocket
         through. A connection that is cut comes back by itself; with
         `reconnect=False` it ends. Every `heartbeat` seconds it is asked whether its
-        server is still there: see `Client`. Use it as `async with`, or call `aclose`.
+        server is still there: see `Client`. `settings` bound what it holds. Use it as
+        `async with`, or call `aclose`.
         """
         client = Client(
             url,
@@ -85,6 +88,7 @@ class Registry(ActorRegistry):
             transport=transport,
             reconnect=reconnect,
             heartbeat=heartbeat,
+            settings=settings or DEFAULTS,
         )
         return cls(client)
 
@@ -98,6 +102,7 @@ class Registry(ActorRegistry):
         transport: Literal["auto", "websocket", "sse"] = "auto",
         reconnect: bool = True,
         heartbeat: float | None = 10.0,
+        settings: ClientSettings | None = None,
     ) -> SyncClient:
         """A client for code that blocks, by reference:
 
@@ -114,6 +119,7 @@ class Registry(ActorRegistry):
             transport=transport,
             reconnect=reconnect,
             heartbeat=heartbeat,
+            settings=settings or DEFAULTS,
         )
 
     @classmethod

@@ -16,6 +16,7 @@ from rivet_ray.client import given
 from rivet_ray.client.connection import ActorConnection
 from rivet_ray.client.handle import ActorHandle, TypedHandle
 from rivet_ray.client.interface import Interface
+from rivet_ray.client.settings import DEFAULTS, ClientSettings
 from rivet_ray.client.transport import ConnectionTransport, Fetch, Options, Transport
 from rivet_ray.definition.remote import ActorAccessor, Connection, KeyLike, ParamsLike
 from rivet_ray.errors import Outcome, RequestFailed
@@ -60,6 +61,7 @@ class Client:
     opening of a connection, so that a token may be renewed. What it raises, the call
     raises, or the first opening; a connection that comes back tells it to `error`
     handlers, and tries again. It should not block: `SyncClient` calls it in a thread.
+    `settings` bound what the client holds.
     Raises ValueError for what cannot be used.
     """
 
@@ -72,6 +74,7 @@ class Client:
         transport: Literal["auto", "websocket", "sse"] = "auto",
         reconnect: bool = True,
         heartbeat: float | None = 10.0,
+        settings: ClientSettings = DEFAULTS,
     ) -> None:
         # Imported here so that a server's own client loads no HTTP client.
         from rivet_ray.client.http import HttpTransport
@@ -82,17 +85,21 @@ class Client:
             ),
             timeout,
             reconnect,
+            settings,
         )
 
     @classmethod
     def over(cls, transport: Transport, *, timeout: float = 65.0, reconnect: bool = False) -> Self:
         """A client on a transport of another kind, which it then owns."""
         client = cls.__new__(cls)
-        client._setup(transport, timeout, reconnect)
+        client._setup(transport, timeout, reconnect, DEFAULTS)
         return client
 
-    def _setup(self, transport: Transport, timeout: float, reconnect: bool) -> None:
+    def _setup(
+        self, transport: Transport, timeout: float, reconnect: bool, settings: ClientSettings
+    ) -> None:
         self._transport = transport
+        self._settings = settings
         self._reconnect = reconnect
         self._timeout = timeout
         self._accessors: dict[tuple[str, type[Any]], Accessor[Any]] = {}
@@ -265,6 +272,7 @@ class Address:
             self.label,
             timeout=client._timeout,
             reconnect=client._reconnect,
+            settings=client._settings,
             started=client._connections.add,
             ended=client._connections.discard,
         )

@@ -25,6 +25,7 @@ from rivet_ray.client.reconnecting import (
     wait_of,
 )
 from rivet_ray.client.session import Session, Socket, again
+from rivet_ray.client.settings import ClientSettings
 from rivet_ray.client.transport import ConnectionTransport, Fetch, Options
 from rivet_ray.definition.events import Event
 from rivet_ray.definition.remote import LIFECYCLE, Connection, EventStream, Unsubscribe
@@ -54,6 +55,7 @@ class ActorConnection(Connection[Actor_T]):
         *,
         timeout: float,
         reconnect: bool,
+        settings: ClientSettings,
         started: Callable[[ActorConnection[Any]], None],
         ended: Callable[[ActorConnection[Any]], None],
     ) -> None:
@@ -63,7 +65,7 @@ class ActorConnection(Connection[Actor_T]):
         self._timeout = timeout
         self._on_start = started
         self._on_end = ended
-        self._session = Session(label, comes_back=reconnect)
+        self._session = Session(label, comes_back=reconnect, settings=settings)
         self._listeners = self._session.listeners
         self._init: Init | None = None
         self._settled = asyncio.Event()
@@ -97,6 +99,10 @@ class ActorConnection(Connection[Actor_T]):
     @property
     def connection_id(self) -> str:
         return self._opened().connection_id
+
+    @property
+    def refused_calls(self) -> int:
+        return self._session.waiting.refused
 
     # --- Events --------------------------------------------------------------
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from rivet_ray.budget import Budget
 from rivet_ray.client.listeners import Listeners, log
+from rivet_ray.client.settings import DEFAULTS, ClientSettings, admit
 from rivet_ray.client.transport import Closing, ConnectionTransport, Refused, rebuild
 from rivet_ray.errors import (
     ActionTimedOut,
@@ -32,8 +34,8 @@ from rivet_ray.protocol.v0 import (
     UnreadableEvent,
 )
 
-MAX_UNSENT = 16_384
-"""How many calls may wait to be sent before further ones fail with Overloaded."""
+CALL = 1_024
+"""Bytes that a call which waits takes beside its name, key and arguments."""
 
 
 @dataclass(slots=True, eq=False)
@@ -51,13 +53,17 @@ class Session:
     It knows no socket. A Socket asks it for what to send and tells it what came.
     """
 
-    def __init__(self, label: str, *, comes_back: bool = True) -> None:
+    def __init__(
+        self, label: str, *, comes_back: bool = True, settings: ClientSettings = DEFAULTS
+    ) -> None:
         """`comes_back`: a socket that is lost is followed by another."""
         self.label = label
         self._comes_back = comes_back
         self.listeners = Listeners(self._change)
         self.news = asyncio.Event()
         """Set when there may be something to send."""
+        self.waiting = Budget("calls", settings.max_waiting_size)
+        """Bytes of the calls that are not answered yet."""
         self._calls: dict[int, _Call] = {}
         self._unsent: dict[int, _Call] = {}
         self._announced: set[str] = set()
@@ -97,10 +103,16 @@ class Session:
     async def call(
         self, action: str, arguments: bytes, timeout: float, key: str | None = None
     ) -> bytes | None:
-        """Queue a call and wait for its answer; forgotten when cancelled."""
-        if len(self._unsent) >= MAX_UNSENT:
+        """Queue a call and wait for its answer; forgotten when cancelled.
+
+        Raises Overloaded where too much waits already.
+        """
+        size = CALL + len(action) + len(arguments) + len(key or "")
+        if not admit(self.waiting, size):
             raise Overloaded(
-                f"{MAX_UNSENT} calls already wait for the connection to {self.label}.",
+                f"Too much waits for the connection to {self.label}: calls of "
+                f"{self.waiting.limit} bytes. Wait for some of them before you call {action!r}, "
+                "or raise ClientSettings.max_waiting_size.",
                 outcome=Outcome.NOT_STARTED,
             )
         number = self._next_id
@@ -121,6 +133,7 @@ class Session:
         finally:
             self._calls.pop(number, None)
             self._unsent.pop(number, None)
+            self.waiting.give_back(size)
 
     def begin(self) -> None:
         """A new socket is open: nothing was announced on it yet."""

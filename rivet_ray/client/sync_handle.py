@@ -163,6 +163,11 @@ class SyncConnection(Generic[Actor_co]):
         return self._connection.connection_id
 
     @property
+    def refused_calls(self) -> int:
+        """How many calls failed with Overloaded because too much waited to be answered."""
+        return self._connection.refused_calls
+
+    @property
     def dropped_events(self) -> int:
         """How many events were dropped because its handlers were too slow."""
         return self._handlers.dropped

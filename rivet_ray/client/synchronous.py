@@ -11,6 +11,7 @@ from rivet_ray.client.client import Client
 from rivet_ray.client.given import in_a_thread
 from rivet_ray.client.handle import ActorHandle
 from rivet_ray.client.loop_thread import LoopThread
+from rivet_ray.client.settings import DEFAULTS, ClientSettings
 from rivet_ray.client.sync_handle import SyncHandle
 from rivet_ray.definition import Actor, ActorRegistry
 from rivet_ray.definition.remote import KeyLike, ParamsLike
@@ -47,6 +48,7 @@ class SyncClient:
         transport: Literal["auto", "websocket", "sse"] = "auto",
         reconnect: bool = True,
         heartbeat: float | None = 10.0,
+        settings: ClientSettings = DEFAULTS,
     ) -> None:
         self._client = Client(
             url,
@@ -55,6 +57,7 @@ class SyncClient:
             transport=transport,
             reconnect=reconnect,
             heartbeat=heartbeat,
+            settings=settings,
         )
         self._thread = LoopThread(f"rivet_ray client of {url}", self._client.aclose)
         self._names: dict[type[Any], list[str]] = {}

@@ -130,6 +130,11 @@ class Connection(Protocol[Actor_co]):
     @property
     def connection_id(self) -> str: ...
 
+    @property
+    def refused_calls(self) -> int:
+        """How many calls failed with Overloaded because too much waited to be answered."""
+        ...
+
     @overload
     def on(
         self, event: Event[*Payload], handler: Callable[[Unpack[Payload]], Any], /

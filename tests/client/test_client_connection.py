@@ -10,7 +10,7 @@ import pytest
 from client_servers import Counter, Peer, Point, echo, socket_server
 
 from rivet_ray import errors
-from rivet_ray.client import ActorConnection, Client
+from rivet_ray.client import ActorConnection, Client, ClientSettings
 from rivet_ray.client.transport import Closing
 from rivet_ray.errors import Outcome
 from rivet_ray.protocol import v0, values
@@ -307,6 +307,7 @@ def connection(sink: Sink) -> ActorConnection[Any]:
         "counter",
         timeout=3,
         reconnect=False,
+        settings=ClientSettings(max_waiting_size=3_500),
         started=lambda _: None,
         ended=lambda _: None,
     )
@@ -326,13 +327,24 @@ async def test_what_could_not_be_handed_over_never_started() -> None:
     assert len(sink.refused) == 1
 
 
-async def test_calls_that_wait_to_be_sent_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rivet_ray.client.session.MAX_UNSENT", 2)
+async def test_calls_that_wait_are_bounded_in_bytes() -> None:
+    """Item 5 of the bounds: they were counted, 16,384 of any size."""
     conn = connection(Sink())
-    waiting = [asyncio.ensure_future(conn.actor.call("increment")) for _ in range(2)]
+    waiting = [asyncio.ensure_future(conn.actor.call("x", "a" * 500)) for _ in range(3)]
+    waiting[0].cancel()
     await asyncio.sleep(0)
-    with pytest.raises(errors.Overloaded) as caught:
-        await conn.actor.call("increment")
+    with pytest.raises(errors.Overloaded, match="max_waiting_size") as caught:
+        await conn.actor.call("x", "a" * 500)
     assert caught.value.outcome is Outcome.NOT_STARTED
+    assert conn.refused_calls == 1
     await conn.dispose()
     await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_one_call_alone_may_be_longer_than_the_bound() -> None:
+    sink = Sink()
+    sink.may_open.set()
+    conn = connection(sink)
+    with pytest.raises(errors.ConnectionClosed):
+        await conn.actor.call("x", "a" * 50_000)
+    assert conn.refused_calls == 0

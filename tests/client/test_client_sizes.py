@@ -10,8 +10,8 @@ from client_servers import Peer, socket_server
 from client_worlds import PATIENCE, WAYS, eventually, world
 
 from rivet_ray import Actor, Outcome, Registry, action, use
-from rivet_ray.client import Client
-from rivet_ray.errors import ConnectionClosed, MessageTooLong, RivetError
+from rivet_ray.client import Client, ClientSettings
+from rivet_ray.errors import ConnectionClosed, MessageTooLong, Overloaded, RivetError
 from rivet_ray.gateway import GatewaySettings
 from rivet_ray.protocol import v0
 
@@ -95,6 +95,30 @@ async def test_a_subscription_that_is_too_long_is_told(transport: Any) -> None:
         connection.on("x" * 2_000, print)
         await eventually(lambda: len(seen) == 1)
         assert isinstance(seen[0], MessageTooLong)
+        assert await connection.actor.take("abc") == 3
+
+
+@WAYS
+async def test_calls_that_wait_for_a_reconnect_are_bounded(transport: Any) -> None:
+    bounds = ClientSettings(max_waiting_size=60_000)
+    async with (
+        world(App) as (road, _),
+        App.client(road.url, transport=transport, timeout=PATIENCE, settings=bounds) as client,
+        client.store.get_or_create("k").connect() as connection,
+    ):
+        cut: list[str] = []
+        connection.on("disconnected", lambda: cut.append("disconnected"))
+        road.open = False
+        road.cut()
+        await eventually(lambda: cut)
+        calls = [asyncio.ensure_future(connection.actor.take("a" * 10_000)) for _ in range(10)]
+        await eventually(lambda: connection.refused_calls == 5)
+        road.open = True
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert answers[:5] == [10_000] * 5
+        for refused in answers[5:]:
+            assert isinstance(refused, Overloaded)
+            assert refused.outcome is Outcome.NOT_STARTED
         assert await connection.actor.take("abc") == 3
 
 

@@ -1,0 +1,31 @@
+"""How much a client holds at most, for a server that sends and a program that calls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rivet_ray.budget import MIB, Budget
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """Bounds in bytes, each for one connection. Values count as long as they are on the wire.
+
+    What is longer than a bound all by itself passes if nothing else is held.
+    """
+
+    max_waiting_size: int = 16 * MIB
+    """Calls that wait to be sent, as while the client reconnects, or for their answers; each
+    counts 1 KiB more. Further ones fail with Overloaded, as not started, and count as
+    `refused_calls` of the connection."""
+
+
+DEFAULTS = ClientSettings()
+
+
+def admit(budget: Budget, size: int) -> bool:
+    """Take `size` bytes if they fit, or if nothing else is held; return whether they were."""
+    if budget.held:
+        return budget.fits(size)
+    budget.hold(size)
+    return True
