@@ -60,6 +60,7 @@ class ActorConnection(Connection[Actor_T]):
         ended: Callable[[ActorConnection[Any]], None],
     ) -> None:
         self.label = label
+        self.settings = settings
         self._dial = dial
         self._reconnect = reconnect
         self._timeout = timeout
@@ -99,6 +100,10 @@ class ActorConnection(Connection[Actor_T]):
     @property
     def connection_id(self) -> str:
         return self._opened().connection_id
+
+    @property
+    def dropped_events(self) -> int:
+        return self._listeners.backlog.dropped
 
     @property
     def refused_calls(self) -> int:

@@ -9,15 +9,11 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from rivet_ray.client.listeners import MAX_UNREAD
-from rivet_ray.definition.remote import LIFECYCLE
-from rivet_ray.errors import SlowConsumer
+from rivet_ray.client.backlog import EVENT, Backlog
+from rivet_ray.client.listeners import LaterHandler
 
 CLOSE_TIMEOUT = 5.0
 """Seconds that closing waits for the handler that runs, and for what came before."""
-
-MAX_LIFECYCLE = 256
-"""How many life-cycle events, errors among them, may wait beyond the others."""
 
 LINGER = 1.0
 """Seconds that the thread waits for more before it ends; the next event starts another."""
@@ -34,51 +30,47 @@ class HandlerThread:
     actor, would hold up the answer that it waits for.
     """
 
-    def __init__(self, label: str, failed: Callable[[str, Exception], None]) -> None:
-        """`failed` is called in this thread with an event and what its handler raised."""
+    def __init__(self, label: str, failed: Callable[[str, Exception], None], limit: int) -> None:
+        """`failed` is called in this thread with an event and what its handler raised.
+
+        `limit` is how many bytes of events may wait.
+        """
         self._label = label
         self._failed = failed
         self._work: SimpleQueue[Work] = SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = False
-        self.dropped = 0
-        """How many events were dropped because too many waited."""
-        self._dropping = False
+        self._backlog = Backlog(label, limit)
+        """Guarded by the lock."""
 
-    def put(self, event: str, handler: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-        """Call a handler after all that came before.
+    @property
+    def dropped(self) -> int:
+        """How many events were dropped because too much waited."""
+        return self._backlog.dropped
 
-        If 1,024 events wait already, an event is dropped and counted, and SlowConsumer
-        is raised for the first, until fewer than half as many wait. Life-cycle events
-        have room beyond, for 256 more; further ones are dropped and counted.
+    def put(
+        self, event: str, handler: Callable[..., Any], arguments: tuple[Any, ...], size: int
+    ) -> None:
+        """Call a handler after all that came before, with an event of `size` bytes.
+
+        If 1,024 events wait already, or too many bytes, an event is dropped and counted,
+        and SlowConsumer is raised for the first, until half of them are handled. Life-cycle
+        events have room beyond, for 256 more; further ones are dropped and counted.
         """
-        waiting = self._work.qsize()
-        if waiting < MAX_UNREAD // 2:
-            self._dropping = False
-        room = MAX_UNREAD + (MAX_LIFECYCLE if event in LIFECYCLE else 0)
-        if waiting >= room:
-            self.dropped += 1
-            if self._dropping:
-                return
-            self._dropping = True
-            if event in LIFECYCLE:
-                log.warning("the handlers of %s are too slow: %r is dropped", self._label, event)
-                return
-            raise SlowConsumer(
-                f"The handlers of {self._label} are too slow: {MAX_UNREAD} events wait for them. "
-                f"An event {event!r} was dropped, and more will be until half of them are handled "
-                f"({self.dropped} so far). Do less in handlers, or read conn.events(…)."
-            )
+        size += EVENT
 
         def work() -> None:
             try:
                 handler(*arguments)
             except Exception as error:
                 self._failed(event, error)
+            finally:
+                with self._lock:
+                    self._backlog.give_back(event, size)
 
         with self._lock:
-            if self._closed:
+            if self._closed or not self._backlog.take(event, size, self._work.qsize()):
                 return
             self._work.put(work)
             if self._thread is None:
@@ -114,12 +106,12 @@ def _nothing() -> None:
 
 
 @dataclass(frozen=True)
-class Dispatched:
+class Dispatched(LaterHandler):
     """A handler as the asynchronous connection holds it; equal where the handlers are."""
 
     handler: Callable[..., Any]
     event: str = field(compare=False)
     thread: HandlerThread = field(compare=False)
 
-    def __call__(self, *arguments: Any) -> None:
-        self.thread.put(self.event, self.handler, arguments)
+    def put(self, arguments: tuple[Any, ...], size: int) -> None:
+        self.thread.put(self.event, self.handler, arguments, size)

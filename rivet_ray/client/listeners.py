@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import inspect
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from functools import partial
 from typing import Any, Protocol
 
+from rivet_ray.budget import Budget
+from rivet_ray.client.backlog import EVENT, MAX_UNREAD, TASK, Backlog, size_of
 from rivet_ray.client.interface import PayloadDecoder, UnexpectedValue
+from rivet_ray.client.settings import admit
 from rivet_ray.definition.remote import LIFECYCLE, Lifecycle
 from rivet_ray.errors import RivetError, SlowConsumer
-
-MAX_UNREAD = 1_024
-"""How many unread events a stream keeps before it fails with SlowConsumer."""
 
 log = logging.getLogger("rivet_ray.client")
 
@@ -30,6 +32,17 @@ class Listener(Protocol):
         ...
 
 
+class LaterHandler(abc.ABC):
+    """A handler that is called later, in another thread, and counts what waits for it."""
+
+    @abc.abstractmethod
+    def put(self, arguments: tuple[Any, ...], size: int) -> None:
+        """Take an event of so many bytes. Raises SlowConsumer."""
+
+    def __call__(self, *arguments: Any) -> None:
+        self.put(arguments, size_of(arguments))
+
+
 class Listeners:
     """The listeners of one connection, and the tasks of asynchronous handlers.
 
@@ -37,8 +50,11 @@ class Listeners:
     is called when an event gets its first listener or loses its last.
     """
 
-    def __init__(self, changed: Callable[[], None]) -> None:
+    def __init__(self, changed: Callable[[], None], label: str, limit: int) -> None:
+        """`limit`: bytes of events for all handlers together, and for each stream."""
         self._changed = changed
+        self.limit = limit
+        self.backlog = Backlog(label, limit)
         self._listeners: dict[str, list[Listener]] = {}
         self._lifecycle: dict[str, list[Handler]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -114,7 +130,7 @@ class Listeners:
         """Give an event of the connection itself to its handlers."""
         for listener in tuple(self._lifecycle.get(event, ())):
             if listener.active:
-                listener.take(arguments)
+                listener.take(arguments, size_of(arguments))
 
     def emit_error(self, error: Exception) -> None:
         """Give an error that no call waits for to the `error` handlers, or log it."""
@@ -130,14 +146,27 @@ class Listeners:
 
     # --- Tasks ---------------------------------------------------------------
 
-    def spawn(self, event: str, work: Coroutine[Any, Any, Any]) -> None:
-        """Run an asynchronous handler until it returns, or the connection is disposed."""
+    def spawn(self, event: str, work: Coroutine[Any, Any, Any], size: int) -> None:
+        """Run an asynchronous handler until it returns, or the connection is disposed.
+
+        Drops it if too many run. Raises SlowConsumer for the first that is dropped.
+        """
+        size += TASK
+        taken = False
+        try:
+            taken = self.backlog.take(event, size)
+        finally:
+            if not taken:
+                work.close()
+        if not taken:
+            return
         task = asyncio.create_task(work, name=f"rivet_ray handler of {event}")
         self._tasks.add(task)
-        task.add_done_callback(lambda done: self._finished(event, done))
+        task.add_done_callback(partial(self._finished, event, size))
 
-    def _finished(self, event: str, task: asyncio.Task[Any]) -> None:
+    def _finished(self, event: str, size: int, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
+        self.backlog.give_back(event, size)
         if task.cancelled():
             return
         error = task.exception()
@@ -192,18 +221,21 @@ class Handler:
         except Exception as error:
             self._listeners.failed(self._event, error)
         else:
-            self.take(decoded)
+            self.take(decoded, len(arguments))
 
-    def take(self, arguments: tuple[Any, ...]) -> None:
+    def take(self, arguments: tuple[Any, ...], size: int) -> None:
+        """Call the handler; `size` is how many bytes the event has."""
         if self._once:
             self._listeners.remove(self._event, self)
         try:
+            if isinstance(self.handler, LaterHandler):
+                self.handler.put(arguments, size)
+                return
             result = self.handler(*arguments)
+            if inspect.iscoroutine(result):
+                self._listeners.spawn(self._event, result, size)
         except Exception as error:
             self._listeners.failed(self._event, error)
-            return
-        if inspect.iscoroutine(result):
-            self._listeners.spawn(self._event, result)
 
 
 class Stream:
@@ -221,16 +253,20 @@ class Stream:
         self._decode = decode
         self._start = start
         self._unread: deque[bytes] = deque()
+        self._held = Budget("stream", listeners.limit)
         self._news = asyncio.Event()
         self._ended = False
         self._error: RivetError | None = None
         self.active = True
 
     def receive(self, arguments: bytes) -> None:
-        if len(self._unread) >= MAX_UNREAD:
+        few = len(self._unread) < MAX_UNREAD
+        if not few or not admit(self._held, EVENT + len(arguments)):
+            self._listeners.backlog.dropped += 1
+            most = f"{self._held.limit} bytes of" if few else f"{MAX_UNREAD}"
             self.end(
                 SlowConsumer(
-                    f"More than {MAX_UNREAD} events {self._event!r} were not read in time. "
+                    f"More than {most} events {self._event!r} were not read in time. "
                     "Read faster, or use conn.on(…) and keep what matters."
                 )
             )
@@ -250,6 +286,7 @@ class Stream:
     async def aclose(self) -> None:
         """Stop listening; also done by leaving the loop."""
         self._unread.clear()
+        self._held.end()
         self.end(None)
 
     def __aiter__(self) -> AsyncIterator[Any]:
@@ -261,7 +298,9 @@ class Stream:
                 self._start()
             while True:
                 while self._unread:
-                    arguments = self._decode(self._unread.popleft())
+                    unread = self._unread.popleft()
+                    self._held.give_back(EVENT + len(unread))
+                    arguments = self._decode(unread)
                     yield arguments[0] if len(arguments) == 1 else arguments
                 if self._ended:
                     break

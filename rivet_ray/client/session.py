@@ -59,7 +59,7 @@ class Session:
         """`comes_back`: a socket that is lost is followed by another."""
         self.label = label
         self._comes_back = comes_back
-        self.listeners = Listeners(self._change)
+        self.listeners = Listeners(self._change, label, settings.max_unread_size)
         self.news = asyncio.Event()
         """Set when there may be something to send."""
         self.waiting = Budget("calls", settings.max_waiting_size)

@@ -19,6 +19,12 @@ class ClientSettings:
     counts 1 KiB more. Further ones fail with Overloaded, as not started, and count as
     `refused_calls` of the connection."""
 
+    max_unread_size: int = 16 * MIB
+    """Events that handlers have not finished, and for each stream those that are not read;
+    each counts 512 bytes more, and 4 KiB if its handler is asynchronous. Handlers miss
+    further ones, and `error` handlers get one SlowConsumer until half of them are done; a
+    stream ends with SlowConsumer. `dropped_events` of the connection counts them."""
+
 
 DEFAULTS = ClientSettings()
 

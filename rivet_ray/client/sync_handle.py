@@ -150,7 +150,9 @@ class SyncConnection(Generic[Actor_co]):
     ) -> None:
         self._thread = thread
         self._connection = connection
-        self._handlers = HandlerThread(connection.label, self._failed)
+        self._handlers = HandlerThread(
+            connection.label, self._failed, connection.settings.max_unread_size
+        )
         self.actor: SyncHandle[Actor_co] = SyncHandle(thread, connection.actor, actor)
         """The actor; calls of this handle travel over the connection."""
 
@@ -169,8 +171,8 @@ class SyncConnection(Generic[Actor_co]):
 
     @property
     def dropped_events(self) -> int:
-        """How many events were dropped because its handlers were too slow."""
-        return self._handlers.dropped
+        """How many events a handler or a stream missed because it was too slow."""
+        return self._handlers.dropped + self._connection.dropped_events
 
     @overload
     def call(
@@ -201,9 +203,10 @@ class SyncConnection(Generic[Actor_co]):
         events: `connected`, then `disconnected` at each cut and at the end,
         `reconnected` when it is open again, `resync` right after that where events
         may have been missed, and `error`. A handler may block and may call actors;
-        where 1,024 events wait for it, further ones are dropped, and `error` handlers
-        get one SlowConsumer, until fewer than half as many wait. Returns a function
-        that ends the subscription.
+        if 1,024 events wait for it, or `ClientSettings.max_unread_size` bytes, further
+        ones are dropped and `error` handlers get one SlowConsumer, until fewer than half
+        as many wait; `dropped_events` counts them. Returns a function that ends the
+        subscription.
         """
         return self._listen(event, handler, self._connection.on)
 
@@ -242,8 +245,8 @@ class SyncConnection(Generic[Actor_co]):
 
         Iteration ends when the connection does, raises what a server refused it
         with, and TimeoutError when no event comes for `timeout` seconds; it may go on
-        after that. At most 1,024 unread events are kept; beyond, it raises
-        SlowConsumer.
+        after that. At most 1,024 unread events and `ClientSettings.max_unread_size`
+        bytes are kept; beyond, it raises SlowConsumer.
         """
         stream = self._thread.run(_soon(lambda: self._connection.events(event)))
         return SyncEventStream(self._thread, cast("Stream", stream), timeout)

@@ -131,6 +131,11 @@ class Connection(Protocol[Actor_co]):
     def connection_id(self) -> str: ...
 
     @property
+    def dropped_events(self) -> int:
+        """How many events a handler or a stream missed because it was too slow."""
+        ...
+
+    @property
     def refused_calls(self) -> int:
         """How many calls failed with Overloaded because too much waited to be answered."""
         ...
@@ -151,7 +156,8 @@ class Connection(Protocol[Actor_co]):
         failed: a handler, an event that cannot be read, or the connection itself
         where a server does not let it in, or not again, and it is over. Returns a
         function that ends the subscription. An asynchronous handler runs as a task
-        of the connection.
+        of the connection; if too many run (`ClientSettings.max_unread_size`), it misses
+        events, `dropped_events` counts them, and `error` handlers get one SlowConsumer.
         """
         ...
 
@@ -188,8 +194,8 @@ class Connection(Protocol[Actor_co]):
         """The events from now on: a value each, a tuple where it has several.
 
         The stream ends when the connection does, and raises what a server refused
-        it with, if it did. It keeps at most 1,024 unread events and raises
-        SlowConsumer beyond.
+        it with, if it did. It keeps at most 1,024 unread events, and
+        `ClientSettings.max_unread_size` bytes, and raises SlowConsumer beyond.
         """
         ...
 

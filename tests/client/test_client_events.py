@@ -9,11 +9,12 @@ from typing import Any, cast
 
 import pytest
 from client_servers import Counter, Peer, Played, Point, socket_server
+from client_worlds import eventually
 
 from rivet_ray import errors
-from rivet_ray.client import Client
+from rivet_ray.client import Client, ClientSettings
+from rivet_ray.client.backlog import MAX_UNREAD
 from rivet_ray.client.interface import UnexpectedValue
-from rivet_ray.client.listeners import MAX_UNREAD
 from rivet_ray.definition.remote import Connection
 from rivet_ray.protocol import v0
 
@@ -251,6 +252,40 @@ async def test_asynchronous_handlers_are_tasks_that_end_with_the_connection() ->
     assert ended == ["cancelled"] * 3
 
 
+async def test_asynchronous_handlers_that_run_are_bounded() -> None:
+    """Each event used to start one more task, without an end (C6)."""
+    go = asyncio.Event()
+    handled: list[int] = []
+    problems: list[Exception] = []
+
+    async def slow(number: int, text: str) -> None:
+        await go.wait()
+        handled.append(number)
+
+    async def step(peer: Peer, request: v0.ActionRequest) -> None:
+        for number in range(50):
+            await peer.event("told", number, "x" * 6_000)
+
+    bounds = ClientSettings(max_unread_size=100_000)
+    async with (
+        socket_server(Played(step)) as server,
+        Client(server.url, settings=bounds) as client,
+        connection(client) as conn,
+    ):
+        conn.on("told", slow)
+        conn.on("error", problems.append)
+        await conn.actor.increment(1)
+        assert conn.dropped_events == 41, "nine of 6 KB and 4 KiB more for each task"
+        assert [type(problem) for problem in problems] == [errors.SlowConsumer]
+        go.set()
+        await eventually(lambda: len(handled) == 9)
+        assert handled == [*range(9)]
+        go.clear()
+        await conn.actor.increment(1)
+        assert conn.dropped_events == 82
+        assert len(problems) == 2, "it is told again after they caught up"
+
+
 async def test_a_handler_may_dispose_its_connection() -> None:
     disposed = asyncio.Event()
     async with socket_server(Played(three)) as server, Client(server.url) as client:
@@ -354,6 +389,26 @@ async def test_a_stream_is_bounded() -> None:
         played.step = None
         await conn.actor.increment(1)
     assert played.seen == [("new_count", True), "increment", ("new_count", False), "increment"]
+
+
+async def test_a_stream_is_bounded_in_bytes() -> None:
+    async def step(peer: Peer, request: v0.ActionRequest) -> None:
+        for number in range(20):
+            await peer.event("told", number, "x" * 10_000)
+
+    bounds = ClientSettings(max_unread_size=50_000)
+    async with (
+        socket_server(Played(step)) as server,
+        Client(server.url, settings=bounds) as client,
+        connection(client) as conn,
+    ):
+        stream = conn.events("told")
+        await conn.actor.increment(1)
+        reader = aiter(stream)
+        assert [(await anext(reader))[0] for _ in range(4)] == [0, 1, 2, 3]
+        with pytest.raises(errors.SlowConsumer, match="50000 bytes"):
+            await anext(reader)
+        assert conn.dropped_events == 1
 
 
 async def test_a_stream_can_be_closed() -> None:

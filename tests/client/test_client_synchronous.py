@@ -32,7 +32,7 @@ from rivet_ray import (
     use,
 )
 from rivet_ray.client import SyncConnection
-from rivet_ray.client.listeners import MAX_UNREAD
+from rivet_ray.client.backlog import MAX_UNREAD
 from rivet_ray.errors import RequestFailed, RivetError, SlowConsumer
 
 
