@@ -17,6 +17,7 @@ from rivet_ray.definition.arguments import Arguments, state_fault, type_fault
 from rivet_ray.definition.events import Event
 from rivet_ray.definition.fields import fingerprint_of
 from rivet_ray.definition.names import action_name_fault, name_fault
+from rivet_ray.definition.payloads import Payload
 from rivet_ray.definition.remote import LIFECYCLE
 from rivet_ray.definition.state import StateCodec
 from rivet_ray.definition.user_code import UserCodeFailed, call
@@ -109,6 +110,7 @@ class ActorDefinition:
     attributes: dict[str, ActionDefinition] = field(default_factory=dict[str, ActionDefinition])
     """By Python name."""
     events: dict[str, Event[Any]] = field(default_factory=dict[str, Event[Any]])
+    payloads: dict[str, Payload] = field(default_factory=dict[str, Payload])
     durable_events: frozenset[str] = frozenset()
     """The names of those that are saved."""
     """By wire name."""
@@ -127,6 +129,11 @@ class ActorDefinition:
     @property
     def hooks_on_connections(self) -> bool:
         return bool(self.hooks & CONNECTION_HOOKS)
+
+    def encode_event(self, name: str, arguments: tuple[Any, ...]) -> bytes:
+        """The arguments of an event, declared or not. Raises TypeError, naming the path."""
+        payload = self.payloads.get(name)
+        return (payload or Payload(name)).encode(arguments)
 
     def default_state(self) -> Any:
         return self.state.default()
@@ -334,6 +341,8 @@ class _Compiler:
             if fault := type_fault(kind if not isinstance(kind, typing.ForwardRef) else Any):
                 self.faults.append(f"{where}: {fault}")
         definition.events[event.name] = event
+        if not self.faults:
+            definition.payloads[event.name] = Payload(event.name, event.payload)
         if event.durable:
             definition.durable_events |= {event.name}
 

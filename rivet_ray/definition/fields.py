@@ -12,7 +12,8 @@ import msgspec
 import typing_extensions
 from typing_extensions import is_typeddict
 
-from rivet_ray.definition.fidelity import Faithful, object_fields
+from rivet_ray.definition.faithful import Faithful
+from rivet_ray.definition.fidelity import object_fields
 from rivet_ray.protocol import values
 
 WHOLE = ""

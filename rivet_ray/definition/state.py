@@ -100,12 +100,12 @@ class StateCodec:
 
     def _class_fault(self, state: Any) -> Difference | None:
         """Fields alone bring neither a `Counter` back nor a class derived from the state's."""
-        kind, expected = cast("type[Any]", type(state)), self._class
-        if self.kind is Any and issubclass(kind, dict):
-            expected = dict
+        kind, expected = cast("Any", type(state)), cast("Any", self._class)
+        if self.kind is Any and isinstance(state, dict):
+            expected = cast("Any", dict)
         if expected is None or kind is expected:
             return None
-        return class_difference(kind, cast("Any", expected))
+        return class_difference(kind, expected)
 
     def some(self, state: Any, names: frozenset[str]) -> dict[str, bytes]:
         """These parts of a state, but for those that cannot be encoded."""

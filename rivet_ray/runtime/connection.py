@@ -21,7 +21,6 @@ from rivet_ray.errors import (
 )
 from rivet_ray.protocol.caller import Caller, RequestInfo
 from rivet_ray.protocol.port import Attached, Close, Deliver, ToGateway
-from rivet_ray.runtime.context import encode_event
 from rivet_ray.runtime.proofs import proves
 
 if TYPE_CHECKING:
@@ -144,7 +143,8 @@ class Connection:
         if self.session is None and self.expires is None:
             return
         name = event.name if isinstance(event, Event) else event
-        self._instance.host.home.do(self._send, name, encode_event(name, args))
+        encoded = self._instance.definition.encode_event(name, args)
+        self._instance.host.home.do(self._send, name, encoded)
 
     def _send(self, name: str, arguments: bytes) -> None:
         instance = self._instance

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from rivet_ray.definition import Log, Schedule
 from rivet_ray.definition.user_code import finish
 from rivet_ray.errors import InternalError, NoConnection
-from rivet_ray.protocol import values
 from rivet_ray.runtime.deadline import within
 from rivet_ray.runtime.turn import Turn, current_turn
 
@@ -83,7 +82,7 @@ class Context:
 
     def broadcast(self, event: str, arguments: tuple[Any, ...]) -> None:
         instance = self._instance
-        encoded = encode_event(event, arguments)
+        encoded = instance.definition.encode_event(event, arguments)
         instance.host.home.do(instance.events.broadcast, event, encoded)
 
     # --- Saving, and leaving memory -------------------------------------------
@@ -171,11 +170,3 @@ class Context:
         from rivet_ray.runtime.logging import with_connection
 
         return with_connection(self._log, turn.connection.id)
-
-
-def encode_event(name: str, arguments: tuple[Any, ...]) -> bytes:
-    """An event's arguments, encoded now so that they cannot change any more."""
-    try:
-        return values.encode_sent(arguments)
-    except (TypeError, OverflowError, RecursionError, ValueError) as error:
-        raise TypeError(f"event {name!r} cannot be sent: {error}") from error

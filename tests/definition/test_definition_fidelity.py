@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rivet_ray.definition import StateCodec
-from rivet_ray.definition.fidelity import Faithful, difference
+from rivet_ray.definition.faithful import Faithful
+from rivet_ray.definition.fidelity import difference
 from rivet_ray.errors import InvalidStateType
 from rivet_ray.protocol import values
 
