@@ -65,6 +65,10 @@ class Followed:
     """A connection that a client holds."""
 
     attach: Attach
+    until: float
+    """Monotonic time by which it has to be open for the first time."""
+    timer: Timer | None = None
+    """Runs until then."""
     open: bool = False
     """Attached once, so that it can be resumed."""
     away: bool = True
@@ -79,7 +83,8 @@ class FollowingClient(HostClient):
     def __init__(
         self, connect: Connect, *, clock: Clock | None = None, timeout: float = 60.0
     ) -> None:
-        """`timeout` is how many seconds a call waits that brings no limit of its own."""
+        """`timeout` is how many seconds a call waits that brings no limit of its own, and
+        a connection for the host that it is to be opened at."""
         super().__init__(None)
         self._connect = connect
         self._clock: Clock = clock or SystemClock()
@@ -147,15 +152,35 @@ class FollowingClient(HostClient):
         self._received(number)
 
     def _attach(self, message: Attach) -> None:
-        followed = self._followed[message.connection] = Followed(message)
+        until = self._clock.monotonic() + self._timeout
+        followed = self._followed[message.connection] = Followed(message, until)
         if self._session is None:
-            self._reach()
+            self._reach_to_open(followed)
         else:
             self._open(followed)
+
+    def _reach_to_open(self, followed: Followed) -> None:
+        """Open a connection when there is a session, but not later than its deadline."""
+        if followed.timer is None:
+            left = max(followed.until - self._clock.monotonic(), 0.0)
+            followed.timer = self._clock.call_later(left, lambda: self._too_late(followed))
+        self._reach()
+
+    def _too_late(self, followed: Followed) -> None:
+        late = ActionTimedOut("The actor's host could not be reached in time.")
+        self._unfollow(followed.attach.connection)
+        failure = failure_of(late, Outcome.NOT_STARTED, "connect")
+        super()._receive(Failed(followed.attach.call, failure))
+
+    def _unfollow(self, connection: str) -> None:
+        followed = self._followed.pop(connection, None)
+        if followed is not None:
+            _stop(followed)
 
     def _open(self, followed: Followed) -> None:
         """Attach a connection at the session that is there now, or resume it."""
         attach = followed.attach
+        _stop(followed)
         if followed.open:
             self._number += 1
             events = sorted(event for _, event in self._events.get(attach.connection, ()))
@@ -168,7 +193,7 @@ class FollowingClient(HostClient):
 
     def detach(self, connection: str, sink: Sink, *, keep: bool = False) -> None:
         if self._sinks.get(connection) is sink:
-            self._followed.pop(connection, None)
+            self._unfollow(connection)
             self._told.pop(connection, None)
         super().detach(connection, sink, keep=keep)
 
@@ -296,6 +321,8 @@ class FollowingClient(HostClient):
         self._attachments.clear()
         for followed in list(self._followed.values()):
             followed.away = True
+            if not followed.open:
+                self._reach_to_open(followed)
         stopped = ActorStopped("The host was lost before it answered.")
         for waiting in list(self._waiting.values()):
             if not waiting.sent:
@@ -314,8 +341,15 @@ class FollowingClient(HostClient):
             self._connecting.cancel()
         for number in list(self._waiting):
             self._received(number)
-        self._followed.clear()
+        for connection in list(self._followed):
+            self._unfollow(connection)
         super().close()
+
+
+def _stop(followed: Followed) -> None:
+    if followed.timer is not None:
+        followed.timer.cancel()
+        followed.timer = None
 
 
 def _outcome(waiting: Waiting) -> Outcome:

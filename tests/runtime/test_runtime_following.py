@@ -317,6 +317,40 @@ async def test_an_attachment_waits_for_the_host() -> None:
         world.client.close()
 
 
+@pytest.mark.parametrize("cut", [False, True], ids=["unreachable", "lost meanwhile"])
+async def test_an_attachment_does_not_wait_for_ever(cut: bool) -> None:
+    """Item 3 of issue 14: an unreachable host is told, and a later try begins anew."""
+    async with setup_test(App) as test:
+        world = await world_of(test)
+        if cut:
+            assert await world.call() == 1
+            world.road.deaf = True
+        else:
+            world.road.open = False
+        attaching = asyncio.ensure_future(
+            world.client.attach(world.actor, "c1", "token", WHO, Listener())
+        )
+        await world.advance(30)
+        if cut:
+            world.road.open = False
+            world.road.cut()
+        await world.advance(29.5)
+        assert not attaching.done()
+        await world.advance(1)
+        with pytest.raises(ActionTimedOut) as caught:
+            await attaching
+        assert caught.value.outcome is Outcome.NOT_STARTED
+        assert not world.client.holds("c1")
+        tries = world.road.tries
+        await world.advance(5)
+        assert world.road.tries == tries, "nobody waits, so nothing is tried"
+        world.road.open, world.road.deaf = True, False
+        listener = Listener()
+        await world.client.attach(world.actor, "c2", "token", WHO, listener)
+        assert listener.seen == ["attached"]
+        world.client.close()
+
+
 async def test_closing_answers_everybody() -> None:
     async with setup_test(App) as test:
         world = await world_of(test)
