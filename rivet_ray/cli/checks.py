@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rivet_ray.clock import SystemClock
 from rivet_ray.definition import CORS
 from rivet_ray.errors import DefinitionError, StoreError
-from rivet_ray.store import driver_schemes, open_store, shown
+from rivet_ray.runtime.patience import close_store, open_in_time
+from rivet_ray.store import driver_schemes, shown
 
 
 class CommandError(Exception):
@@ -26,10 +28,10 @@ async def try_store(url: str) -> None:
     Raises CommandError.
     """
     try:
-        opened = await open_store(url)
+        opened = await open_in_time(SystemClock(), url)
     except StoreError as error:
         raise CommandError(str(error)) from error
-    await opened.close()
+    await close_store(SystemClock(), opened)
 
 
 def cors_of(origins: Sequence[str]) -> CORS | None:

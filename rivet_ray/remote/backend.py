@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import logging
 from collections.abc import Mapping
 
 from rivet_ray import ids
@@ -12,7 +12,14 @@ from rivet_ray.link import cluster_secret
 from rivet_ray.remote.placement import Placement
 from rivet_ray.remote.routes import Routes
 from rivet_ray.runtime import Directory
-from rivet_ray.store import Store, open_store
+from rivet_ray.runtime.deadline import within
+from rivet_ray.runtime.patience import Opening, close_store, open_in_time
+from rivet_ray.store import Store
+
+log = logging.getLogger("rivet_ray.remote")
+
+PLACEMENT_CLOSE = 5.0
+"""Seconds for what finds hosts to end."""
 
 
 class Remote:
@@ -44,7 +51,7 @@ class Remote:
         self._namespace = namespace
         self._clock: Clock = clock or SystemClock()
         self._store: Store | None = None
-        self._starting: asyncio.Lock | None = None
+        self._opening = Opening()
 
     @property
     def started(self) -> bool:
@@ -61,19 +68,24 @@ class Remote:
 
     async def start(self) -> None:
         """Open the directory's store, once. Raises StoreError when it cannot be opened."""
-        self._starting = self._starting or asyncio.Lock()
-        async with self._starting:
-            if self._store is None:
-                store = await open_store(self._url)
-                self.directory = Directory(
-                    self.definitions, store, self._clock, self._namespace, secret=self._secret
-                )
-                self.calls = Routes(self._placement, self._secret, self._clock)
-                self._store = store
+        await self._opening.once(lambda: self.started, self._open)
+
+    async def _open(self) -> None:
+        store = await open_in_time(self._clock, self._url)
+        self.directory = Directory(
+            self.definitions, store, self._clock, self._namespace, secret=self._secret
+        )
+        self.calls = Routes(self._placement, self._secret, self._clock)
+        self._store = store
 
     async def close(self) -> None:
+        """End every session, and what finds hosts and the store, within a deadline each."""
         store, self._store = self._store, None
         if store is not None:
             self.calls.close()
-            await self._placement.close()
-            await store.close()
+            try:
+                async with within(self._clock, PLACEMENT_CLOSE, "the end of the placement"):
+                    await self._placement.close()
+            except Exception as error:
+                log.error("the placement is not closed in good order: %s", error)
+            await close_store(self._clock, store)

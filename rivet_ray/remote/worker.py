@@ -16,9 +16,9 @@ from rivet_ray.link import LinkServer, cluster_secret
 from rivet_ray.runtime import HostSettings, Standalone
 from rivet_ray.runtime.exchange import Handle
 from rivet_ray.runtime.host import Connect
-from rivet_ray.runtime.patience import answered, close_store
+from rivet_ray.runtime.patience import answered, close_store, open_in_time
 from rivet_ray.runtime.watchdog import Watchdog
-from rivet_ray.store import Store, open_store
+from rivet_ray.store import Store
 
 log = logging.getLogger("rivet_ray.remote")
 
@@ -120,7 +120,7 @@ class Worker:
         pause, told = FIRST_PAUSE, ""
         while True:
             try:
-                return await open_store(self._url)
+                return await open_in_time(self._clock, self._url)
             except StoreError as error:
                 if str(error) != told:
                     told = str(error)

@@ -6,6 +6,7 @@ first failure, and while it lasts every few seconds with a count.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -13,7 +14,7 @@ from typing import TypeVar
 from rivet_ray.clock import Clock
 from rivet_ray.errors import StoreError, StoreUnavailable
 from rivet_ray.runtime.deadline import sleep, within
-from rivet_ray.store import Store
+from rivet_ray.store import Store, open_store
 
 T = TypeVar("T")
 
@@ -26,6 +27,8 @@ LOG_EVERY = 5.0
 
 log = logging.getLogger("rivet_ray.runtime")
 
+STORE_OPEN = 30.0
+"""Seconds for a store to be opened: one of files may have to recover first."""
 STORE_CLOSE = 5.0
 """Seconds for a store to finish what is under way, once nobody waits for it any more."""
 SILENCE = 10.0
@@ -45,12 +48,41 @@ def silent(seconds: float) -> StoreUnavailable:
     return StoreUnavailable(f"The store did not answer within {seconds:g} s.")
 
 
+async def open_in_time(clock: Clock, url: str) -> Store:
+    """Open the store of a URL. Raises StoreError, StoreUnavailable also after STORE_OPEN."""
+    return await answered(clock, open_store(url), STORE_OPEN)
+
+
 async def close_store(clock: Clock, store: Store) -> None:
     """Close a store; one that does not come to an end within STORE_CLOSE is left to itself."""
     try:
         await answered(clock, store.close(), STORE_CLOSE)
     except StoreError as error:
         log.error("the store is not closed in good order: %s", error)
+
+
+class Opening:
+    """What is opened once, by whoever comes first; who comes meanwhile shares what comes of it."""
+
+    def __init__(self) -> None:
+        self._lock: asyncio.Lock | None = None
+        self._failures = 0
+        self._error: StoreError | None = None
+
+    async def once(self, is_open: Callable[[], bool], open: Callable[[], Awaitable[None]]) -> None:
+        """Open it unless it is open. Raises StoreError, to all who waited for the same try."""
+        lock = self._lock = self._lock or asyncio.Lock()
+        failures = self._failures
+        async with lock:
+            if is_open():
+                return
+            if self._failures != failures and self._error is not None:
+                raise self._error
+            try:
+                await open()
+            except StoreError as error:
+                self._failures, self._error = self._failures + 1, error
+                raise
 
 
 class Patience:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 
 from rivet_ray.budget import Budget
@@ -12,9 +11,9 @@ from rivet_ray.runtime.calls import HostClient
 from rivet_ray.runtime.directory import Directory
 from rivet_ray.runtime.exchange import Handle
 from rivet_ray.runtime.host import Connect, Host
-from rivet_ray.runtime.patience import close_store
+from rivet_ray.runtime.patience import Opening, close_store, open_in_time
 from rivet_ray.runtime.settings import HostSettings
-from rivet_ray.store import Store, open_store
+from rivet_ray.store import Store
 
 
 class Standalone:
@@ -49,7 +48,7 @@ class Standalone:
         self._connect = connect(self) if connect else None
         self._handle = handle
         self._started = False
-        self._starting: asyncio.Lock | None = None
+        self._opening = Opening()
 
     @property
     def started(self) -> bool:
@@ -69,16 +68,12 @@ class Standalone:
         if self._started:
             self.host.home.require("The client of a server")
             return
-        self._starting = self._starting or asyncio.Lock()
-        async with self._starting:
-            if not self._started:
-                await self._open()
-                self._started = True
+        await self._opening.once(lambda: self._started, self._open)
 
     async def _open(self) -> None:
         store = self._given
         if isinstance(store, str):
-            store = self._store = await open_store(store)
+            store = self._store = await open_in_time(self._clock, store)
         self.host = Host(
             self.definitions,
             store,
@@ -90,6 +85,7 @@ class Standalone:
         self.calls = HostClient(self.host)
         self.directory = Directory(self.definitions, store, self._clock, self._settings.namespace)
         self.host.start()
+        self._started = True
 
     def abandon(self) -> None:
         """Lose everything in memory, as a crash does: the store stays as it is."""

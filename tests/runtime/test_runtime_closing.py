@@ -242,7 +242,7 @@ async def test_a_store_that_does_not_close(
     async def open_store(_: str) -> Any:
         return HangingStore()
 
-    monkeypatch.setattr("rivet_ray.runtime.standalone.open_store", open_store)
+    monkeypatch.setattr("rivet_ray.runtime.patience.open_store", open_store)
     clock = ManualClock()
     backend = Standalone(App.definitions(), clock=clock)
     await backend.start()
