@@ -314,7 +314,7 @@ class MalformedMessage(PublicError):
 
 
 class MessageTooLong(PublicError):
-    """A message or body is larger than the server accepts."""
+    """A message or body is larger than the server accepts, or an answer than the client does."""
 
     code = "message_too_long"
 

@@ -81,7 +81,12 @@ class Client:
 
         self._setup(
             HttpTransport(
-                url, encoding=encoding, timeout=timeout, transport=transport, heartbeat=heartbeat
+                url,
+                encoding=encoding,
+                timeout=timeout,
+                transport=transport,
+                heartbeat=heartbeat,
+                longest=settings.max_message_size,
             ),
             timeout,
             reconnect,

@@ -16,9 +16,9 @@ from rivet_ray.client.interface import Interface, payload_decoder
 from rivet_ray.client.listeners import Stream, log
 from rivet_ray.client.reconnecting import (
     OUR_FAULT,
-    RESYNC,
     STEADY,
     TOO_LONG,
+    begins_anew,
     comes_back,
     may_pass,
     pauses,
@@ -259,7 +259,7 @@ class ActorConnection(Connection[Actor_T]):
             self._session.cut(end, again=closing.reason not in OUR_FAULT)
             self._connected = False
             self._listeners.emit("disconnected")
-            resume = Resume() if closing.reason == RESYNC else self._session.resume(self._opened())
+            resume = Resume() if begins_anew(closing) else self._session.resume(self._opened())
             socket = await self._open_again(resume)
             self._connected = True
             resumed = self._opened().connection_id == resume.connection

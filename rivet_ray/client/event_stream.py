@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 import httpx
 
 from rivet_ray.client.listeners import log
-from rivet_ray.client.reconnecting import unreadable
+from rivet_ray.client.reconnecting import unread, unreadable
 from rivet_ray.client.transport import Closing, Refused, rebuild
 from rivet_ray.errors import (
     ConnectionClosed,
@@ -32,6 +32,7 @@ from rivet_ray.protocol.event_stream import (
     ended_of,
     message_of,
 )
+from rivet_ray.protocol.unreadable_answers import subject_of
 from rivet_ray.protocol.v0 import (
     ActionRequest,
     Arrived,
@@ -39,6 +40,7 @@ from rivet_ray.protocol.v0 import (
     Goodbye,
     Init,
     ToServer,
+    UnreadableAnswer,
     decode_to_client,
     encode_to_server,
 )
@@ -67,11 +69,13 @@ class EventStreamConnection:
         headers: Mapping[str, str],
         encoding: Encoding,
         post: Post,
-        failure: Callable[[httpx.Response], RivetError],
+        failure: Callable[[httpx.Response], Awaitable[RivetError]],
         heartbeat: float | None,
+        longest: int,
     ) -> None:
         """`failure` reads the error in an answer that is no stream.
 
+        `longest` is how many bytes a message may have that is read.
         `heartbeat` is how many seconds late a server may be that says how often it
         gives a sign of life.
         """
@@ -85,7 +89,9 @@ class EventStreamConnection:
         self._silence: float | None = None
         """Seconds without a byte after which the server counts as gone."""
         self._proof: dict[str, str] = {}
-        self._reader = EventStreamReader()
+        self._longest = longest
+        # base64 takes four characters for three bytes.
+        self._reader = EventStreamReader(-(-longest // 3) * 4 if encoding.binary else longest)
         self._events: deque[ServerSentEvent] = deque()
         self._response: httpx.Response | None = None
         self._chunks: AsyncIterator[bytes] | None = None
@@ -131,6 +137,12 @@ class EventStreamConnection:
 
     async def __anext__(self) -> Arrived:
         while (event := await self._next()) is not None:
+            if event.cut:
+                answer = self._too_long(event)
+                if answer is not None:
+                    return answer
+                self._closing = unread(self._url, self._longest)
+                break
             try:
                 if event.name == MESSAGE:
                     return decode_to_client(self._encoding, message_of(self._encoding, event))
@@ -143,6 +155,17 @@ class EventStreamConnection:
                 break
         await self.close()
         raise StopAsyncIteration
+
+    def _too_long(self, event: ServerSentEvent) -> UnreadableAnswer | None:
+        """The answer whose start this is; it alone fails."""
+        try:
+            subject = subject_of(self._encoding, message_of(self._encoding, event))
+        except DecodeFault:
+            return None
+        if subject is None or subject.call is None:
+            return None
+        problem = f"it has more than {self._longest} bytes (ClientSettings.max_message_size)"
+        return UnreadableAnswer(subject.call, problem, subject.answered, too_long=True)
 
     async def close(self) -> None:
         self._closed = True
@@ -183,8 +206,7 @@ class EventStreamConnection:
     async def _first(self, response: httpx.Response) -> Init:
         kind = response.headers.get("Content-Type", "").partition(";")[0].strip()
         if not response.is_success or kind != CONTENT_TYPE:
-            await response.aread()
-            raise self._failure(response)
+            raise await self._failure(response)
         self._chunks = response.aiter_bytes()
         event = await self._next()
         if event is None:

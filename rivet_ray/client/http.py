@@ -19,6 +19,7 @@ from websockets.asyncio.client import ClientConnection
 
 from rivet_ray.client.either import EitherConnection
 from rivet_ray.client.event_stream import EventStreamConnection
+from rivet_ray.client.settings import DEFAULTS
 from rivet_ray.client.transport import (
     ConnectionTransport,
     Fetch,
@@ -27,7 +28,7 @@ from rivet_ray.client.transport import (
     retry_after,
 )
 from rivet_ray.client.websocket import WebSocketConnection, raw_websocket
-from rivet_ray.errors import Outcome, RequestFailed, RivetError
+from rivet_ray.errors import MessageTooLong, Outcome, RequestFailed, RivetError
 from rivet_ray.protocol import values
 from rivet_ray.protocol.encodings import ENCODINGS, JSON, DecodeFault
 from rivet_ray.protocol.queries import ActorQuery, encode_query
@@ -76,8 +77,11 @@ class HttpTransport:
         timeout: float = 65.0,
         transport: Way = "auto",
         heartbeat: float | None = 10.0,
+        longest: int = DEFAULTS.max_message_size,
     ) -> None:
-        """Raises ValueError for a URL, an encoding or a transport that cannot be used."""
+        """`longest`: bytes of a message or answer that is read.
+
+        Raises ValueError for a URL, an encoding or a transport that cannot be used."""
         if encoding not in ENCODINGS:
             raise ValueError(f"encoding must be one of {', '.join(ENCODINGS)}, not {encoding!r}")
         if transport not in get_args(Way):
@@ -88,6 +92,7 @@ class HttpTransport:
         self._no_websocket: float | None = None
         """When none got through, and a stream did."""
         self._heartbeat = heartbeat
+        self._longest = longest
         self._encoding = ENCODINGS[encoding]
         self._base = registry_url(url)
         self._url = url
@@ -153,8 +158,9 @@ class HttpTransport:
             self._headers(query, params) | _resume_headers(resume),
             self._encoding,
             self._say,
-            self._failure,
+            self._failure_of,
             self._heartbeat,
+            self._longest,
         )
 
     def _websocket(self, query: ActorQuery, params: Any, resume: Resume) -> WebSocketConnection:
@@ -171,6 +177,7 @@ class HttpTransport:
             self._encoding,
             USER_AGENT,
             self._heartbeat,
+            self._longest,
         )
 
     async def fetch(
@@ -200,6 +207,7 @@ class HttpTransport:
                 own=protocols,
             ),
             USER_AGENT,
+            self._longest,
         )
 
     def _join_loop(self) -> None:
@@ -257,11 +265,34 @@ class HttpTransport:
         self, path: str, body: bytes, headers: Mapping[str, str], timeout: float
     ) -> bytes:
         self._join_loop()
+        request = self._http.build_request(
+            "POST", f"{self._base}/{path}", content=body, headers=headers
+        )
         async with self._reaching(timeout):
-            answer = await self._http.post(f"{self._base}/{path}", content=body, headers=headers)
+            answer = await self._http.send(request, stream=True)
+            try:
+                content = await self._read(answer)
+            finally:
+                await answer.aclose()
         if answer.is_success:
-            return answer.content
-        raise self._failure(answer)
+            return content
+        raise self._failure(answer, content)
+
+    async def _read(self, answer: httpx.Response) -> bytes:
+        """The body of an answer. Raises MessageTooLong."""
+        read: list[bytes] = []
+        size = 0
+        async for piece in answer.aiter_bytes():
+            size += len(piece)
+            if size > self._longest:
+                told = Outcome.TOOK_EFFECT if answer.is_success else Outcome.UNKNOWN
+                raise MessageTooLong(
+                    f"The answer of {self._url} has more than {self._longest} bytes. Let it return "
+                    "less at once, or raise ClientSettings.max_message_size.",
+                    outcome=read_outcome(answer.headers.get(OUTCOME_HEADER), told),
+                )
+            read.append(piece)
+        return b"".join(read)
 
     @asynccontextmanager
     async def _reaching(self, timeout: float) -> AsyncGenerator[None]:
@@ -288,13 +319,23 @@ class HttpTransport:
                 outcome=Outcome.UNKNOWN,
             ) from error
 
-    def _failure(self, answer: httpx.Response) -> RivetError:
+    async def _failure_of(self, answer: httpx.Response) -> RivetError:
+        """The error in an answer that is not read yet."""
+        try:
+            return self._failure(answer, await self._read(answer))
+        except MessageTooLong as error:
+            return error
+        except httpx.HTTPError as error:
+            return self._unreadable(f"status {answer.status_code}, then {_text(error)}")
+
+    def _failure(self, answer: httpx.Response, content: bytes) -> RivetError:
         outcome = read_outcome(answer.headers.get(OUTCOME_HEADER), Outcome.UNKNOWN)
         is_json = "application/json" in answer.headers.get("Content-Type", "")
         try:
-            message = decode_error(JSON if is_json else self._encoding, answer.content)
+            message = decode_error(JSON if is_json else self._encoding, content)
         except DecodeFault:
-            error = self._unreadable(f"status {answer.status_code}: {answer.text[:200]!r}", outcome)
+            start = content[:200].decode(errors="replace")
+            error = self._unreadable(f"status {answer.status_code}: {start!r}", outcome)
             error.metadata = retry_after(answer.headers.get("Retry-After"))
             return error
         return rebuild(message, outcome, answer.status_code)

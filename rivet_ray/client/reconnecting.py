@@ -26,8 +26,10 @@ RESYNC = "resync"
 """The reason of a close by which a server says that events were missed."""
 TOO_LONG = "message_too_long"
 """The reason of a close for one message, which is not sent again."""
-OUR_FAULT = frozenset({"malformed_message"})
-"""Reasons of closes for what was sent: nothing of it is sent again."""
+UNREAD = "max_message_size"
+"""The reason of our own close for a message that is longer than we read."""
+OUR_FAULT = frozenset({"malformed_message", UNREAD})
+"""Reasons of closes for what was sent, or would be answered so again: nothing is sent again."""
 
 
 def comes_back(closing: Closing) -> bool:
@@ -42,6 +44,22 @@ def unreadable(url: str, fault: DecodeFault) -> Closing:
     """
     log.warning("a message of %s cannot be read, connecting again: %s", url, fault)
     return Closing(SERVICE_RESTART, RESYNC)
+
+
+def unread(url: str, longest: int) -> Closing:
+    """How a connection ends after a message that is too long to be read."""
+    log.warning(
+        "a message of %s has more than %d bytes, connecting again: "
+        "raise ClientSettings.max_message_size, or send less at once",
+        url,
+        longest,
+    )
+    return Closing(SERVICE_RESTART, UNREAD)
+
+
+def begins_anew(closing: Closing) -> bool:
+    """Whether events are missing, so that the old connection is not asked for."""
+    return closing.reason in (RESYNC, UNREAD)
 
 
 def may_pass(error: Exception) -> bool:

@@ -200,7 +200,8 @@ class Session:
         call = self._calls.get(answer.id)
         name = "a call" if call is None else repr(call.request.name)
         what = "took effect, but its answer" if answer.took_effect else "failed, and its error"
-        return RequestFailed(
+        kind = MessageTooLong if answer.too_long else RequestFailed
+        return kind(
             f"{name} on {self.label} {what} cannot be read: {answer.problem}.",
             outcome=Outcome.TOOK_EFFECT if answer.took_effect else Outcome.UNKNOWN,
         )

@@ -14,6 +14,11 @@ class ClientSettings:
     What is longer than a bound all by itself passes if nothing else is held.
     """
 
+    max_message_size: int = 64 * MIB
+    """A message or an answer of the server. A longer answer over HTTP or an event stream fails
+    its call with MessageTooLong. A longer message on a WebSocket, or one that is no answer,
+    ends the socket: calls under way are unknown, and the connection comes back with `resync`.
+    It bounds messages of raw sockets too, which are closed with 1009."""
     max_waiting_size: int = 16 * MIB
     """Calls that wait to be sent, as while the client reconnects, or for their answers; each
     counts 1 KiB more. Further ones fail with Overloaded, as not started, and count as

@@ -10,11 +10,12 @@ from contextlib import asynccontextmanager
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed as SocketClosed
 from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.frames import CloseCode
 from websockets.protocol import State
 from websockets.typing import Subprotocol
 
 from rivet_ray import ids
-from rivet_ray.client.reconnecting import unreadable
+from rivet_ray.client.reconnecting import unread, unreadable
 from rivet_ray.client.transport import Closing, Refused, rebuild, retry_after
 from rivet_ray.errors import (
     ConnectionClosed,
@@ -53,13 +54,17 @@ class WebSocketConnection:
         encoding: Encoding,
         user_agent: str,
         heartbeat: float | None,
+        longest: int,
     ) -> None:
-        """`heartbeat`: seconds between an answered ping and the next, and for each answer."""
+        """`longest`: bytes of a message that is read.
+
+        `heartbeat`: seconds between an answered ping and the next, and for each answer."""
         self._url = url
         self._protocols = _tokens(protocols)
         self._encoding = encoding
         self._user_agent = user_agent
         self._heartbeat = heartbeat
+        self._longest_read = longest
         self._beating: asyncio.Task[None] | None = None
         self._socket: ClientConnection | None = None
         self._closing: Closing | None = None
@@ -81,7 +86,7 @@ class WebSocketConnection:
                 subprotocols=self._protocols,
                 # A small compressed frame costs several times a plain one on both sides.
                 compression=None,
-                max_size=None,
+                max_size=self._longest_read,
                 open_timeout=None,  # the connection's own deadline covers it
                 close_timeout=CLOSE_TIMEOUT,
                 # Its own pings wait without end for room where much waits to be sent.
@@ -130,7 +135,9 @@ class WebSocketConnection:
             raise StopAsyncIteration
         try:
             return decode_to_client(self._encoding, await self._socket.recv())
-        except SocketClosed:
+        except SocketClosed as error:
+            if error.sent is not None and error.sent.code == CloseCode.MESSAGE_TOO_BIG:
+                self._closing = unread(self._url, self._longest_read)
             raise StopAsyncIteration from None
         except DecodeFault as fault:
             self._closing = unreadable(self._url, fault)
@@ -214,15 +221,18 @@ class WebSocketConnection:
 
 @asynccontextmanager
 async def raw_websocket(
-    url: str, protocols: list[str], user_agent: str
+    url: str, protocols: list[str], user_agent: str, longest: int
 ) -> AsyncGenerator[ClientConnection]:
-    """A socket of no protocol of ours. Raises RequestFailed where none can be opened."""
+    """A socket of no protocol of ours; `longest` is how many bytes a message may have.
+
+    Raises RequestFailed where none can be opened.
+    """
     try:
         socket = await connect(
             url,
             subprotocols=_tokens(protocols),
             compression=None,
-            max_size=None,
+            max_size=longest,
             close_timeout=CLOSE_TIMEOUT,
             user_agent_header=user_agent,
         )

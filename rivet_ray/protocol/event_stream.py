@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import sys
 from typing import NamedTuple
 
 import msgspec
@@ -40,6 +41,8 @@ class ServerSentEvent(NamedTuple):
 
     name: str
     data: str
+    cut: bool = False
+    """It was too long: `data` is its start."""
 
 
 # --- Server side --------------------------------------------------------------
@@ -84,6 +87,10 @@ def ended_of(event: ServerSentEvent) -> Ended:
 
 _ended = msgspec.json.Decoder(Ended)
 _LINE_END = re.compile(rb"\r\n|\n|\r")
+START = 4_096
+"""How many bytes are kept of the data of an event that is too long."""
+_LINE = 16
+"""Bytes that a line takes beside its text."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -91,12 +98,28 @@ class EventStreamReader:
     """Cuts a stream of bytes into events, as the standard for event streams says.
 
     Lines end with LF, CR or both. Comments are dropped; so is an event without
-    data, and one that the end of the stream cut off.
+    data, and one that the end of the stream cut off. Of an event with more than
+    `longest` bytes only the start is kept.
     """
 
-    __slots__ = ("_begun", "_data", "_name", "_rest", "_skip_line_feed")
+    __slots__ = (
+        "_begun",
+        "_cut",
+        "_data",
+        "_longest",
+        "_name",
+        "_rest",
+        "_size",
+        "_skip_line_feed",
+        "_skipping",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, longest: int | None = None) -> None:
+        self._longest = sys.maxsize if longest is None else longest
+        self._size = 0
+        self._cut = False
+        self._skipping = False
+        """The start of this line has been taken, and the rest of it is dropped."""
         self._rest = bytearray()
         self._skip_line_feed = False
         self._begun = False
@@ -115,23 +138,36 @@ class EventStreamReader:
         found: list[ServerSentEvent] = []
         start = 0
         for end in _LINE_END.finditer(self._rest, searched):
-            self._take(bytes(self._rest[start : end.start()]), found)
+            if self._skipping:
+                self._skipping = False
+            else:
+                self._take(bytes(self._rest[start : end.start()]), found)
             start = end.end()
         del self._rest[:start]
+        if self._skipping:
+            self._rest.clear()
+        elif len(self._rest) > max(START, self._longest - self._size):
+            self._skipping = True
+            self._take(bytes(self._rest[: START + len(b"data: ")]), found, cut=True)
+            self._rest.clear()
         return found
 
-    def _take(self, line: bytes, found: list[ServerSentEvent]) -> None:
+    def _take(self, line: bytes, found: list[ServerSentEvent], *, cut: bool = False) -> None:
         if not self._begun:
             self._begun = True
             line = line.removeprefix(_BYTE_ORDER_MARK)
         if not line:
             if self._data:
-                found.append(ServerSentEvent(self._name or MESSAGE, "\n".join(self._data)))
-            self._name, self._data = "", []
+                data = "\n".join(self._data)
+                found.append(ServerSentEvent(self._name or MESSAGE, data, self._cut))
+            self._name, self._data, self._size, self._cut = "", [], 0, False
             return
         field, _, value = line.partition(b":")
-        text = value.removeprefix(b" ").decode(errors="replace")
-        if field == b"data":
-            self._data.append(text)
+        value = value.removeprefix(b" ")
+        if field == b"data" and not self._cut:
+            self._size += len(value) + _LINE
+            self._cut = cut or self._size > self._longest
+            kept = value[:START] if self._cut else value
+            self._data.append(kept.decode(errors="replace"))
         elif field == b"event":
-            self._name = text
+            self._name = value.decode(errors="replace")

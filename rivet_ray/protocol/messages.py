@@ -92,6 +92,8 @@ class UnreadableAnswer(msgspec.Struct, frozen=True, gc=False):
     problem: str
     took_effect: bool
     """It is a result; otherwise it is an error."""
+    too_long: bool = False
+    """It was not read to its end."""
 
 
 class UnreadableEvent(msgspec.Struct, frozen=True, gc=False):

@@ -24,7 +24,7 @@ from rivet_ray.protocol.event_stream import (
 
 def read(*chunks: bytes) -> list[tuple[str, str]]:
     reader = EventStreamReader()
-    return [tuple(event) for chunk in chunks for event in reader.feed(chunk)]
+    return [event[:2] for chunk in chunks for event in reader.feed(chunk)]
 
 
 # --- What is written --------------------------------------------------------------
@@ -130,3 +130,27 @@ def test_base64_is_the_standard_alphabet() -> None:
     payload = bytes(range(256))
     event = message_event(CBOR, payload)
     assert base64.b64decode(event.removeprefix(b"data: ").strip(), validate=True) == payload
+
+
+@pytest.mark.parametrize("step", [1, 7, 1_000_000])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_of_an_event_that_is_too_long_the_start_is_kept(step: int, end: bytes) -> None:
+    """What never ends used to be kept whole."""
+    lines = [
+        *(b"data: before", b"", b"event: x", b"data: " + b"a" * 9_000, b"data: more", b""),
+        *(b": " + b"c" * 9_000, b"data: between", b""),
+        *(b"data: " + b"d" * 50 for _ in range(200)),
+        *(b"", b"data: after", b"", b""),
+    ]
+    whole = end.join(lines)
+    reader = EventStreamReader(6_000)
+    found: list[ServerSentEvent] = []
+    for at in range(0, len(whole), step):
+        found += reader.feed(whole[at : at + step])
+        assert len(reader._rest) <= 6_000
+    assert [event.name for event in found] == ["message", "x", "message", "message", "message"]
+    assert [event.cut for event in found] == [False, True, False, True, False]
+    assert found[1].data == "a" * 4_096
+    assert [found[0].data, found[2].data, found[4].data] == ["before", "between", "after"]
+    assert found[3].data.startswith("d" * 50 + "\n")
+    assert len(found[3].data) < 6_000
