@@ -13,7 +13,23 @@
 // It comes by WebSocket or, where that does not get through, by an event stream; after a cut it
 // goes on where it was, with the events that it missed. The parameters may be a function, which
 // is called before each opening, so that a token is renewed. Who is refused is told: onerror gets
-// the error of the server, calls fail with it, and the connection is over.
+// the error of the server, calls fail with it, and the connection is over. Calls that wait for a
+// server that is away, and answers that are too long, fail alone, with error.code.
+//
+// A single call needs no connection; its parameters may be a function too:
+//   await call("http://127.0.0.1:8080", "chat_room", ["lobby"], "history", [], renewToken);
+
+export async function call(server, name, key, action, args = [], params = null) {
+  const headers = {
+    "X-RivetKit-Encoding": "json", "X-RivetKit-Query": json({getOrCreateForKey: {name, key}}),
+    "X-RivetKit-Conn-Params": await made(params),
+  };
+  const url = `${server}/registry/actors/actions/${encodeURIComponent(action)}`;
+  const answer = await fetch(url, {method: "POST", headers, body: JSON.stringify({a: args})});
+  const {o, m, c, md} = await answer.json().catch(() => ({}));
+  if (answer.ok && !c) return o;
+  throw fault(m ?? `HTTP status ${answer.status}`, c ?? "request_failed", md, answer.status);
+}
 
 export class Connection {
   onopen = () => {};
@@ -21,6 +37,7 @@ export class Connection {
   onerror = () => {};
   #listeners = new Map(); // by name of the event: those that are told of it
   #calls = new Map(); // by number: not answered yet
+  #waiting = 0; // characters of them
   #nextId = 0;
   #mine = null; // from Init: the id of the actor (ai), of our connection (ci), and its token (ct)
   #seen = 0; // the number of the last event: after a cut we are sent those that follow it
@@ -54,7 +71,11 @@ export class Connection {
     return new Promise((resolve, reject) => {
       if (this.#over) return reject(this.#refusal ?? new Error("The connection is closed."));
       const request = {i: this.#nextId++, ...asked};
-      this.#calls.set(request.i, {request, resolve, reject});
+      const size = JSON.stringify(request).length; // what cannot be sent fails here, alone
+      if (this.#waiting && this.#waiting + size > MOST)
+        return reject(fault("Too many calls wait for their answers.", "overloaded"));
+      this.#waiting += size;
+      this.#calls.set(request.i, {request, size, resolve, reject});
       this.#say?.({ar: request});
     });
   }
@@ -71,9 +92,24 @@ export class Connection {
     this.#calls.clear();
   }
 
+  #settled(id) {
+    const call = this.#calls.get(id);
+    this.#waiting -= call?.size ?? 0;
+    this.#calls.delete(id);
+    return call;
+  }
+
   #fail(id, error) {
-    this.#calls.get(id)?.reject(error);
-    return this.#calls.delete(id);
+    const call = this.#settled(id);
+    call?.reject(error);
+    return call !== undefined;
+  }
+
+  // Whether it is an answer that cannot be read: its call fails, alone.
+  #failUnread(text, code, why) {
+    const id = ANSWER.exec(text)?.[1];
+    if (id) this.#fail(Number(id), fault(`The call took effect, but its answer ${why}.`, code));
+    return id !== undefined;
   }
 
   async #run() {
@@ -89,6 +125,10 @@ export class Connection {
         return this.#end(`refused ${this.#refusal.message}`, this.#refusal);
       }
       if (this.#say && Date.now() - this.#opened >= STEADY) pause = 250;
+      if (reason === "message_too_long") { // by a server that does not tell how long is too long
+        const [longest] = [...this.#calls].sort(([, one], [, other]) => other.size - one.size);
+        this.#fail(longest?.[0], fault("The message is too long for the server.", reason));
+      }
       if (reason === "resync") this.#mine = null; // more is missing than the server has: anew
       this.#say = null;
       this.onstatus(`connecting again ${reason}`);
@@ -97,8 +137,7 @@ export class Connection {
   }
 
   async #live() {
-    const {given} = this;
-    this.params = json((typeof given === "function" ? await given() : given) ?? null);
+    this.params = await made(this.given);
     this.#refusal = null;
     let end = {};
     for (const way of [this.#webSocket, this.#eventStream]) {
@@ -110,14 +149,17 @@ export class Connection {
     return end;
   }
 
-  // A message that cannot be read is nobody's answer, and perhaps an event: the connection is
+  // A message that cannot be read, and is no answer, is perhaps an event: the connection is
   // given up, and another one begins, whose onopen says that something may be missing.
   #take(text, way, send) {
+    let message = null;
     try {
-      const message = JSON.parse(text);
+      message = JSON.parse(text);
       this.#hear(message, way, send);
       return message;
     } catch (error) {
+      if (!message && this.#failUnread(text, "request_failed", "cannot be read"))
+        return {b: {}};
       this.onerror(error);
       this.#mine = null;
     }
@@ -144,8 +186,7 @@ export class Connection {
         }
       }
     } else if (answer) {
-      this.#calls.get(answer.i)?.resolve(answer.o);
-      this.#calls.delete(answer.i);
+      this.#settled(answer.i)?.resolve(answer.o);
     } else if (error) {
       const failed = fault(error.m, error.c, error.md, error.st);
       if (!this.#say) this.#refusal = failed;
@@ -218,18 +259,41 @@ export class Connection {
       posted.finally(() => cut.abort());
     };
     const reader = stream.body.pipeThrough(new TextDecoderStream()).getReader();
-    for (let text = "", read; heard(), !(read = await reader.read()).done;) {
-      const events = (text + read.value).split("\n\n");
-      text = events.pop();
+    const unreadable = () => {
+      this.#mine = null;
+      cut.abort();
+      return {reason: UNREADABLE};
+    };
+    const tooLong = (event) => this.#failUnread(event.slice(6), "message_too_long", "is too long");
+    let parts = [], size = 0, skips = false; // skips the rest of an event that is too long
+    for (let read; heard(), !(read = await reader.read()).done;) {
+      let events = [];
+      parts.push(read.value);
+      size += read.value.length;
+      if (read.value.includes("\n")) {
+        events = parts.join("").split("\n\n");
+        parts = [events.pop()];
+        size = parts[0].length;
+        if (skips && events.length) {
+          events.shift();
+          skips = false;
+        }
+      }
+      if (!skips && size > LONGEST) {
+        skips = tooLong(parts.join(""));
+        if (!skips) return unreadable();
+      }
+      if (skips) [parts, size] = [[parts.at(-1).slice(-1)], 1];
       for (const event of events) {
+        if (event.length > LONGEST) {
+          if (tooLong(event)) continue;
+          return unreadable();
+        }
         const data = event.match(/^data: (.*)/m)?.[1]; // a comment, to keep it alive, has none
         if (event.startsWith("event: close")) return JSON.parse(data);
         if (!data) continue;
         const message = this.#take(data, "event stream", send);
-        if (!message) {
-          cut.abort();
-          return {reason: UNREADABLE};
-        }
+        if (!message) return unreadable();
         // Who waits for the answer goes on before the next message, as by WebSocket.
         if (message.b.ar) await new Promise((go) => setTimeout(go));
       }
@@ -240,7 +304,15 @@ export class Connection {
 
 const UNREADABLE = "a message cannot be read";
 
+const ANSWER = /^\s*\{\s*"b"\s*:\s*\{\s*"ar"\s*:\s*\{\s*"i"\s*:\s*(\d+)\s*[,}]/;
+
+// Characters of calls that may wait, and of an event of a stream. One call alone may be longer.
+const [MOST, LONGEST] = [16 << 20, 64 << 20];
+
 const STEADY = 5000; // milliseconds that it has to last before the pauses begin anew
+
+const made = async (params) =>
+  json((typeof params === "function" ? await params() : params) ?? null);
 
 const fault = (message, code, metadata, status) =>
   Object.assign(new Error(message), {code, metadata, status});

@@ -28,6 +28,10 @@ class Desk(Actor[None]):
         return text.upper()
 
     @action
+    def repeat(self, text: str, times: int) -> str:
+        return text * times
+
+    @action
     async def dismiss(self) -> None:
         for conn in self.conns:
             await conn.disconnect("go home")
