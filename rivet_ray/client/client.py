@@ -9,19 +9,18 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, cast
 
-import msgspec
 from typing_extensions import TypeVar
 
 from rivet_ray.client import given
 from rivet_ray.client.connection import ActorConnection
 from rivet_ray.client.handle import ActorHandle, TypedHandle
+from rivet_ray.client.inputs import Encoded, encoded_input
 from rivet_ray.client.interface import Interface
 from rivet_ray.client.settings import DEFAULTS, ClientSettings
 from rivet_ray.client.transport import ConnectionTransport, Fetch, Options, Transport
 from rivet_ray.definition.remote import ActorAccessor, Connection, KeyLike, ParamsLike
 from rivet_ray.errors import Outcome, RequestFailed
 from rivet_ray.ids import key_from
-from rivet_ray.protocol import values
 from rivet_ray.protocol.queries import (
     ActorQuery,
     Create,
@@ -132,7 +131,7 @@ class Client:
         region: str | None = None,
     ) -> ActorHandle:
         """A handle to the actor of this type and key; the first call creates it."""
-        return ActorHandle(self._get_or_create(name, key, input, region, params))
+        return ActorHandle(self._get_or_create(name, key, encoded_input(input), region, params))
 
     def get(self, name: str, key: KeyLike = (), *, params: ParamsLike = None) -> ActorHandle:
         """A handle to an actor that exists; its calls raise ActorNotFound if not."""
@@ -148,7 +147,7 @@ class Client:
         region: str | None = None,
     ) -> ActorHandle:
         """Create the actor now. Raises ActorAlreadyExists when the key is taken."""
-        return ActorHandle(await self._create(name, key, input, region, params))
+        return ActorHandle(await self._create(name, key, encoded_input(input), region, params))
 
     def get_with_id(self, actor_id: str, *, params: ParamsLike = None) -> ActorHandle:
         """A handle by the actor's id."""
@@ -180,15 +179,25 @@ class Client:
         return Address(self, name, GetByKey(name, _checked(key)), params)
 
     def _get_or_create(
-        self, name: str, key: KeyLike, input: Any, region: str | None, params: Any
+        self,
+        name: str,
+        key: KeyLike,
+        input: Encoded,
+        region: str | None,
+        params: Any,
     ) -> Address:
-        query = GetOrCreate(name, _checked(key), _input(input), region)
+        query = GetOrCreate(name, _checked(key), input, region)
         return Address(self, name, query, params)
 
     async def _create(
-        self, name: str, key: KeyLike, input: Any, region: str | None, params: Any
+        self,
+        name: str,
+        key: KeyLike,
+        input: Encoded,
+        region: str | None,
+        params: Any,
     ) -> Address:
-        query = Create(name, _checked(key), _input(input), region)
+        query = Create(name, _checked(key), input, region)
         address = Address(self, name, query, params)
         await address.resolve()
         return address
@@ -304,7 +313,11 @@ class Accessor(Generic[Actor_T]):
         region: str | None = None,
         params: ParamsLike = None,
     ) -> Actor_T:
-        return self._handle(self._client._get_or_create(self._name, key, input, region, params))
+        return self._handle(
+            self._client._get_or_create(
+                self._name, key, encoded_input(input, self._interface), region, params
+            )
+        )
 
     async def create(
         self,
@@ -314,7 +327,11 @@ class Accessor(Generic[Actor_T]):
         region: str | None = None,
         params: ParamsLike = None,
     ) -> Actor_T:
-        return self._handle(await self._client._create(self._name, key, input, region, params))
+        return self._handle(
+            await self._client._create(
+                self._name, key, encoded_input(input, self._interface), region, params
+            )
+        )
 
     def get_with_id(self, actor_id: str, *, params: ParamsLike = None) -> Actor_T:
         return self._handle(self._client._by_id(self._name, actor_id, params))
@@ -331,10 +348,3 @@ def _checked(key: KeyLike) -> list[str]:
     parts = list(key_from(key))
     check_key(parts)
     return parts
-
-
-def _input(value: Any) -> msgspec.Raw | msgspec.UnsetType:
-    """The input as JSON now, so that later changes to it do not matter."""
-    if value is None:
-        return msgspec.UNSET
-    return msgspec.Raw(msgspec.json.encode(value, enc_hook=values.encode_custom))

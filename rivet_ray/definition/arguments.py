@@ -12,6 +12,7 @@ import msgspec
 
 from rivet_ray.definition.fidelity import difference
 from rivet_ray.definition.models import custom_types, excluded_fields, secret_fields
+from rivet_ray.definition.state import find_fault
 from rivet_ray.errors import InvalidArgument
 from rivet_ray.protocol import values
 
@@ -146,17 +147,25 @@ class Arguments:
             found = self._with_defaults(found)
         return found if self.rest is None else (*found, *self._decode_rest(data))
 
-    def verify(self, given: Sequence[Any], data: bytes) -> None:
-        """Make sure that arguments which are kept as `data` come back as what was given.
+    def kept(self, given: Sequence[Any]) -> bytes:
+        """Encode arguments that are kept, sure to come back as what was given.
 
         Raises InvalidArgument, which names the parameter and the path in it.
         """
         names = [*self.names, *[f"*{self.rest_name}"] * (len(given) - len(self.names))]
+        try:
+            data = values.encode(given)
+        except (AttributeError, TypeError, OverflowError, RecursionError, ValueError) as error:
+            for name, value in zip(names, given, strict=False):
+                fault = find_fault(value, "")
+                if fault is not None:
+                    raise _not_kept(name, *fault) from error
+            raise InvalidArgument("arguments", f"they cannot be kept: {error}") from error
         for name, value, read in zip(names, given, self.decode(data), strict=False):
             found = difference(value, read)
             if found is not None:
-                where = f" at {found.path}" if found.path else ""
-                raise InvalidArgument(name, f"it cannot be kept{where}: {found.reason}")
+                raise _not_kept(name, *found)
+        return data
 
     def _with_defaults(self, found: tuple[Any, ...]) -> tuple[Any, ...]:
         given = list(found)
@@ -221,3 +230,8 @@ class Arguments:
         last = max((self.names.index(name) + 1 for name in kwargs), default=0)
         bound.apply_defaults()
         return list(bound.args[1 : 1 + max(given, last)])
+
+
+def _not_kept(name: str, path: str, reason: str) -> InvalidArgument:
+    where = f" at {path}" if path else ""
+    return InvalidArgument(name, f"it cannot be kept{where}: {reason}")

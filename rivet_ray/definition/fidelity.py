@@ -13,6 +13,7 @@ import functools
 import inspect
 import io
 import pickle
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import NoneType
 from typing import Any, NamedTuple, cast
@@ -28,6 +29,18 @@ class Difference(NamedTuple):
     path: str
     """From the value itself: `.points[3].x`; empty for the whole."""
     reason: str
+
+
+_PLACE = re.compile(r" - at (?P<key>`key` in )?`\$(?P<path>[^`]*)`$")
+
+
+def misfit(error: Exception, why: str = "") -> Difference:
+    """Return where a value does not fit its type, as msgspec says at the end of its text."""
+    text = why or str(error)
+    found = _PLACE.search(text) if isinstance(error, msgspec.ValidationError) else None
+    if found is None:
+        return Difference("", text)
+    return Difference(found["path"], text[: found.start()] + (" in a key" if found["key"] else ""))
 
 
 def difference(written: Any, read: Any) -> Difference | None:

@@ -8,7 +8,7 @@ from typing import Any, ForwardRef
 import msgspec
 
 from rivet_ray.definition.faithful import Faithful
-from rivet_ray.definition.fidelity import difference
+from rivet_ray.definition.fidelity import difference, misfit
 from rivet_ray.definition.state import find_fault
 from rivet_ray.protocol import values
 
@@ -46,7 +46,7 @@ class Payload:
         try:
             read = self._decoder.decode(data)
         except msgspec.ValidationError as error:
-            raise self._fault("", str(error)) from error
+            raise self._fault(*misfit(error)) from error
         if not certain:
             self._compare(arguments, read)
         return data

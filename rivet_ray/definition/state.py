@@ -7,7 +7,7 @@ about the size of the field it is in.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from rivet_ray.definition.fidelity import (
     attributes_beside,
     class_difference,
     difference,
+    misfit,
     names_beside,
     object_fields,
 )
@@ -39,6 +40,10 @@ from rivet_ray.protocol import values
 
 _ENCODING_FAULTS = (AttributeError, TypeError, OverflowError, RecursionError, ValueError)
 """What encoding raises; serializers, properties and the like of users raise anything."""
+
+CONNECTION = "conn.state"
+DEEP = 5
+"""Steps of a path after which what is nested too deeply is named."""
 
 Known = Mapping[str, tuple[object, bytes]]
 """Values of fields, with what they are encoded as."""
@@ -163,7 +168,7 @@ class StateCodec:
             try:
                 read = check.decoder.decode(data)
             except Exception as error:
-                raise InvalidStateType(f"{_path(name)} cannot be saved: {_why(error)}") from error
+                raise _refusal(_path(name), misfit(error, _why(error))) from error
             value = fields[name]
             if not check.faithful(value):
                 _refuse(_path(name), difference(value, read))
@@ -230,16 +235,39 @@ class StateCodec:
             packed.append(value)
         return self._decoder.decode(b"".join(packed))
 
+    # --- A connection's state is one value -------------------------------------
+
     def encode(self, state: Any) -> bytes:
-        """A state as one value. Raises InvalidStateType, naming the path."""
+        """A connection's state. Raises InvalidStateType, naming the path."""
         try:
             return call(self.kind, values.encode, state)
         except Exception as error:
-            raise _fault({WHOLE: state}, error) from error
+            place, why = find_fault(state, CONNECTION) or (CONNECTION, _why(error))
+            raise InvalidStateType(f"{place} cannot be saved: {why}") from error
+
+    def verify_one(self, state: Any, data: bytes) -> None:
+        """Make sure that a connection's state reads back as what it is. Raises InvalidStateType."""
+        try:
+            read = call(self.kind, self._whole.decoder.decode, data)
+            found = None if self._whole.faithful(state) else difference(state, read)
+        except Exception as error:
+            raise _refusal(CONNECTION, misfit(error, _why(error))) from error
+        _refuse(CONNECTION, found)
 
     def decode(self, data: bytes) -> Any:
-        """The state of `encode`. Raises msgspec.ValidationError, and what its type raises."""
-        return call(self.kind, self._decoder.decode, data)
+        """The state of `encode`, or of code that knows other fields.
+
+        Raises msgspec.ValidationError, and what its type raises.
+        """
+        try:
+            return call(self.kind, self._decoder.decode, data)
+        except msgspec.ValidationError:
+            saved = values.decode(data)
+            if not isinstance(saved, dict) or self._names is None:
+                raise
+            fields = cast("dict[Any, Any]", saved)
+            known = {name: value for name, value in fields.items() if name in self._names}
+            return call(self.kind, self._decoder.decode, values.encode(known))
 
     def default(self) -> Any:
         """A new state made without arguments. Raises TypeError where none can be."""
@@ -259,7 +287,11 @@ def _map_header(size: int) -> bytes:
 
 def _refuse(path: str, found: Difference | None) -> None:
     if found is not None:
-        raise InvalidStateType(f"{path}{found.path} cannot be saved: {found.reason}")
+        raise _refusal(path, found)
+
+
+def _refusal(path: str, found: Difference) -> InvalidStateType:
+    return InvalidStateType(f"{path}{found.path} cannot be saved: {found.reason}")
 
 
 def _path(name: str) -> str:
@@ -275,16 +307,29 @@ def _fault(fields: Mapping[str, Any], error: Exception) -> InvalidStateType:
     return InvalidStateType(f"The state cannot be saved: {_why(error)}")
 
 
-def find_fault(value: Any, path: str, depth: int = 0) -> tuple[str, str] | None:
+def find_fault(
+    value: Any,
+    path: str,
+    depth: int = 0,
+    above: tuple[int, ...] = (),
+    encode: Callable[[Any], bytes] = values.encode,
+) -> tuple[str, str] | None:
     """The path of the innermost value that cannot be encoded, with the reason."""
     try:
-        call("the state", values.encode, value)
+        call("the state", encode, value)
     except RecursionError:
+        above = (*above, id(value))
+        for step, item in _items(value) if depth < DEEP else ():
+            if id(item) in above:
+                break
+            inner = find_fault(item, path + step, depth + 1, above, encode)
+            if inner is not None:
+                return inner
         return path, "it contains itself, or is nested too deeply"
     except Exception as error:
         if depth < 100:
             for step, item in _items(value):
-                inner = find_fault(item, path + step, depth + 1)
+                inner = find_fault(item, path + step, depth + 1, above, encode)
                 if inner is not None:
                     return inner
         return path, _why(error)

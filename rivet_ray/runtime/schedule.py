@@ -135,10 +135,9 @@ class ActorSchedule:
             raise ValueError("A schedule ends with the year 9999, and this is later.")
         try:
             given = definition.arguments.positional(args, kwargs)
-            arguments = values.encode(given)
         except TypeError as error:
             raise InvalidArgument("arguments", str(error)) from error
-        definition.arguments.verify(given, arguments)
+        arguments = definition.arguments.kept(given)
         identity = str(uuid.uuid4())
         self._entries[identity] = Entry(definition.name, arguments, due)
         self._save(identity)
