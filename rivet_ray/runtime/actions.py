@@ -182,6 +182,8 @@ class Actions:
         before = self._count(action)
         others = before is None and instance.turnstile.open > 0
         began_with = instance.memory.small_snapshot() if others else None
+        if instance.turnstile.open:
+            instance.check_connections()
         token = current_turn.set(turn)
         turn.entered = True
         try:
@@ -192,6 +194,7 @@ class Actions:
                 return
             if before is not None:
                 instance.readonly_ends(before, plain=True)
+                instance.connections.saved.check()
             else:
                 instance.check_state(turn, own=0, began_with=began_with)
         except BaseException as error:

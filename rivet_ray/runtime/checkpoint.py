@@ -49,7 +49,10 @@ class Source(Protocol):
         ...
 
     def before_comparison(self) -> None:
-        """The moment to say in the ledger what has changed beside the state."""
+        """The moment to say in the ledger what has changed beside the state.
+
+        Raises InvalidStateType.
+        """
         ...
 
     @property
@@ -166,8 +169,8 @@ class Checkpoint:
     def changed(self) -> bool:
         """Whether anything differs from what was last collected."""
         source = self._source
-        source.before_comparison()
         try:
+            source.before_comparison()
             if source.ledger or source.destroying or source.unsaved:
                 return True
             return source.split() != self._saved

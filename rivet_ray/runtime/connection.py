@@ -11,14 +11,18 @@ import msgspec
 from rivet_ray import ids
 from rivet_ray.clock import Timer
 from rivet_ray.definition import Event
+from rivet_ray.definition.fidelity import misfit
+from rivet_ray.definition.unknown import Unknown, handed_on, unknown_in
 from rivet_ray.errors import (
     ConnectionNotFound,
     InvalidParams,
+    InvalidStateType,
     Outcome,
     Overloaded,
     RivetError,
     UserError,
 )
+from rivet_ray.protocol import values
 from rivet_ray.protocol.caller import Caller, RequestInfo
 from rivet_ray.protocol.port import Attached, Close, Deliver, ToGateway
 from rivet_ray.runtime.proofs import proves
@@ -76,9 +80,11 @@ class Connection:
     __slots__ = (
         "_backlog",
         "_gone",
+        "_good",
         "_instance",
         "_returns",
         "_state",
+        "_unknown",
         "_waiting",
         "auth",
         "caller",
@@ -114,6 +120,10 @@ class Connection:
         self.auth: Any = decode("Auth", caller.auth)
         self.request: RequestInfo | None = caller.request
         self._state: Any = None
+        self._good: bytes | None = None
+        """The state as it was encoded when it was last found to read back as it is."""
+        self._unknown: Unknown | None = None
+        """What newer code has saved in the state."""
         self.events: set[str] = set()
         self.returning: frozenset[str] = frozenset()
         """What it wants as soon as it is let in again; see `reopened`."""
@@ -131,13 +141,13 @@ class Connection:
     @property
     def state(self) -> Any:
         # Whoever looks at a state may change it: it is compared at the next commit.
-        self._instance.connections.looked_at(self)
+        self._instance.connections.saved.looked_at(self)
         return self._state
 
     @state.setter
     def state(self, value: Any) -> None:
         self._state = value
-        self._instance.connections.looked_at(self)
+        self._instance.connections.saved.looked_at(self)
 
     def send(self, event: Event[*tuple[Any, ...]] | str, /, *args: Any) -> None:
         if self.session is None and self.expires is None:
@@ -150,7 +160,7 @@ class Connection:
         instance = self._instance
         message = instance.events.number(name, arguments, self.id)
         self.sent = message.sequence
-        instance.connections.looked_at(self)
+        instance.connections.saved.looked_at(self)
         if self.session is None:
             instance.events.hold(message, _keep)  # Its client gets it when it comes back.
         else:
@@ -235,7 +245,7 @@ class Connection:
         """Its client has what it was given last: the token before counts no more."""
         if self.previous is not None:
             self.previous = None
-            self._instance.connections.looked_at(self)
+            self._instance.connections.saved.looked_at(self)
 
     def reopened(self, call: int, seen: int, *, claim: bool) -> None:
         """Tell the gateway that it has the connection, then what was missed after `seen`.
@@ -324,16 +334,49 @@ class Connection:
         record = _decoder.decode(saved)
         caller = Caller(record.params, record.auth, identity=record.identity)
         connection = cls(instance, None, identity, record.token, caller)
-        connection._state = instance.definition.conn_state.decode(record.state)
+        codec = instance.definition.conn_state
+        try:
+            connection._state = codec.decode(record.state)
+        except msgspec.ValidationError as error:
+            path, why = misfit(error)
+            raise msgspec.ValidationError(f"conn.state{path}: {why}") from error
+        good = connection._good = codec.encode(connection._state)
+        if good != record.state:
+            connection._unknown = unknown_in(values.decode(record.state), values.decode(good))
         connection.events = set(record.events)
         connection.expires = record.expires
         connection.sent = record.sent
         connection.previous = record.previous
         return connection
 
+    @staticmethod
+    def saved_expiry(saved: bytes) -> float | None:
+        """When a saved connection ends, if its record says so."""
+        try:
+            return _decoder.decode(saved).expires
+        except msgspec.DecodeError:
+            return None
+
+    def check_state(self) -> None:
+        """Raise InvalidStateType if the state would not read back; it is what it was then."""
+        codec = self._instance.definition.conn_state
+        try:
+            data = codec.encode(self._state)
+            if data != self._good:
+                codec.verify_one(self._state, data)
+        except InvalidStateType:
+            if self._good is not None:
+                self._state = codec.decode(self._good)
+            raise
+        self._good = data
+
     def record(self) -> bytes:
         """The connection as it is saved. Raises InvalidStateType."""
         state = self._instance.definition.conn_state.encode(self._state)
+        if self._unknown is not None:
+            known = values.decode(state)
+            whole = handed_on(self._unknown, known)
+            state, self._unknown = values.encode(whole), unknown_in(whole, known)
         return _encoder.encode(
             Record(
                 self.token,

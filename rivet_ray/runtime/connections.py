@@ -7,8 +7,6 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from rivet_ray import ids
 from rivet_ray.definition.user_code import call, settle
 from rivet_ray.errors import (
@@ -16,7 +14,6 @@ from rivet_ray.errors import (
     CallCycle,
     ConnectionNotFound,
     Forbidden,
-    InvalidStateType,
     Outcome,
     RivetError,
     TooManySubscriptions,
@@ -24,9 +21,10 @@ from rivet_ray.errors import (
 from rivet_ray.protocol.caller import Caller
 from rivet_ray.protocol.port import Attach, Attached, Close, Failed, subscription_cost
 from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
-from rivet_ray.runtime.connection import PART, RESUME_WINDOW, Connection
+from rivet_ray.runtime.connection import RESUME_WINDOW, Connection
 from rivet_ray.runtime.deadline import within
 from rivet_ray.runtime.failures import failure_of
+from rivet_ray.runtime.saved_connections import SavedConnections
 from rivet_ray.runtime.turn import Turn, running
 
 if TYPE_CHECKING:
@@ -52,10 +50,9 @@ class Connections:
         "_detached",
         "_hooks",
         "_instance",
-        "_looked_at",
         "_plain",
-        "_saved",
         "_subscribers",
+        "saved",
     )
 
     def __init__(self, instance: Instance) -> None:
@@ -64,8 +61,7 @@ class Connections:
         self._detached: dict[str, Connection] = {}
         self._plain: dict[str, Connection] = {}
         self._subscribers: dict[str, dict[Session, int]] = {}
-        self._looked_at: dict[Connection, None] = {}
-        self._saved: dict[str, bytes] = {}
+        self.saved = SavedConnections(instance)
         self._hooks: dict[Turn, None] = {}
         """Those that run now, before their connections are open."""
 
@@ -92,57 +88,25 @@ class Connections:
 
     # --- Saving ---------------------------------------------------------------
 
-    def looked_at(self, connection: Connection) -> None:
-        """The connection may have changed."""
-        if connection.session is not None or connection.expires is not None:
-            self._looked_at[connection] = None
-
     def record_changes(self) -> None:
-        """Put every connection that changed into the ledger."""
-        looked_at, self._looked_at = self._looked_at, {}
-        for connection in looked_at:
-            if self.get(connection.id) is not connection:
-                continue
-            try:
-                record = connection.record()
-            except InvalidStateType as error:
-                log.error(
-                    "%r: the state of %r is not saved: %s",
-                    self._instance,
-                    connection,
-                    error,
-                    extra=REPEATED,
-                )
-                continue
-            if self._saved.get(connection.id) != record:
-                self._saved[connection.id] = record
-                self._instance.ledger.put(PART + connection.id, record)
+        """Put what has changed into the ledger. Raises InvalidStateType."""
+        self.saved.record_changes(lambda connection: self.get(connection.id) is connection)
 
     def load(self, part: str, value: bytes) -> None:
-        """Take over a connection from the snapshot; it is detached from now on.
-
-        One that the actor's class no longer understands is dropped.
-        """
-        identity = part.removeprefix(PART)
-        try:
-            connection = Connection.load(self._instance, identity, value)
-        except (RivetError, msgspec.DecodeError) as error:
-            log.warning("%r: a saved connection is dropped: %s", self._instance, error)
-            self._instance.ledger.delete(part)
-            return
-        if connection.expires is None:
-            connection.expires = self._instance.clock.now() + RESUME_WINDOW
-            self._instance.ledger.put(part, connection.record())
-        self._saved[identity] = connection.record()
-        self._detached[identity] = connection
+        """Take over a connection from the snapshot; it is detached from now on."""
+        connection = self.saved.load(part, value)
+        if connection is not None:
+            self._detached[connection.id] = connection
 
     def next_expiry(self) -> float | None:
         """When the next detached connection ends."""
-        return min((item.expires or 0.0 for item in self._detached.values()), default=None)
+        unreadable = self.saved.next_expiry()
+        return min((item.expires or 0.0 for item in self._detached.values()), default=unreadable)
 
     def expire(self) -> None:
         """End the detached connections whose time is over."""
         now = self._instance.clock.now()
+        self.saved.expire(now)
         for connection in list(self._detached.values()):
             if connection.expires is not None and connection.expires <= now:
                 self.detach(connection.id)
@@ -189,7 +153,7 @@ class Connections:
             # What is sent to it from now on, by the hook or by others, it has not seen.
             seen = self._instance.events.last
             self._attached[connection.id] = connection
-            self.looked_at(connection)
+            self.saved.looked_at(connection)
             await self._connected(connection, message.chain)
             if connection.session is not session:
                 return  # Lost while the hook ran; whoever resumes it is told.
@@ -226,13 +190,7 @@ class Connections:
         if "on_disconnect" in self._instance.definition.hooks:
             self._instance.own(self._disconnected(connection))
         else:
-            self._forget(connection)
-
-    def _forget(self, connection: Connection) -> None:
-        """Remove the saved connection, with whatever is committed next."""
-        if self._saved.pop(connection.id, None) is not None:
-            self._instance.ledger.delete(PART + connection.id)
-            self._instance.touch()
+            self.saved.forget(connection)
 
     def close_all(self, code: int, reason: str) -> None:
         """Tell every client that its connection ends, without running hooks.
@@ -261,7 +219,7 @@ class Connections:
         connection.expires = self._instance.clock.now() + RESUME_WINDOW
         self._detached[connection.id] = connection
         connection.gone()
-        self.looked_at(connection)
+        self.saved.looked_at(connection)
         self._instance.touch()
 
     def used(self, identity: str) -> None:
@@ -300,7 +258,7 @@ class Connections:
         del self._detached[connection.id]
         self._attached[connection.id] = connection
         connection.resumed(session, message.caller, wanted)
-        self.looked_at(connection)
+        self.saved.looked_at(connection)
         self._instance.touch()
         connection.reopened(message.call, message.seen, claim=message.claim)
 
@@ -341,6 +299,8 @@ class Connections:
                     connection.state = await settle(instance, hook, request, params)
             else:
                 connection.state = call(instance, instance.definition.default_conn_state)
+        if connection.session is not None:
+            connection.check_state()
 
     async def _connected(self, connection: Connection, chain: Sequence[str]) -> None:
         instance = self._instance
@@ -348,6 +308,8 @@ class Connections:
             with self._hook(Turn(instance, connection=connection), chain):
                 async with within(instance.clock, instance.hook_timeout, "on_connect"):
                     _let_in(await settle(instance, instance.actor.on_connect, connection))
+            if connection.session is not None:
+                connection.check_state()
 
     async def _disconnected(self, connection: Connection) -> None:
         instance = self._instance
@@ -357,7 +319,7 @@ class Connections:
                     await settle(instance, instance.actor.on_disconnect, connection)
             except Exception:
                 log.exception("%r: on_disconnect failed", instance, extra=REPEATED)
-        self._forget(connection)
+        self.saved.forget(connection)
         instance.touch()
 
     # --- Subscriptions ----------------------------------------------------
@@ -378,7 +340,7 @@ class Connections:
             connection.events.add(event)
             sessions = self._subscribers.setdefault(event, {})
             sessions[connection.session] = sessions.get(connection.session, 0) + 1
-        self.looked_at(connection)
+        self.saved.looked_at(connection)
         self._instance.touch()
 
     def _too_many(self, connection: Connection, event: str) -> bool:

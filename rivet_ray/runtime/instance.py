@@ -224,11 +224,22 @@ class Instance:
 
         `own` is the number of open turns that are the action's own.
         """
+        alone = self.turnstile.open <= own
         try:
-            self.memory.check(alone=self.turnstile.open <= own, began_with=began_with)
+            self.memory.check(alone=alone, began_with=began_with)
+            if alone or own == 0:  # What a plain method found was checked before it.
+                self.connections.saved.check()
         except InvalidStateType:
             turn.undone = True
             raise
+
+    def check_connections(self) -> None:
+        """Before a plain method, where others run: what it finds is not its own fault."""
+        if self.connections.saved.may_have_changed:
+            try:
+                self.connections.saved.check()
+            except InvalidStateType as error:
+                self.undo(error)
 
     # --- Source: what the checkpoint asks for -------------------------------
 

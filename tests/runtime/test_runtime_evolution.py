@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 import msgspec
 import pydantic
 import pytest
+from runtime_worlds import Tap, parts, quiet, started
 
 from rivet_ray import Actor, Registry, action, use
 from rivet_ray.store import Store
@@ -237,3 +238,93 @@ async def test_unknown_fields_are_handed_on_for_as_long_as_older_code_runs() -> 
             await board.move(0, x)
     async with _drawing(True, store) as board:
         assert (await board.labels())[0] == [[3, "a"]]
+
+
+# --- Connections ----------------------------------------------------------------------------
+
+
+def _hall(kind: Any) -> type[Registry]:
+    class Hall(Actor[None, kind]):
+        @action
+        def paint(self, name: str, value: Any) -> None:
+            setattr(self.conn.state, name, value)
+
+        @action
+        def look(self, name: str) -> Any:
+            return getattr(self.conns[0].state, name) if len(self.conns) > 1 else None
+
+    class App(Registry):
+        thing = use(Hall)
+
+    return App
+
+
+async def _paint(test: Any, tap: Tap, actor: str, name: str, value: Any) -> None:
+    call = tap.call(actor, "paint", name, value, connection="c1")
+    await quiet(test)
+    tap.output(call)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [RELEASES["dataclass"], RELEASES["struct"], RELEASES["model"]],
+    ids=["dataclass", "struct", "model"],
+)
+async def test_what_newer_code_saved_in_a_connection_is_kept(old: Any, new: Any) -> None:
+    store = MemoryStore()
+    async with setup_test(_hall(new), store=store) as test:
+        client: Any = test.client
+        actor = await started(test, client.thing.get_or_create("k"))
+        tap = Tap(test)
+        await tap.attach(actor, "c1")
+        for name, value in (("colour", "red"), ("count", 1)):
+            await _paint(test, tap, actor, name, value)
+        await test.crash()
+    async with setup_test(_hall(old), store=store) as test:
+        client = test.client
+        await started(test, client.thing.get_or_create("k"))
+        tap = Tap(test)
+        await tap.resume(actor, "c1")
+        assert tap.seen() == ["attached"]
+        await _paint(test, tap, actor, "count", 2)
+        await test.crash()
+    async with setup_test(_hall(new), store=store) as test:
+        client = test.client
+        thing = client.thing.get_or_create("k")
+        assert [await thing.look("colour"), await thing.look("count")] == ["red", 2]
+
+
+async def test_a_connection_that_cannot_be_loaded_is_kept_and_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    @dataclass
+    class Retyped:
+        count: str = ""
+
+    store = MemoryStore()
+    async with setup_test(_hall(DataOne), store=store) as test:
+        client: Any = test.client
+        actor = await started(test, client.thing.get_or_create("k"))
+        tap = Tap(test)
+        await tap.attach(actor, "c1")
+        await _paint(test, tap, actor, "count", 7)
+        await test.crash()
+    async with setup_test(_hall(Retyped), store=store) as test:
+        client = test.client
+        assert await client.thing.get_or_create("k").look("count") is None
+        assert "<thing 'k' " in caplog.text
+        assert "connection c1 cannot be loaded" in caplog.text
+        assert "conn.state.count" in caplog.text
+        tap = Tap(test)
+        await tap.resume(actor, "c1")
+        assert tap.seen() == ["conn_not_found"]
+        await test.crash()
+    async with setup_test(_hall(DataOne), store=store) as test:
+        client = test.client
+        assert await client.thing.get_or_create("k").look("count") == 7
+    async with setup_test(_hall(Retyped), store=store) as test:
+        client = test.client
+        await client.thing.get_or_create("k").look("count")
+        await test.clock.advance(40)
+        await quiet(test)
+        assert parts(test, actor, "conn/") == []  # Its time is over.
