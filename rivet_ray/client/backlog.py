@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-
 from rivet_ray.budget import KIB, Budget
 from rivet_ray.client.settings import admit
 from rivet_ray.definition.remote import LIFECYCLE
 from rivet_ray.errors import SlowConsumer
+from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 
 MAX_UNREAD = 1_024
 """How many events may wait, where they are counted too."""
@@ -20,7 +19,7 @@ EVENT = 512
 TASK = 4 * KIB
 """The same for an asynchronous handler that runs."""
 
-log = logging.getLogger("rivet_ray.client")
+log = logger_of_strangers("rivet_ray.client")
 
 
 class Backlog:
@@ -56,7 +55,9 @@ class Backlog:
             return False
         self._dropping = True
         if lifecycle:
-            log.warning("the handlers of %s are too slow: %r is dropped", self._label, event)
+            log.warning(
+                "the handlers of %s are too slow: %r is dropped", self._label, event, extra=REPEATED
+            )
             return False
         what = f"{MAX_UNREAD} events wait" if waiting >= room else f"{events.limit} bytes wait"
         raise SlowConsumer(

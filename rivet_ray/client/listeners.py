@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 import asyncio
 import inspect
-import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from functools import partial
@@ -17,8 +16,9 @@ from rivet_ray.client.interface import PayloadDecoder, UnexpectedValue
 from rivet_ray.client.settings import admit
 from rivet_ray.definition.remote import LIFECYCLE, Lifecycle
 from rivet_ray.errors import RivetError, SlowConsumer
+from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 
-log = logging.getLogger("rivet_ray.client")
+log = logger_of_strangers("rivet_ray.client")
 
 
 class Listener(Protocol):
@@ -135,12 +135,12 @@ class Listeners:
     def emit_error(self, error: Exception) -> None:
         """Give an error that no call waits for to the `error` handlers, or log it."""
         if "error" not in self._lifecycle:
-            log.warning("an error on a connection has no handler: %s", error)
+            log.warning("an error on a connection has no handler: %s", error, extra=REPEATED)
         self.emit("error", error)
 
     def failed(self, event: str, error: Exception) -> None:
         """A handler of `event` failed: that is logged, and told unless it would circle."""
-        log.error("a handler of the event %r failed", event, exc_info=error)
+        log.error("a handler of the event %r failed", event, exc_info=error, extra=REPEATED)
         if event != "error":
             self.emit("error", error)
 

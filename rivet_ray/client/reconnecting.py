@@ -10,6 +10,7 @@ from rivet_ray.client.listeners import log
 from rivet_ray.client.transport import Closing
 from rivet_ray.errors import PublicError, RivetError
 from rivet_ray.protocol.encodings import DecodeFault
+from rivet_ray.repeated_lines import REPEATED
 
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 30.0
@@ -42,7 +43,7 @@ def unreadable(url: str, fault: DecodeFault) -> Closing:
 
     Nobody knows whose message it was: another connection begins, and is told of the gap.
     """
-    log.warning("a message of %s cannot be read, connecting again: %s", url, fault)
+    log.warning("a message of %s cannot be read, connecting again: %s", url, fault, extra=REPEATED)
     return Closing(SERVICE_RESTART, RESYNC)
 
 
@@ -53,6 +54,7 @@ def unread(url: str, longest: int) -> Closing:
         "raise ClientSettings.max_message_size, or send less at once",
         url,
         longest,
+        extra=REPEATED,
     )
     return Closing(SERVICE_RESTART, UNREAD)
 

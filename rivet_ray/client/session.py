@@ -33,6 +33,7 @@ from rivet_ray.protocol.v0 import (
     UnreadableAnswer,
     UnreadableEvent,
 )
+from rivet_ray.repeated_lines import REPEATED
 
 CALL = 1_024
 """Bytes that a call which waits takes beside its name, key and arguments."""
@@ -186,7 +187,9 @@ class Session:
                 if self._is_new(message.sequence):
                     self.listeners.deliver_unreadable(message.name, message.problem)
             case Init():
-                log.warning("the connection to %s was initialised twice", self.label)
+                log.warning(
+                    "the connection to %s was initialised twice", self.label, extra=REPEATED
+                )
 
     def _is_new(self, sequence: int | None) -> bool:
         """Whether an event did not come before the cut."""

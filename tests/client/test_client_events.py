@@ -191,7 +191,28 @@ async def test_a_handler_that_fails_is_told_and_the_reader_goes_on(
             await asyncio.sleep(0.01)
     assert seen == [0, 1, 2]
     assert problems == [LookupError, KeyError]
-    assert len(caplog.records) == 4
+    assert len(caplog.records) == 3, "the error handler fails twice in the same way"
+
+
+async def test_what_a_server_can_cause_at_will_is_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Each event that does not fit its handler used to write a traceback."""
+
+    async def step(peer: Peer, request: v0.ActionRequest) -> None:
+        for _ in range(50):
+            await peer.event("new_count", "no number")
+            await peer.send(v0.ErrorMessage("slow_consumer", "Too slow."))
+
+    async with (
+        socket_server(Played(step)) as server,
+        Client(server.url) as client,
+        connection(client) as conn,
+    ):
+        conn.on(Counter.new_count, print)
+        await conn.actor.increment(1)
+    mine = [record for record in caplog.records if record.name == "rivet_ray.client"]
+    assert sorted(record.levelname for record in mine) == ["ERROR", "WARNING"]
 
 
 async def test_an_event_of_another_type_is_told() -> None:
