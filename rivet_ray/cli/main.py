@@ -18,7 +18,7 @@ from rivet_ray.cli.checks import CommandError
 from rivet_ray.cli.dev import serve_dev
 from rivet_ray.cli.doctor import examine_store
 from rivet_ray.cli.host import serve_host
-from rivet_ray.cli.serve import serve_ray
+from rivet_ray.cli.serve import CLUSTER_GRACE, LEAST_GRACE, serve_ray
 from rivet_ray.loading import NotLoadable
 from rivet_ray.registry import DEFAULT_STORE
 from rivet_ray.shutdown import GRACE
@@ -149,6 +149,14 @@ def serve(
         bool, typer.Option("--open", help="Let everybody use actor types without on_auth.")
     ] = False,
     cors_origin: CorsOrigin = None,
+    grace: Annotated[
+        float,
+        typer.Option(
+            min=LEAST_GRACE,
+            metavar="SECONDS",
+            help="After SIGTERM or Ctrl-C all processes of the cluster end within this time.",
+        ),
+    ] = CLUSTER_GRACE,
 ) -> None:
     """Serve actors on Ray: hosts that Ray supervises, and Ray Serve in front of them."""
     if not ray:
@@ -163,6 +171,7 @@ def serve(
         spare_workers=spare_workers,
         open=open,
         cors_origins=cors_origin or (),
+        grace=grace,
     )
 
 

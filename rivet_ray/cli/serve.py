@@ -20,9 +20,11 @@ from rivet_ray.link.secret import VARIABLE
 from rivet_ray.loading import load
 from rivet_ray.store import STORE_VARIABLE, shown
 
-STOPPING = 45.0
-"""Seconds for hosts to save what they have, and for Ray to stop."""
-ENDING = 10.0
+CLUSTER_GRACE = 45.0
+"""Seconds from the first signal to the end of every process: hosts save, Ray stops."""
+LEAST_GRACE = 10.0
+ENDING = 5.0
+"""The part of it for what is left, which is ended then, saved or not."""
 
 ONE_PROCESS = ("memory", "file")
 
@@ -38,8 +40,11 @@ def serve_ray(
     spare_workers: int,
     open: bool,
     cors_origins: Sequence[str] = (),
+    grace: float = CLUSTER_GRACE,
 ) -> None:
-    """Serve until Ctrl-C or SIGTERM. Raises CommandError before anything is started."""
+    """Serve until Ctrl-C or SIGTERM; `grace` seconds later everything has ended. Raises
+    CommandError before anything is started.
+    """
     check_store(store)
     scheme = store.partition("://")[0]
     if scheme in ONE_PROCESS:
@@ -60,6 +65,7 @@ def serve_ray(
         "replicas": replicas,
         "spare_workers": spare_workers,
         "open": open,
+        "grace": grace,
         "cors_origin": None if cors is None else cors.origin,
     }
     print(f"rivet-ray starts Ray, {', '.join(registries)} as {topology} ...", flush=True)
@@ -86,13 +92,13 @@ def serve_ray(
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         assert keeper.stdin is not None
         keeper.stdin.close()
-        _end(keeper)
+        _end(keeper, grace)
 
 
-def _end(keeper: subprocess.Popen[bytes]) -> None:
+def _end(keeper: subprocess.Popen[bytes], grace: float) -> None:
     """Wait for the cluster to stop, but not for ever. Raises CommandError where it does not."""
     try:
-        keeper.wait(STOPPING)
+        keeper.wait(grace - ENDING)
         return
     except subprocess.TimeoutExpired:
         keeper.terminate()  # It ends every process of the cluster then, saved or not.
@@ -100,7 +106,7 @@ def _end(keeper: subprocess.Popen[bytes]) -> None:
         keeper.wait(ENDING)
     except subprocess.TimeoutExpired:
         keeper.kill()
-    raise CommandError(f"The cluster did not stop within {STOPPING:g} s and was ended.")
+    raise CommandError(f"The cluster did not stop within {grace:g} s and was ended.")
 
 
 def _port(host: str, port: int) -> int:

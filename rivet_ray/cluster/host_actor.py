@@ -82,6 +82,7 @@ class HostActor:
             spec.store_url,
             settings=HostSettings(
                 namespace=spec.namespace,
+                close_timeout=spec.close_timeout,
                 alone=self._host if spec.topology == "partition" else None,
             ),
             connect=self._connect,

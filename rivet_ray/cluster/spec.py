@@ -33,6 +33,9 @@ class ClusterSpec:
     release: str = ""
     """Another one than the last where code changed: processes kept ready have imported theirs."""
 
+    close_timeout: float = 15.0
+    """Seconds for a host to close, whatever its actors and the store do."""
+
     @property
     def prefix(self) -> str:
         """What the Ray names of its host actors begin with."""

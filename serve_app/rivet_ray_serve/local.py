@@ -30,6 +30,10 @@ from rivet_ray_serve.environment import local_environment
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+CLOSE, STOP = 1 / 3, 0.4
+"""Of the grace: for a host to close, and for all of them to say that they have."""
+ASKING = 1.0
+"""Seconds for Ray to bring a question to a host and the answer back."""
 OBJECT_STORE = 100 * 1024 * 1024
 """Bytes; actors do not use it."""
 
@@ -68,6 +72,7 @@ def _serve(settings: dict[str, Any], directory: Path) -> None:
             tuple(settings["registries"]),
             topology=settings["topology"],
             spare_workers=settings["spare_workers"],
+            close_timeout=settings["grace"] * CLOSE,
         )
         start_ray(directory)
         serve.start(http_options={"host": settings["host"], "port": settings["port"]})
@@ -81,7 +86,7 @@ def _serve(settings: dict[str, Any], directory: Path) -> None:
         return
     _say({"ready": ray.get_runtime_context().gcs_address})
     sys.stdin.read()
-    _stop_hosts(spec)
+    _stop_hosts(spec, settings["grace"] * STOP)
     # A driver that is still connected when its cluster goes is ended by Ray much later.
     ray.shutdown()
 
@@ -105,7 +110,7 @@ def start_ray(directory: Path) -> None:
     )
 
 
-def _stop_hosts(spec: Any) -> None:
+def _stop_hosts(spec: Any, seconds: float) -> None:
     import ray
     import ray.exceptions
 
@@ -113,9 +118,16 @@ def _stop_hosts(spec: Any) -> None:
 
     hosts = host_actors(spec)
     try:
-        ray.get([host.stop.remote() for host in hosts], timeout=25)
+        stopped: list[bool] = ray.get(
+            [host.stop.remote(seconds) for host in hosts], timeout=seconds + ASKING
+        )
     except ray.exceptions.RayError:
         traceback.print_exc()
+    else:
+        if not all(stopped):
+            late = stopped.count(False)
+            text = "%d of %d hosts did not stop within %g s; what they did not save is lost.\n"
+            sys.stderr.write(text % (late, len(hosts), seconds))
 
 
 def _say(what: dict[str, str]) -> None:

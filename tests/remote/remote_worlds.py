@@ -36,8 +36,11 @@ async def eventually(condition: Callable[[], object]) -> None:
 class HostProcess:
     """`rivet-ray host`, which can be killed and started again at the same address."""
 
-    def __init__(self, store: str, *, port: int = 0, secret: str | None = SECRET) -> None:
+    def __init__(
+        self, store: str, *options: str, port: int = 0, secret: str | None = SECRET
+    ) -> None:
         self._store = store
+        self._options = options
         self._secret = secret
         self.port = port
         self.process: asyncio.subprocess.Process | None = None
@@ -53,7 +56,7 @@ class HostProcess:
             environment["RIVET_CLUSTER_SECRET"] = self._secret
         self.process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "rivet_ray", "host", "counted_actors:App"),
-            *("--store", self._store, "--port", str(self.port)),
+            *("--store", self._store, "--port", str(self.port), *self._options),
             cwd=ACTORS,
             env=environment,
             stdout=asyncio.subprocess.PIPE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,6 +56,11 @@ class Counter(Actor[State, None, str | None]):
     @action
     async def forward(self, key: str) -> int:
         return await self.client(App).counter.get_or_create(key).increment()
+
+    @action
+    def block(self, milliseconds: int) -> None:
+        """Hold the event loop, as user code should not."""
+        time.sleep(milliseconds / 1000)
 
     @action
     async def exit_in_a_callback(self) -> None:
