@@ -12,6 +12,7 @@ import msgspec
 from rivet_ray import ids
 from rivet_ray.budget import Budget
 from rivet_ray.errors import (
+    ActorNotFound,
     ConnectionNotFound,
     InternalError,
     InvalidActionRequest,
@@ -45,7 +46,7 @@ from rivet_ray.protocol.port import (
     own_status,
     subscription_cost,
 )
-from rivet_ray.protocol.queries import Intent
+from rivet_ray.protocol.queries import ActorQuery, Create, GetById, Intent
 from rivet_ray.protocol.subprotocols import Resume
 from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 from rivet_ray.store import ActorRecord
@@ -141,13 +142,13 @@ class Connection(ABC):
 
     # --- Life -----------------------------------------------------------------
 
-    async def run(self, writing: Awaitable[None], caller: Caller) -> None:
+    async def run(self, writing: Awaitable[None], caller: Caller, query: ActorQuery) -> None:
         """Serve the client until either side ends the connection.
 
-        `writing` ends when the client has left or been closed.
+        `writing` ends when the client has left or been closed; `query` has led to the actor.
         """
         writer = asyncio.ensure_future(writing)
-        reader = asyncio.ensure_future(self._attach_then_read(caller))
+        reader = asyncio.ensure_future(self._attach_then_read(caller, query))
         ending = asyncio.ensure_future(self._ending.wait())
         tasks = (writer, reader, ending)
         self.outgoing.begin(self)
@@ -167,38 +168,50 @@ class Connection(ABC):
             self._asked.end()
             self._subscriptions.end()
 
-    async def _attach_then_read(self, caller: Caller) -> None:
-        calls, resume = self.backend.calls, self.resume
+    async def _attach_then_read(self, caller: Caller, query: ActorQuery) -> None:
         try:
             self.seal = await seal_of(self.backend.directory)
-            if resume is None or resume.connection is None or resume.token is None:
-                await calls.attach(self.record.id, self.id, self.token, caller, self)
-            else:
-                await self._claim(resume.connection, resume.token, resume.seen, caller)
+            if not await self._claim(caller):
+                await self._attach(caller, query)
         except RivetError as error:
             self.left = True
             self.refused(error)
             return
         await self.read()
 
-    async def _claim(self, connection: str, token: str, seen: int, caller: Caller) -> None:
-        """Go on with a connection, or open another one where that has ended.
+    async def _attach(self, caller: Caller, query: ActorQuery) -> None:
+        """Open a connection, to the actor's next life where it is being destroyed."""
 
-        Its id in Init tells the client which of the two it was. A token that was made
-        up claims nothing.
+        async def attach(record: ActorRecord) -> None:
+            self.record = record
+            await self.backend.calls.attach(record.id, self.id, self.token, caller, self)
+
+        if isinstance(query, (GetById, Create)):  # An id has one life; create makes another actor.
+            await attach(self.record)
+        else:
+            await self.backend.directory.reach(query, attach)
+
+    async def _claim(self, caller: Caller) -> bool:
+        """Go on with a connection that was cut off; whether it is there.
+
+        Its id in Init tells the client which of the two it was. A token that was made up
+        claims nothing.
         """
-        calls, fresh = self.backend.calls, self.id
+        resume, fresh = self.resume, self.id
+        if resume is None or resume.connection is None or resume.token is None:
+            return False
+        actor, calls = self.record.id, self.backend.calls
         assert self.seal is not None
-        opened = self.seal.opened(self.record.id, connection, token)
-        if opened is not None:
-            self.id = connection
-            try:
-                await calls.claim(self.record.id, connection, opened, caller, self, seen)
-            except ConnectionNotFound:
-                self.id = fresh
-            else:
-                return
-        await calls.attach(self.record.id, self.id, self.token, caller, self)
+        opened = self.seal.opened(actor, resume.connection, resume.token)
+        if opened is None:
+            return False
+        self.id = resume.connection
+        try:
+            await calls.claim(actor, self.id, opened, caller, self, resume.seen)
+        except (ConnectionNotFound, ActorNotFound):
+            self.id = fresh
+            return False
+        return True
 
     def ends(self) -> None:
         """What waits for the client is written, and then the connection ends."""

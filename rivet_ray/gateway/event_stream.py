@@ -42,6 +42,7 @@ from rivet_ray.protocol.caller import Caller
 from rivet_ray.protocol.encodings import Encoding
 from rivet_ray.protocol.event_stream import KEEP_ALIVE_HEADER, error_event, message_event
 from rivet_ray.protocol.port import Deliver
+from rivet_ray.protocol.queries import ActorQuery
 from rivet_ray.protocol.subprotocols import Resume
 from rivet_ray.store import ActorRecord
 
@@ -85,17 +86,19 @@ class ConnectEventStream:
             refusal = error_event(error.code)
         else:
             try:
-                caller, record = await self._admit(scope, headers)
+                query = query_of(headers)
+                caller, record = await self._admit(scope, headers, query)
             except Exception as error:
                 refusal = _refusal(error, encoding)
             else:
                 resume = resume_of(headers)
-                await self._stream(scope, receive, send, encoding, caller, record, resume)
+                await self._stream(scope, receive, send, encoding, caller, query, record, resume)
                 return
         await self._response(_once(refusal))(scope, receive, send)
 
-    async def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[Caller, ActorRecord]:
-        query = query_of(headers)
+    async def _admit(
+        self, scope: Scope, headers: dict[bytes, bytes], query: ActorQuery
+    ) -> tuple[Caller, ActorRecord]:
         params = params_of(headers.get(PARAMS), self._settings.max_params_size)
         request = request_info(scope)
         resume = resume_of(headers)
@@ -111,6 +114,7 @@ class ConnectEventStream:
         send: Send,
         encoding: Encoding,
         caller: Caller,
+        query: ActorQuery,
         record: ActorRecord,
         resume: Resume | None,
     ) -> None:
@@ -131,7 +135,7 @@ class ConnectEventStream:
         )
         response = self._response(events.chunks(), stopping)
         sending = asyncio.ensure_future(response(scope, receive, until_taken(scope, send)))
-        await stream.run(sending, caller)
+        await stream.run(sending, caller, query)
         if sending.cancelled():
             await cut(scope, receive)
 

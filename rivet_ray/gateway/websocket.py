@@ -130,7 +130,7 @@ class ConnectWebSocket:
             self._codec,
             asked.resume,
         )
-        await socket.run(frames.write(send, binary=encoding.binary), caller)
+        await socket.run(frames.write(send, binary=encoding.binary), caller, query)
 
     async def _first_message(self, receive: Receive, encoding: Encoding) -> bytes | None:
         """The parameters of a client that speaks the older form; nothing is done before."""

@@ -182,7 +182,19 @@ class Session:
         if message.resume or connections.get(message.connection) is not None:
             connections.resume(self, message)
         else:
-            instance.own(connections.attach(self, message))
+            began = False
+
+            async def attach() -> None:
+                nonlocal began
+                began = True
+                await connections.attach(self, message)
+
+            def ended(task: asyncio.Task[None]) -> None:
+                # A destroy came first: it goes on with the actor's next life, if there is one.
+                if not began and task.cancelled() and message.connection in self._attaching:
+                    self.send(message)
+
+            instance.own(attach()).add_done_callback(ended)
 
     def _begin(self, instance: Instance, call: Call | RawOpen) -> None:
         if isinstance(call, Call):

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pytest
+from runtime_worlds import Tap, started
 
 from rivet_ray import Actor, ActorStopped, Outcome, Registry, action, use
+from rivet_ray.protocol.port import Attached, Failed
 from rivet_ray.testing import Setup, setup_test
+from rivet_ray.testing.clock import settle
 
 
 @dataclass
@@ -72,3 +75,27 @@ async def test_an_actor_that_never_lives(test: Setup[App]) -> None:
     with pytest.raises(ActorStopped, match="16 times") as caught:
         await test.client.mortal.get_or_create("k").add()
     assert caught.value.outcome is Outcome.NOT_STARTED
+
+
+@pytest.mark.parametrize("hops", range(4))
+@pytest.mark.parametrize("first", ["attach", "end"])
+async def test_a_connection_is_answered_whatever_comes_first(
+    test: Setup[App], first: str, hops: int
+) -> None:
+    """Its task may be cancelled before it has run at all."""
+    actor, tap = await started(test, test.client.mortal.get_or_create("k")), Tap(test)
+    if first == "end":
+        tap.call(actor, "end")
+    attaching = asyncio.ensure_future(tap.attach(actor, "c1"))
+    for _ in range(hops + 1):
+        await asyncio.sleep(0)
+    if first == "attach":
+        tap.call(actor, "end")
+    await attaching
+    for _ in range(3):
+        await settle()
+    answers = [m for m in tap.messages if isinstance(m, (Attached, Failed))]
+    assert len(answers) == 1
+    if isinstance(answers[0], Failed):
+        assert answers[0].failure.code == "actor_not_found", "who asks may look for the next life"
+        assert answers[0].failure.outcome == "not_started"
