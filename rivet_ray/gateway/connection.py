@@ -42,7 +42,6 @@ from rivet_ray.protocol.port import (
     Reply,
     Said,
     Unreadable,
-    Want,
     own_status,
     subscription_cost,
 )
@@ -391,14 +390,3 @@ def _action_of(message: v0.ToClient) -> int | None:
     if isinstance(message, v0.ActionResponse):
         return message.id
     return message.action_id if isinstance(message, v0.ErrorMessage) else None
-
-
-def said_of(message: v0.Received) -> Said:
-    """What a client's message says, whatever the dialect."""
-    if isinstance(message, v0.UnreadableRequest):
-        return Unreadable(message.id, message.problem)
-    if isinstance(message, v0.ActionRequest):
-        return Ask(message.id, message.name, message.arguments, message.key)
-    if isinstance(message, v0.Goodbye):
-        return Leave()
-    return Want(message.event, message.subscribe)

@@ -10,7 +10,6 @@ from rivet_ray.gateway.admission import Admission
 from rivet_ray.gateway.backend import Backend
 from rivet_ray.gateway.budgets import Budgets
 from rivet_ray.gateway.codec import Codec
-from rivet_ray.gateway.connection import said_of
 from rivet_ray.gateway.negotiate import (
     ACTOR,
     CONNECTION,
@@ -24,6 +23,7 @@ from rivet_ray.gateway.responses import JSON, respond
 from rivet_ray.gateway.seals import seal_of
 from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.protocol import v0
+from rivet_ray.protocol.port import Ask, Leave, Said, Unreadable, Want
 from rivet_ray.protocol.queries import GetById
 
 TAKEN = b"{}"
@@ -78,3 +78,14 @@ class SendMessage(Endpoint):
             await backend.directory.resolve(GetById(actor))
         await backend.calls.forward(actor, connection, token, said)
         await respond(send, 200, TAKEN, JSON)
+
+
+def said_of(message: v0.Received) -> Said:
+    """What a client's message says, whatever the dialect."""
+    if isinstance(message, v0.UnreadableRequest):
+        return Unreadable(message.id, message.problem)
+    if isinstance(message, v0.ActionRequest):
+        return Ask(message.id, message.name, message.arguments, message.key)
+    if isinstance(message, v0.Goodbye):
+        return Leave()
+    return Want(message.event, message.subscribe)

@@ -19,9 +19,10 @@ from rivet_ray.gateway.admission import Admission
 from rivet_ray.gateway.backend import Backend
 from rivet_ray.gateway.budgets import Budgets, Share
 from rivet_ray.gateway.codec import Codec
-from rivet_ray.gateway.connection import CONNECT, Connection, said_of
+from rivet_ray.gateway.connection import CONNECT, Connection
 from rivet_ray.gateway.deflate import without_deflate
 from rivet_ray.gateway.fanout import EventFrames
+from rivet_ray.gateway.message import said_of
 from rivet_ray.gateway.negotiate import (
     ClientGone,
     encoding_named,
