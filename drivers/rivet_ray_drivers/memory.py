@@ -7,7 +7,7 @@ atomic; the other drivers must behave as this one does.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from rivet_ray.ids import Key, actor_id
@@ -15,6 +15,7 @@ from rivet_ray.store import (
     ANYBODY,
     UNWRITTEN,
     ActorRecord,
+    ActorType,
     Claim,
     Claimant,
     Commit,
@@ -22,14 +23,17 @@ from rivet_ray.store import (
     Fence,
     Finding,
     HostLease,
+    IndexEntry,
     NewActor,
     Ownership,
     Refusal,
     Stamp,
     Store,
+    TypeSize,
     Verdict,
     refused,
 )
+from rivet_ray_drivers.file_system.packing import pack
 from rivet_ray_drivers.leases import Leases
 
 
@@ -48,6 +52,11 @@ class Stored:
     alarm: float | None = None
     owner: str = ""
     stamp: Stamp = UNWRITTEN
+    entries: dict[int, bytes] = field(default_factory=dict[int, bytes])
+
+    @property
+    def size(self) -> int:
+        return len(self.record.input or b"") + sum(map(len, self.parts.values()))
 
     @property
     def ownership(self) -> Ownership:
@@ -115,6 +124,38 @@ class MemoryStore:
                 found.append(record)
         return found
 
+    async def list_index(
+        self,
+        type: ActorType,
+        index: int = 0,
+        *,
+        start: bytes = b"",
+        end: bytes | None = None,
+        prefix: Sequence[str] = (),
+        after: IndexEntry | None = None,
+        limit: int = 100,
+    ) -> list[IndexEntry]:
+        entries: list[IndexEntry] = []
+        for stored in self._living.values():
+            record = stored.record
+            value = b"" if index == 0 else stored.entries.get(index)
+            if record.type != type or value is None:
+                continue
+            if value < start or (end is not None and value >= end):
+                continue
+            if index != 0 or record.key[: len(prefix)] == tuple(prefix):
+                entries.append(IndexEntry(value, record.key, record.id))
+        entries.sort(key=_order)
+        if after is not None:
+            del entries[: bisect.bisect_right(entries, _order(after), key=_order)]
+        return entries[: max(limit, 0)]
+
+    async def sizes(self) -> list[TypeSize]:
+        found: dict[ActorType, list[int]] = {}
+        for stored in self._living.values():
+            found.setdefault(stored.record.type, []).append(stored.size)
+        return [TypeSize(of, len(found[of]), sum(found[of])) for of in sorted(found)]
+
     async def claim(
         self,
         actor_id: str,
@@ -139,6 +180,7 @@ class MemoryStore:
             parts=dict(stored.parts),
             alarm=stored.alarm,
             stamp=stored.stamp,
+            entries=dict(stored.entries),
         )
 
     async def find_ownership(self, actor_id: str) -> Ownership | None:
@@ -155,7 +197,7 @@ class MemoryStore:
             commit.sequence,
         ):
             return CommitResult.ALREADY_DONE
-        if stored is None or stored.fence != commit.fence:
+        if stored is None or (stored.fence, stored.record.type) != (commit.fence, commit.type):
             return CommitResult.FENCED
         if commit.sequence == stored.sequence:
             return CommitResult.ALREADY_DONE
@@ -173,6 +215,10 @@ class MemoryStore:
         stored.alarm = commit.alarm
         if commit.stamp is not None:
             stored.stamp = commit.stamp
+        for index, value in commit.entries.items():
+            stored.entries.pop(index, None)
+            if value is not None:
+                stored.entries[index] = value
         return CommitResult.COMMITTED
 
     def _destroy(self, stored: Stored, commit: Commit) -> None:
@@ -194,21 +240,21 @@ class MemoryStore:
     async def end_lease(self, incarnation: str) -> None:
         self._leases.end(incarnation)
 
-    async def alarms_due(self, now: float, limit: int = 100) -> list[tuple[float, str]]:
-        due = [
-            (stored.alarm, identity)
-            for identity, stored in self._living.items()
-            if stored.alarm is not None and stored.alarm <= now
-        ]
-        return sorted(due)[:limit]
+    async def alarms_due(
+        self, now: float, limit: int = 100, *, types: Collection[ActorType] | None = None
+    ) -> list[tuple[float, str]]:
+        return sorted(alarm for alarm in self._alarms(types) if alarm[0] <= now)[: max(limit, 0)]
 
-    async def next_alarm(self, after: float | None = None) -> float | None:
-        alarms = [
-            stored.alarm
-            for stored in self._living.values()
-            if stored.alarm is not None and (after is None or stored.alarm > after)
-        ]
-        return min(alarms, default=None)
+    async def next_alarm(
+        self, after: float | None = None, *, types: Collection[ActorType] | None = None
+    ) -> float | None:
+        alarms = (alarm for alarm, _ in self._alarms(types))
+        return min((alarm for alarm in alarms if after is None or alarm > after), default=None)
+
+    def _alarms(self, types: Collection[ActorType] | None) -> Iterator[tuple[float, str]]:
+        for identity, stored in self._living.items():
+            if stored.alarm is not None and (types is None or stored.record.type in types):
+                yield stored.alarm, identity
 
     async def examine(self) -> list[Finding]:
         what = "none: state lives as long as its process"
@@ -217,6 +263,10 @@ class MemoryStore:
 
     async def close(self) -> None:
         pass
+
+
+def _order(entry: IndexEntry) -> tuple[bytes, list[bytes], str]:
+    return entry.value, [pack(part) for part in entry.key], entry.id
 
 
 async def open_memory(url: str) -> Store:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from rivet_ray.definition.user_tasks import own_task
 from rivet_ray.errors import ActorNotFound, StateTooNew, StoreError
 from rivet_ray.runtime.deadline import CANCELLED, ended
 from rivet_ray.runtime.patience import answered
-from rivet_ray.store import Store
+from rivet_ray.store import ActorType, Store
 
 log = logging.getLogger("rivet_ray.runtime")
 
@@ -46,11 +46,14 @@ class Wakes(Protocol):
 
 
 class Alarms:
-    """Watches the store's earliest alarm. One timer, whatever the number of actors."""
+    """Watches the earliest alarm of those types. One timer, whatever the number of actors."""
 
-    def __init__(self, host: Wakes, store: Store, clock: Clock) -> None:
+    def __init__(
+        self, host: Wakes, store: Store, clock: Clock, types: Collection[ActorType]
+    ) -> None:
         self._host = host
         self._store = store
+        self._types = types
         self._clock = clock
         self._timer: Timer | None = None
         self._armed_for: float | None = None
@@ -104,7 +107,8 @@ class Alarms:
             while True:
                 self._again = False
                 now = self._clock.now() + RESOLUTION
-                asked = self._store.alarms_due(now, BATCH + len(self._waking))
+                limit = BATCH + len(self._waking)
+                asked = self._store.alarms_due(now, limit, types=self._types)
                 due = await answered(self._clock, asked)
                 fresh = [actor for _, actor in due if actor not in self._waking]
                 for actor in fresh[:BATCH]:
@@ -112,7 +116,8 @@ class Alarms:
                 if len(fresh) < BATCH and not self._again:
                     break
                 await asyncio.sleep(0)
-            following = await answered(self._clock, self._store.next_alarm(now))
+            asked_next = self._store.next_alarm(now, types=self._types)
+            following = await answered(self._clock, asked_next)
             if following is not None:
                 self._arm(following)
         except Exception as error:

@@ -158,13 +158,20 @@ class Checkpoint:
             delete=frozenset(deleted | removed.keys()),
             alarm=alarm,
             stamp=stamp,
+            type=self._claim.record.type,
         )
 
     def _destroy(self) -> Commit:
         self._sequence += 1
         self._in_flight = True
         self.gate.cover()
-        return Commit(self._claim.record.id, self._claim.fence, self._sequence, destroy=True)
+        return Commit(
+            self._claim.record.id,
+            self._claim.fence,
+            self._sequence,
+            destroy=True,
+            type=self._claim.record.type,
+        )
 
     def changed(self) -> bool:
         """Whether anything differs from what was last collected."""

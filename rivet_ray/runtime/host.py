@@ -36,7 +36,7 @@ from rivet_ray.runtime.settings import HostSettings
 from rivet_ray.runtime.threads import Home
 from rivet_ray.runtime.waits import Waits
 from rivet_ray.shutdown import tell_of_unsaved
-from rivet_ray.store import Claim, Claimant, Refusal, Store
+from rivet_ray.store import ActorType, Claim, Claimant, Refusal, Store
 
 log = logging.getLogger("rivet_ray.runtime")
 
@@ -99,8 +99,10 @@ class Host:
         self.connect = connect
         self.handle = handle
         alone = self.settings.alone
-        self.alarms: Alarms | OwnAlarm = (
-            Alarms(self, store, self.clock) if alone is None else OwnAlarm(self, self.clock, alone)
+        types = [ActorType(self.settings.namespace, name) for name in definitions]
+        self.alarms: Alarms | OwnAlarm
+        self.alarms = (
+            OwnAlarm(self, self.clock, alone) if alone else Alarms(self, store, self.clock, types)
         )
         self._instances: dict[str, Instance] = {}
         self._parked: dict[str, list[Parked]] = {}

@@ -6,20 +6,23 @@ is right when that suite passes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from rivet_ray.errors import StoreError
 from rivet_ray.store.records import (
     ActorRecord,
+    ActorType,
     Claim,
     Claimant,
     Commit,
     CommitResult,
     HostLease,
+    IndexEntry,
     NewActor,
     Ownership,
     Refusal,
+    TypeSize,
 )
 
 ANYBODY = Claimant()
@@ -66,6 +69,33 @@ class Store(Protocol):
 
         `prefix` compares whole key parts. `after` is the last id of the
         previous page.
+        """
+        ...
+
+    async def list_index(
+        self,
+        type: ActorType,
+        index: int = 0,
+        *,
+        start: bytes = b"",
+        end: bytes | None = None,
+        prefix: Sequence[str] = (),
+        after: IndexEntry | None = None,
+        limit: int = 100,
+    ) -> list[IndexEntry]:
+        """Entries of the living actors of a type, in the order of `IndexEntry`.
+
+        Each as of its actor's last commit; a page over shards is no snapshot. Values
+        are those from `start` up to `end`, which is not included; keys those with
+        `prefix`, which compares whole parts and is for index 0 alone. `after` is the
+        last entry of the previous page.
+        """
+        ...
+
+    async def sizes(self) -> list[TypeSize]:
+        """Each actor type of which the store holds actors, in the order of the types.
+
+        Costs a look at counters, not at actors, on a store that hosts share.
         """
         ...
 
@@ -140,18 +170,25 @@ class Store(Protocol):
 
     # --- Alarms -----------------------------------------------------------
 
-    async def alarms_due(self, now: float, limit: int = 100) -> list[tuple[float, str]]:
+    async def alarms_due(
+        self, now: float, limit: int = 100, *, types: Collection[ActorType] | None = None
+    ) -> list[tuple[float, str]]:
         """(alarm, actor id) of the living actors due at `now`, earliest first.
+
+        With `types`, of no others; what they cost does not grow with the number of
+        other actors that are due.
 
         A store on several servers leaves out those of a server that does not
         answer. `next_alarm` then raises, so that one looks again soon.
         """
         ...
 
-    async def next_alarm(self, after: float | None = None) -> float | None:
+    async def next_alarm(
+        self, after: float | None = None, *, types: Collection[ActorType] | None = None
+    ) -> float | None:
         """The earliest alarm of any living actor, in seconds since the epoch.
 
-        With `after`: the earliest that is later than that.
+        With `after`: the earliest that is later than that. With `types`, of no others.
         """
         ...
 

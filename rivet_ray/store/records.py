@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 from rivet_ray.ids import Key
+
+
+class ActorType(NamedTuple):
+    """What actors of one class have in common. Alarms, indexes and sizes are kept by it."""
+
+    namespace: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +42,10 @@ class ActorRecord:
     region: str | None = None
     created_at: float = 0.0
 
+    @property
+    def type(self) -> ActorType:
+        return ActorType(self.namespace, self.name)
+
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
@@ -60,6 +72,10 @@ class Fence:
 
 LEASE_KEPT = 86_400.0
 """Seconds for which a store keeps a lease that nobody writes, by its own time."""
+TOMBSTONE_KEPT = 30 * 86_400.0
+"""Seconds for which a store keeps what it knows of a destroyed actor, by its own time."""
+TOMBSTONES = 8
+"""Lives of one key whose destroys it knows at most: the last ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +161,33 @@ class Claim:
     """When the actor wants to be woken, in seconds since the Unix epoch."""
     stamp: Stamp = UNWRITTEN
     """Of the code that wrote the snapshot."""
+    entries: Mapping[int, bytes] = field(default_factory=dict[int, bytes])
+    """The value that the actor has in each index of its type, but for index 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """An actor in an index of its type.
+
+    Entries are in the order of value, key and id; values and ids compare as bytes, keys
+    part by part in UTF-8.
+    """
+
+    value: bytes
+    """Empty in index 0, whose order is that of the keys."""
+    key: Key
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TypeSize:
+    """What a store holds of one actor type."""
+
+    type: ActorType
+    actors: int
+    """Those that live."""
+    bytes: int
+    """Of their inputs and parts, without names and without what the store adds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +208,16 @@ class Commit:
     destroy: bool = False
     """Remove the snapshot, the alarm and the directory entry in the same step.
 
-    A tombstone keeps the epoch, so that a later actor of this key continues it.
+    A tombstone keeps the epoch for TOMBSTONE_KEPT seconds, so that a later actor of this
+    key continues it.
     """
     stamp: Stamp | None = None
     """Replaces the stored one; None leaves it, which is right while the code is the same."""
+    entries: Mapping[int, bytes | None] = field(default_factory=dict[int, bytes | None])
+    """New values in indexes of the type, from index 1 on; None takes the actor out. What is
+    not named stays; a destroy names each index that the actor is in."""
+    type: ActorType = field(kw_only=True)
+    """The actor's. A commit with another one is FENCED."""
 
 
 class CommitResult(Enum):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rivet_ray.ids import actor_id, owner_token
-from rivet_ray.store import Commit, CommitResult, Fence, Store
+from rivet_ray.store import ActorType, Commit, CommitResult, Fence, Store
 
 NAME = "crash"
 
@@ -118,7 +118,13 @@ class Checker:
         if saved.living and key in self.fences:
             identity = actor_id("default", NAME, [key], saved.generation)
             for sequence in (saved.sequence + 1, saved.sequence + 2):
-                stale = Commit(identity, self.fences[key], sequence, {"a": b"stale"})
+                stale = Commit(
+                    identity,
+                    self.fences[key],
+                    sequence,
+                    {"a": b"stale"},
+                    type=ActorType("default", "counter"),
+                )
                 [result] = await store.commit([stale])
                 # Done already: it is the one that was under way.
                 assert result in (CommitResult.FENCED, CommitResult.ALREADY_DONE), result

@@ -98,6 +98,7 @@ class Actor:
             frozenset(delete),
             alarm,
             destroy,
+            type=self.claim.record.type,
         )
 
     async def finish(self, commit: Commit, result: CommitResult) -> None:

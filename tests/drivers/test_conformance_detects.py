@@ -240,8 +240,8 @@ class RefusedAlarms(MemoryStore):
 class TakenAlarms(MemoryStore):
     """Removes the alarms that it gives out."""
 
-    async def alarms_due(self, now: float, limit: int = 100) -> list[tuple[float, str]]:
-        due = await super().alarms_due(now, limit)
+    async def alarms_due(self, *asked: Any, **types: Any) -> list[tuple[float, str]]:
+        due = await super().alarms_due(*asked, **types)
         for _, identity in due:
             self._living[identity].alarm = None
         return due

@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rivet_ray.errors import StoreError, StoreUnavailable
-from rivet_ray.store import Claim, Commit, CommitResult, Fence, NewActor, Store
+from rivet_ray.store import ActorType, Claim, Commit, CommitResult, Fence, NewActor, Store
 from rivet_ray.testing import DurableStoreConformance
 from rivet_ray_drivers.file_system import (
     FileSystemStore,
@@ -109,7 +109,7 @@ async def owned(store: Store, key: str) -> Claim:
 
 
 def commit_of(claim: Claim, sequence: int = 1, **change: Any) -> Commit:
-    return Commit(claim.record.id, claim.fence, sequence, **change)
+    return Commit(claim.record.id, claim.fence, sequence, **change, type=claim.record.type)
 
 
 # --- Groups ------------------------------------------------------------------
@@ -169,6 +169,7 @@ async def test_groups_give_what_one_after_the_other_gives(tmp_path: Path, seed: 
             frozenset(dice.sample("pqr", 1)),
             dice.choice([None, 1.0, 2.0, 3.0]),
             dice.random() < 0.15,
+            type=ActorType("default", "counter"),
         )
         token = str(dice.random())
         choices: list[Callable[[Store], Awaitable[Any]]] = [
@@ -475,5 +476,7 @@ async def test_any_text_can_be_kept_and_asked_for(store: FileSystemStore) -> Non
     assert (dict(again.parts), again.fence.token) == ({odd: b"1"}, odd)
     assert await store.find_by_id(odd) is None
     assert await store.claim(odd, odd) is None
-    assert await store.commit([Commit(odd, claim.fence, 1)]) == [CommitResult.FENCED]
+    assert await store.commit(
+        [Commit(odd, claim.fence, 1, type=ActorType("default", "counter"))]
+    ) == [CommitResult.FENCED]
     assert await store.list_actors(odd, after=odd) == []

@@ -184,7 +184,9 @@ async def fill(directory: Path, close: bool = True) -> Path:
         record, _ = await store.create(NewActor("default", "counter", (str(number),)))
         claim = await store.claim(record.id, "owner")
         assert claim is not None
-        await store.commit([Commit(record.id, claim.fence, 1, {"a": bytes([number]) * 3000})])
+        await store.commit(
+            [Commit(record.id, claim.fence, 1, {"a": bytes([number]) * 3000}, type=record.type)]
+        )
     if close:
         await store.close()
     shutil.copytree(directory / "live", directory / "left")

@@ -19,7 +19,16 @@ from redis_server import RedisServer
 
 from rivet_ray.errors import StoreError
 from rivet_ray.ids import actor_id
-from rivet_ray.store import Claim, Commit, CommitResult, Fence, NewActor, Store
+from rivet_ray.store import (
+    TOMBSTONE_KEPT,
+    ActorType,
+    Claim,
+    Commit,
+    CommitResult,
+    Fence,
+    NewActor,
+    Store,
+)
 from rivet_ray.testing import DurableStoreConformance
 from rivet_ray_drivers.memory import MemoryStore
 from rivet_ray_drivers.redis import RedisStore, open_redis
@@ -76,7 +85,7 @@ async def owned(store: Store, key: str) -> Claim:
 
 
 def commit_of(claim: Claim, sequence: int = 1, **change: Any) -> Commit:
-    return Commit(claim.record.id, claim.fence, sequence, **change)
+    return Commit(claim.record.id, claim.fence, sequence, **change, type=claim.record.type)
 
 
 # --- Shards ------------------------------------------------------------------
@@ -129,16 +138,21 @@ async def test_all_keys_of_an_actor_share_the_hash_tag_of_its_shard(
     shard = b"rivet{rr:%d}:" % name.shard
     actor = b"a:" + name.digits.encode()
     identities = {b"rivet{rr:%d}:s" % number for number in range(SHARDS)}
-    keys = {shard + actor, shard + b"w", shard + b"n", b"rivet:w"}
+    of = b"default\x00\x01counter\x00\x01"
+    keys = {shard + actor, shard + b"w", shard + b"w:" + of, b"rivet:w"}
+    keys |= {shard + b"n", shard + b"i:0:" + of, shard + b"k"}
     assert set(await redis.keys()) == keys | identities
     await store.commit([commit_of(claim, 2, destroy=True)])
-    tombstone = b"t:" + name.digits.encode()
-    assert set(await redis.keys()) == {shard + actor, shard + tombstone} | identities
+    assert set(await redis.keys()) == {shard + actor, shard + b"k"} | identities
     assert await redis.hgetall((shard + actor).decode()) == {
         b"v": b"2",
         b"generation": b"1",
         b"epoch": b"1",
+        b"d:1": b"1 2 " + claim.fence.token.encode(),
     }
+    assert 0 < await redis.ttl((shard + actor).decode()) <= TOMBSTONE_KEPT
+    await owned(store, "a")
+    assert await redis.ttl((shard + actor).decode()) == -1, "an actor that lives never expires"
 
 
 async def test_commits_take_one_round_trip_and_one_script_call_for_each_shard(
@@ -161,7 +175,9 @@ async def test_what_no_actor_can_be_costs_no_round_trip(store: RedisStore) -> No
     odd = "\ud800\x00\udfff"
     assert await store.find_by_id(odd) is None
     assert await store.claim(odd, odd) is None
-    assert await store.commit([Commit(odd, Fence(1, odd), 1)]) == [CommitResult.FENCED]
+    assert await store.commit(
+        [Commit(odd, Fence(1, odd), 1, type=ActorType("default", "counter"))]
+    ) == [CommitResult.FENCED]
     assert await store.alarms_due(1.0, 0) == []
     assert store.statistics().round_trips == before
 
@@ -266,6 +282,7 @@ async def test_random_operations_give_what_the_memory_driver_gives(
                 frozenset(dice.sample("pqr", 1)),
                 dice.choice([None, 1.0, 2.0, 3.0, dice.random()]),
                 dice.random() < 0.15,
+                type=ActorType("default", "counter"),
             )
             for identity, fence, sequence in chosen
         ]

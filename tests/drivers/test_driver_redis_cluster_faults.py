@@ -91,7 +91,7 @@ async def owned(store: Store, key: str) -> Claim:
 
 
 def commit_of(claim: Claim, sequence: int = 1, **change: Any) -> Commit:
-    return Commit(claim.record.id, claim.fence, sequence, **change)
+    return Commit(claim.record.id, claim.fence, sequence, **change, type=claim.record.type)
 
 
 class Writers:
@@ -218,7 +218,9 @@ async def test_a_slot_on_its_way_answers_from_where_its_keys_are(
             assert await store.find("default", "counter", claim.record.key) == claim.record
             assert await store.alarms_due(9.0) == [(5.0, claim.record.id)]
             assert await store.next_alarm() == 5.0
-        mixed = [commit_of(claim, 2), *(commit_of(other) for other in others)]
+        # The set of the index is not there yet, so it might still be on its way.
+        indexed = commit_of(claim, 2, entries={1: b"x"})
+        mixed = [indexed, *(commit_of(other) for other in others)]
         assert await results(store, mixed) == [UNKNOWN] + [COMMITTED] * 3
         other = NewActor("default", "counter", (keys_of_slot(move.slot, 2)[1],))
         with monkeypatch.context() as patch:

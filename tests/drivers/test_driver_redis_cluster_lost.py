@@ -79,7 +79,9 @@ async def owned(store: Store, key: str) -> Claim:
 
 
 def commit_of(claim: Claim, sequence: int = 1) -> Commit:
-    return Commit(claim.record.id, claim.fence, sequence, put={"a": b"%d" % sequence})
+    return Commit(
+        claim.record.id, claim.fence, sequence, put={"a": b"%d" % sequence}, type=claim.record.type
+    )
 
 
 async def results(store: Store, batch: list[Commit]) -> list[CommitResult | type[StoreError]]:
@@ -105,7 +107,7 @@ async def test_identities_are_read_and_given_in_one_round_trip_to_each_node(
     assert used <= 20, (
         "the name of the store, of all shards, complete, create, claim, and NOSCRIPTs"
     )
-    assert sum([await client.dbsize() for client in clients]) == SHARDS + 2
+    assert sum([await client.dbsize() for client in clients]) == SHARDS + 4
 
 
 async def test_what_one_node_has_lost_is_refused_in_its_shards_alone(

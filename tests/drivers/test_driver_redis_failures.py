@@ -74,7 +74,7 @@ async def committed(store: RedisStore, commit: Commit) -> CommitResult:
 
 
 def commit_of(claim: Claim, sequence: int = 1, **change: Any) -> Commit:
-    return Commit(claim.record.id, claim.fence, sequence, **change)
+    return Commit(claim.record.id, claim.fence, sequence, **change, type=claim.record.type)
 
 
 async def look(store: Store, claim: Claim) -> Claim:
@@ -87,7 +87,16 @@ def keys_of(claim: Claim) -> dict[str, str]:
     name = actor_name(claim.record.id)
     assert name is not None
     shard = f"rivet{{rr:{name.shard}}}:"
-    return {"actor": f"{shard}a:{name.digits}", "alarms": f"{shard}w", "ids": f"{shard}n"}
+    of = "default\0\1counter\0\1"
+    return {
+        "actor": f"{shard}a:{name.digits}",
+        "types of alarms": f"{shard}w",
+        "alarms": f"{shard}w:{of}",
+        "ids": f"{shard}n",
+        "sizes": f"{shard}k",
+        "keys": f"{shard}i:0:{of}",
+        "index": f"{shard}i:1:{of}",
+    }
 
 
 # --- Crashes of the server ---------------------------------------------------
@@ -378,7 +387,9 @@ def test_what_a_fault_means(error: Exception, kind: type[StoreError], text: str)
 # --- Data that is not ours -----------------------------------------------------
 
 
-@pytest.mark.parametrize("what", ["actor", "alarms", "ids"])
+@pytest.mark.parametrize(
+    "what", ["actor", "types of alarms", "alarms", "ids", "sizes", "keys", "index"]
+)
 async def test_a_key_of_another_type_is_an_error_and_nothing_is_half_written(
     store: RedisStore, redis: Redis, what: str
 ) -> None:
@@ -387,7 +398,13 @@ async def test_a_key_of_another_type_is_an_error_and_nothing_is_half_written(
     keys = keys_of(claim)
     kept = await redis.hgetall(keys["actor"])
     await redis.set(keys[what], "not ours")
-    commit = commit_of(claim, put={"a": b"1"}, alarm=1.0, destroy=what == "ids")
+    commit = commit_of(
+        claim,
+        put={"a": b"1"},
+        alarm=1.0,
+        destroy=what in ("ids", "keys"),
+        entries={1: b"x"},
+    )
     with pytest.raises(StoreError, match="not ours") as caught:
         await committed(store, commit)
     assert not isinstance(caught.value, StoreUnavailable)

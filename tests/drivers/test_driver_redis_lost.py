@@ -61,7 +61,14 @@ async def owned(store: RedisStore, key: str = "a") -> Claim:
 
 
 def commit_of(claim: Claim, sequence: int = 1, **change: Any) -> Commit:
-    return Commit(claim.record.id, claim.fence, sequence, put={"a": b"%d" % sequence}, **change)
+    return Commit(
+        claim.record.id,
+        claim.fence,
+        sequence,
+        put={"a": b"%d" % sequence},
+        **change,
+        type=claim.record.type,
+    )
 
 
 async def committed(store: RedisStore, commit: Commit) -> CommitResult:

@@ -117,7 +117,7 @@ async def test_a_read_that_ran_before_a_claim_and_comes_after_it(
     held.deliver()
     assert await reading == record
     assert said(caplog) == []
-    commit = Commit(record.id, claim.fence, 1)
+    commit = Commit(record.id, claim.fence, 1, type=record.type)
     assert await store.commit([commit]) == [CommitResult.COMMITTED]
 
 
@@ -276,7 +276,10 @@ async def _mixed(stores: Sequence[RedisStore], operations: int) -> None:
                 case 6:
                     claims = [await claimed(store, record), await claimed(store, records[0])]
                     changes = [
-                        Commit(claim.record.id, claim.fence, claim.sequence + 1) for claim in claims
+                        Commit(
+                            claim.record.id, claim.fence, claim.sequence + 1, type=claim.record.type
+                        )
+                        for claim in claims
                     ]
                     for result in await store.commit(changes):
                         assert result in (CommitResult.COMMITTED, CommitResult.FENCED)

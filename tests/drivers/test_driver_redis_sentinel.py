@@ -49,7 +49,9 @@ async def owned(store: Store, key: str) -> Claim:
 
 
 def commit_of(claim: Claim, sequence: int) -> Commit:
-    return Commit(claim.record.id, claim.fence, sequence, {f"{sequence}": b"1"})
+    return Commit(
+        claim.record.id, claim.fence, sequence, {f"{sequence}": b"1"}, type=claim.record.type
+    )
 
 
 async def test_a_service_that_no_sentinel_knows_is_an_error(watched: Sentinels) -> None:

@@ -52,7 +52,7 @@ async def is_used(store: Store) -> None:
     record, _ = await store.create(NewActor("default", "counter", ("a",)))
     claim = await store.claim(record.id, "owner")
     assert claim is not None
-    commit = Commit(record.id, claim.fence, 1, {"a": b"1"}, alarm=5.0)
+    commit = Commit(record.id, claim.fence, 1, {"a": b"1"}, alarm=5.0, type=record.type)
     assert await store.commit([commit]) == [CommitResult.COMMITTED]
     assert await store.next_alarm() == 5.0
 

@@ -133,7 +133,17 @@ async def test_an_alarm_whose_actor_cannot_start_is_tried_every_five_seconds(
         claim = await test.store.claim(actor, "before")
         assert claim is not None
         due = test.clock.now() + 1
-        await test.store.commit([Commit(actor, claim.fence, claim.sequence + 1, alarm=due)])
+        await test.store.commit(
+            [
+                Commit(
+                    actor,
+                    claim.fence,
+                    claim.sequence + 1,
+                    alarm=due,
+                    type=claim.record.type,
+                )
+            ]
+        )
         activate = test.backend.host._activate
 
         async def counted(actor: str) -> Instance:

@@ -204,7 +204,7 @@ async def test_alarms_go_on_behind_one_that_breaks_and_a_store_that_fails() -> N
             if actor == "bad" and woken.count("bad") < 2:
                 raise ZeroDivisionError
 
-    alarms = Alarms(Host(), store, clock)
+    alarms = Alarms(Host(), store, clock, [])
     alarms.start()
     await clock.advance(RETRY)
     assert woken == ["bad", "good"]
@@ -220,7 +220,7 @@ class Failing(MemoryStore):
         super().__init__()
         self.broken = True
 
-    async def alarms_due(self, now: float, limit: int = 100) -> list[tuple[float, str]]:
+    async def alarms_due(self, now: float, *_: Any, **__: Any) -> list[tuple[float, str]]:
         if self.broken:
             self.broken = False
             raise ZeroDivisionError

@@ -282,7 +282,7 @@ async def test_due_while_alarms_cannot_be_read() -> None:
         await alarm.after(1_000, "x")
         honest = store.inner.alarms_due
 
-        async def away(*_: Any) -> Any:
+        async def away(*_: Any, **__: Any) -> Any:
             raise StoreUnavailable("the store is away")
 
         store.inner.alarms_due = away

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from rivet_ray.store import ActorRecord, Claim, Commit, CommitResult, Fence, NewActor
+from rivet_ray.store import ActorRecord, ActorType, Claim, Commit, CommitResult, Fence, NewActor
 
 
 def test_what_is_durable() -> None:
@@ -31,7 +31,7 @@ def test_records_cannot_be_changed(kind: type) -> None:
 
 
 def test_a_commit_changes_nothing_by_default() -> None:
-    commit = Commit("id", Fence(1, "t"), 1)
+    commit = Commit("id", Fence(1, "t"), 1, type=ActorType("default", "counter"))
     assert (dict(commit.put), commit.delete, commit.destroy) == ({}, frozenset(), False)
     assert commit.alarm is None
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -49,11 +49,13 @@ MIGRATIONS = [
         generation INTEGER NOT NULL,
         living INTEGER NOT NULL DEFAULT 1,      -- 0: a tombstone
         created_at REAL NOT NULL,
+        destroyed_at REAL,                      -- of a tombstone, which is swept later
         region BLOB,
         input BLOB
     ) WITHOUT ROWID;
     CREATE UNIQUE INDEX actors_by_key ON actors (namespace, name, key, generation);
     CREATE INDEX actors_by_name ON actors (namespace, name) WHERE living = 1;
+    CREATE INDEX tombstones ON actors (destroyed_at) WHERE living = 0;
 
     -- What changes with a commit, apart from what does not. No row: never committed.
     CREATE TABLE owners (
@@ -65,9 +67,21 @@ MIGRATIONS = [
         alarm REAL,
         owner BLOB NOT NULL,                    -- incarnation of the host; empty: none
         state_version INTEGER NOT NULL,         -- of the last writer; 0: never written
-        fingerprint BLOB NOT NULL               -- of the last writer
+        fingerprint BLOB NOT NULL,              -- of the last writer
+        type BLOB NOT NULL                      -- namespace and name of the actor, packed
     ) WITHOUT ROWID;
-    CREATE INDEX owners_by_alarm ON owners (alarm) WHERE alarm IS NOT NULL;
+    CREATE INDEX owners_by_alarm ON owners (type, alarm) WHERE alarm IS NOT NULL;
+
+    -- Values in the indexes of a type, from 1 on; index 0 is actors_by_key.
+    CREATE TABLE entries (
+        type BLOB NOT NULL,
+        number INTEGER NOT NULL,
+        value BLOB NOT NULL,
+        key BLOB NOT NULL,
+        actor BLOB NOT NULL,
+        PRIMARY KEY (type, number, value, key, actor)
+    ) WITHOUT ROWID;
+    CREATE UNIQUE INDEX entries_by_actor ON entries (actor, number);
 
     -- With rowids: in a table without, values of 1 to 4 KB would take a page each,
     -- three to five times the space and the time; small ones cost the same.
@@ -90,7 +104,7 @@ MIGRATIONS = [
 """One script for each version. To change the schema, append one; never edit one."""
 
 VERSION = OLDEST - 1 + len(MIGRATIONS)
-TABLES = ("actors", "owners", "parts", "runs")
+TABLES = ("actors", "owners", "entries", "parts", "runs")
 
 
 def open_database(directory: Path) -> tuple[sqlite3.Connection, int]:

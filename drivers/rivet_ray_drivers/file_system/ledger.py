@@ -19,29 +19,36 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from rivet_ray.errors import StoreError
 from rivet_ray.store import (
     UNWRITTEN,
     ActorRecord,
+    ActorType,
     Claim,
     Claimant,
     Commit,
     CommitResult,
     Fence,
+    IndexEntry,
     NewActor,
     Ownership,
     Refusal,
     Stamp,
+    TypeSize,
     refused,
 )
+from rivet_ray_drivers.file_system.packing import pack_key
 from rivet_ray_drivers.file_system.tables import SavedActor, SavedOwner, Tables
 
 RESERVED = 1000
 REMEMBERED = 100_000
 """How many owners are kept in memory, about 500 bytes each."""
+
+
+NO_TYPE = ActorType("", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,7 @@ class Owner:
     incarnation: str = ""
     """Of the host that claimed it last."""
     stamp: Stamp = UNWRITTEN
+    type: ActorType = NO_TYPE
     living: bool = True
     lapsed: bool = False
     """The fence was saved before a crash: good for telling ALREADY_DONE only."""
@@ -87,18 +95,19 @@ class Ledger:
 
     def create(self, new: NewActor) -> tuple[ActorRecord, bool]:
         self._settle_destroyed()
-        record = self._tables.insert(new, 1)
-        if record is not None:
-            return record, True
         latest = self._tables.latest(new.namespace, new.name, new.key)
         if latest is not None and latest.living:
             return latest.record, False
-        record = self._tables.insert(new, latest.generation + 1) if latest else None
-        if latest is None or record is None:
+        generation = latest.generation if latest else 0
+        self._tables.sweep_tombstones(latest.record if latest else None, generation)
+        record = self._tables.insert(new, generation + 1)
+        if record is None:
             raise StoreError(f"Another actor has the id of {new.name!r} {list(new.key)!r}.")
-        # Nobody owns it yet, but its epoch goes on from the tombstone's.
-        before = latest.owner
-        self._tables.gather_owner(record.id, SavedOwner(epoch=before.epoch, crashes=before.crashes))
+        if latest is not None:
+            # Nobody owns it yet, but its epoch goes on from the tombstone's.
+            before = latest.owner
+            owner = SavedOwner(before.epoch, crashes=before.crashes, type=pack_key(record.type))
+            self._tables.gather_owner(record.id, owner)
         return record, True
 
     def list_actors(
@@ -139,6 +148,7 @@ class Ledger:
             parts=self._tables.parts(actor_id),
             alarm=owner.alarm,
             stamp=owner.stamp,
+            entries=self._tables.indexes.entries(actor_id),
         )
 
     def find_ownership(self, actor_id: str) -> Ownership | None:
@@ -159,13 +169,33 @@ class Ledger:
     def probe(self) -> None:
         self._tables.probe()
 
-    def alarms_due(self, now: float, limit: int) -> list[tuple[float, str]]:
+    def alarms_due(
+        self, now: float, limit: int, types: Collection[ActorType] | None
+    ) -> list[tuple[float, str]]:
         self._tables.write_gathered()
-        return self._tables.alarms_due(now, limit)
+        return self._tables.indexes.alarms_due(now, limit, _packed(types))
 
-    def next_alarm(self, after: float | None) -> float | None:
+    def next_alarm(self, after: float | None, types: Collection[ActorType] | None) -> float | None:
         self._tables.write_gathered()
-        return self._tables.next_alarm(after)
+        return self._tables.indexes.next_alarm(after, _packed(types))
+
+    def list_index(
+        self,
+        type: ActorType,
+        index: int,
+        values: tuple[bytes, bytes | None],
+        prefix: Sequence[str],
+        after: IndexEntry | None,
+        limit: int,
+    ) -> list[IndexEntry]:
+        self._tables.write_gathered()
+        if index == 0:
+            return self._tables.indexes.by_key(type, prefix, after, limit)
+        return self._tables.indexes.by_value(type, index, values, after, limit)
+
+    def sizes(self) -> list[TypeSize]:
+        self._tables.write_gathered()
+        return self._tables.indexes.sizes()
 
     # --- The end of a group --------------------------------------------------
 
@@ -203,7 +233,7 @@ class Ledger:
         if owner is None:
             actor = self._tables.actor(identity)
             owner = self._loaded(actor) if actor else None
-        if owner is None or owner.fence != commit.fence:
+        if owner is None or (owner.fence, owner.type) != (commit.fence, commit.type):
             return CommitResult.FENCED
         if commit.sequence == owner.sequence:
             return CommitResult.ALREADY_DONE
@@ -221,6 +251,7 @@ class Ledger:
                 saved_epoch=owner.epoch,
                 incarnation=owner.incarnation,
                 stamp=owner.stamp if commit.stamp is None else commit.stamp,
+                type=owner.type,
                 living=not commit.destroy,
             ),
         )
@@ -231,6 +262,8 @@ class Ledger:
             self._tables.gather_part(identity, name, None)
         for name, value in commit.put.items():
             self._tables.gather_part(identity, name, value)
+        for index, entry in commit.entries.items():
+            self._tables.gather_entry(identity, pack_key(commit.type), index, entry)
         return CommitResult.COMMITTED
 
     def _known(self, actor_id: str) -> Owner | None:
@@ -247,6 +280,7 @@ class Ledger:
             saved_epoch=saved.epoch + skipped,
             incarnation=saved.owner,
             stamp=saved.stamp,
+            type=actor.record.type,
             living=actor.living,
             lapsed=skipped > 0,
         )
@@ -264,6 +298,7 @@ class Ledger:
                 owner.alarm,
                 owner.incarnation,
                 owner.stamp,
+                pack_key(owner.type),
             ),
         )
 
@@ -275,6 +310,10 @@ class Ledger:
     def _settle_destroyed(self) -> None:
         if self._tables.gathered_destroyed:
             self._tables.write_gathered()
+
+
+def _packed(types: Collection[ActorType] | None) -> list[bytes] | None:
+    return None if types is None else list(map(pack_key, types))
 
 
 def _ownership(owner: Owner) -> Ownership:

@@ -13,6 +13,8 @@ from rivet_ray.ids import Key
 
 END = b"\x00\x01"
 AFTER_END = b"\x00\x02"
+KEY_END = b"\x00\x00"
+"""Behind a key and before an id, so that the key sorts before those that it begins."""
 
 
 def pack(text: str) -> bytes:
@@ -35,6 +37,15 @@ def pack_key(key: Sequence[str]) -> bytes:
 def unpack_key(packed: bytes) -> Key:
     parts = packed.split(END)[:-1]
     return tuple(unpack(part.replace(b"\x00\xff", b"\x00")) for part in parts)
+
+
+def pack_value(value: bytes) -> bytes:
+    """A value of an index, so that it sorts as it does and its end can be seen."""
+    return value.replace(b"\x00", b"\x00\xff") + END
+
+
+def unpack_value(packed: bytes) -> bytes:
+    return packed.removesuffix(END).replace(b"\x00\xff", b"\x00")
 
 
 def key_range(prefix: Sequence[str]) -> tuple[bytes, bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,16 +13,19 @@ from rivet_ray.errors import StoreError
 from rivet_ray.store import (
     ANYBODY,
     ActorRecord,
+    ActorType,
     Claim,
     Claimant,
     Commit,
     CommitResult,
     Finding,
     HostLease,
+    IndexEntry,
     NewActor,
     Ownership,
     Refusal,
     Store,
+    TypeSize,
 )
 from rivet_ray_drivers.file_system.database import FILES, make_directory, open_database
 from rivet_ray_drivers.file_system.ledger import Ledger
@@ -86,8 +89,28 @@ class FileSystemStore:
     async def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
         return await self._writer.do(partial(self._ledger.commit, commits))
 
-    async def alarms_due(self, now: float, limit: int = 100) -> list[tuple[float, str]]:
-        return await self._writer.do(partial(self._ledger.alarms_due, now, limit))
+    async def list_index(
+        self,
+        type: ActorType,
+        index: int = 0,
+        *,
+        start: bytes = b"",
+        end: bytes | None = None,
+        prefix: Sequence[str] = (),
+        after: IndexEntry | None = None,
+        limit: int = 100,
+    ) -> list[IndexEntry]:
+        return await self._writer.do(
+            partial(self._ledger.list_index, type, index, (start, end), prefix, after, limit)
+        )
+
+    async def sizes(self) -> list[TypeSize]:
+        return await self._writer.do(self._ledger.sizes)
+
+    async def alarms_due(
+        self, now: float, limit: int = 100, *, types: Collection[ActorType] | None = None
+    ) -> list[tuple[float, str]]:
+        return await self._writer.do(partial(self._ledger.alarms_due, now, limit, types))
 
     # One server has the directory, so its leases need no disk.
 
@@ -103,8 +126,10 @@ class FileSystemStore:
     async def end_lease(self, incarnation: str) -> None:
         self._leases.end(incarnation)
 
-    async def next_alarm(self, after: float | None = None) -> float | None:
-        return await self._writer.do(partial(self._ledger.next_alarm, after))
+    async def next_alarm(
+        self, after: float | None = None, *, types: Collection[ActorType] | None = None
+    ) -> float | None:
+        return await self._writer.do(partial(self._ledger.next_alarm, after, types))
 
     async def probe(self) -> None:
         await self._writer.do(self._ledger.probe)

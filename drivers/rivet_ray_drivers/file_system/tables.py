@@ -8,6 +8,7 @@ hands it back late.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -16,7 +17,8 @@ from zlib import crc32
 
 from rivet_ray.errors import StoreError
 from rivet_ray.ids import actor_id
-from rivet_ray.store import UNWRITTEN, ActorRecord, NewActor, Stamp
+from rivet_ray.store import TOMBSTONE_KEPT, TOMBSTONES, UNWRITTEN, ActorRecord, NewActor, Stamp
+from rivet_ray_drivers.file_system.indexes import Indexes
 from rivet_ray_drivers.file_system.packing import key_range, pack, pack_key, unpack, unpack_key
 
 Step = Callable[[str], None]
@@ -33,7 +35,7 @@ WITH_OWNER = (
 
 SAVE_OWNERS = (
     "INSERT INTO owners (actor, epoch, token, sequence, crashes, alarm,"
-    " owner, state_version, fingerprint) VALUES {}"
+    " owner, state_version, fingerprint, type) VALUES {}"
     " ON CONFLICT (actor) DO UPDATE SET epoch = excluded.epoch, token = excluded.token,"
     " sequence = excluded.sequence, crashes = excluded.crashes, alarm = excluded.alarm,"
     " owner = excluded.owner, state_version = excluded.state_version,"
@@ -49,7 +51,23 @@ DELETE_PARTS = (  # a comparison of pairs alone would read the whole table
     " WHERE actor IN (SELECT actor FROM gone) AND (actor, name) IN gone"
 )
 DESTROY_PARTS = "DELETE FROM parts WHERE actor IN (VALUES {})"
-DESTROY_ACTORS = "UPDATE actors SET living = 0, input = NULL WHERE id IN (VALUES {})"
+DESTROY_ENTRIES = "DELETE FROM entries WHERE actor IN (VALUES {})"
+DESTROY_ACTORS = (
+    "WITH gone (actor, at) AS (VALUES {}) UPDATE actors SET living = 0, input = NULL,"
+    " destroyed_at = (SELECT at FROM gone WHERE gone.actor = actors.id)"
+    " WHERE id IN (SELECT actor FROM gone)"
+)
+DELETE_ENTRIES = (
+    "WITH gone (actor, number) AS (VALUES {}) DELETE FROM entries"
+    " WHERE actor IN (SELECT actor FROM gone) AND (actor, number) IN gone"
+)
+SAVE_ENTRIES = (
+    "WITH given (type, number, value, actor) AS (VALUES {}) INSERT INTO entries"
+    " SELECT given.type, given.number, given.value, actors.key, given.actor"
+    " FROM given JOIN actors ON actors.id = given.actor"
+)
+SWEPT_AT_ONCE = 10
+"""Tombstones that a create removes at most, once they are TOMBSTONE_KEPT old."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +83,8 @@ class SavedOwner:
     alarm: float | None = None
     owner: str = ""
     stamp: Stamp = UNWRITTEN
+    type: bytes = b""
+    """Namespace and name of the actor, packed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +98,13 @@ class SavedActor:
 class Tables:
     """Reads see what the transaction under way has written, not what is gathered."""
 
-    def __init__(self, connection: sqlite3.Connection, step: Step) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, step: Step, now: Callable[[], float] = time.time
+    ) -> None:
+        """`now` is the store's own time, in seconds since the Unix epoch."""
         self._connection = connection
+        self.indexes = Indexes(connection)
+        self._now = now
         self._step = step
         self._doubtful = False
         self.saves = 0
@@ -142,19 +167,6 @@ class Tables:
                 )
         return {unpack(name): value for name, value, _ in rows}
 
-    def alarms_due(self, now: float, limit: int) -> list[tuple[float, str]]:
-        rows = self._connection.execute(
-            "SELECT alarm, actor FROM owners WHERE alarm <= ? ORDER BY alarm, actor LIMIT ?",
-            (now, max(limit, 0)),
-        )
-        return [(alarm, unpack(actor)) for alarm, actor in rows.fetchall()]
-
-    def next_alarm(self, after: float | None) -> float | None:
-        later = "alarm IS NOT NULL" if after is None else "alarm > ?"
-        values = () if after is None else (after,)
-        row = self._one(f"SELECT min(alarm) FROM owners WHERE {later}", values)
-        return None if row is None else row[0]
-
     # --- Writing -------------------------------------------------------------
 
     def insert(self, new: NewActor, generation: int) -> ActorRecord | None:
@@ -193,9 +205,31 @@ class Tables:
         """None deletes. The last of several changes of one part counts."""
         self._part_rows[pack(identity), pack(name)] = value
 
+    def gather_entry(self, identity: str, type: bytes, number: int, value: bytes | None) -> None:
+        """None deletes. The last of several changes of one entry counts."""
+        self._entry_rows[pack(identity), number] = (type, value)
+
     def gather_destroyed(self, identity: str) -> None:
-        """Also loses the parts that were gathered before."""
+        """Also loses the parts and entries that were gathered before."""
         self._destroyed_rows.append((pack(identity),))
+
+    def sweep_tombstones(self, before: ActorRecord | None, generation: int) -> None:
+        """Delete some that are old, and of a place all but those of its last lives."""
+        old = "SELECT id FROM actors WHERE living = 0 AND destroyed_at < ? LIMIT ?"
+        self._sweep(old, (self._now() - TOMBSTONE_KEPT, SWEPT_AT_ONCE))
+        first_kept = generation - TOMBSTONES + 2  # With that of the life that begins.
+        if before is not None and first_kept > 1:
+            earlier = (
+                "SELECT id FROM actors WHERE namespace = ? AND name = ? AND key = ?"
+                " AND generation < ?"
+            )
+            place = (pack(before.namespace), pack(before.name), pack_key(before.key))
+            self._sweep(earlier, (*place, first_kept))
+
+    def _sweep(self, which: str, values: Sequence[Any]) -> None:
+        if self._one(which, values) is not None:
+            self._write(f"DELETE FROM owners WHERE actor IN ({which})", values)
+            self._write(f"DELETE FROM actors WHERE id IN ({which})", values)
 
     def gathered(self, identity: str) -> bool:
         return identity in self._owner_rows
@@ -219,6 +253,7 @@ class Tables:
                 pack(owner.owner),
                 owner.stamp.state_version,
                 pack(owner.stamp.fingerprint),
+                owner.type,
             )
             for identity, owner in self._owner_rows.items()
         ]
@@ -228,8 +263,19 @@ class Tables:
         self._write_many(SAVE_OWNERS, owners)
         self._write_many(SAVE_PARTS, put)
         self._write_many(DELETE_PARTS, delete)
+        self._write_many(DELETE_ENTRIES, list(self._entry_rows))
+        self._write_many(
+            SAVE_ENTRIES,
+            [
+                (of, number, value, identity)
+                for (identity, number), (of, value) in self._entry_rows.items()
+                if value is not None
+            ],
+        )
         self._write_many(DESTROY_PARTS, self._destroyed_rows)
-        self._write_many(DESTROY_ACTORS, self._destroyed_rows)
+        self._write_many(DESTROY_ENTRIES, self._destroyed_rows)
+        now = self._now()
+        self._write_many(DESTROY_ACTORS, [(*row, now) for row in self._destroyed_rows])
         self._forget_rows()
 
     def save(self) -> None:
@@ -282,6 +328,7 @@ class Tables:
     def _forget_rows(self) -> None:
         self._owner_rows: dict[str, SavedOwner] = {}
         self._part_rows: dict[tuple[bytes, bytes], bytes | None] = {}
+        self._entry_rows: dict[tuple[bytes, int], tuple[bytes, bytes | None]] = {}
         self._destroyed_rows: list[tuple[bytes]] = []
 
     def _one(self, statement: str, values: Sequence[Any] = ()) -> Sequence[Any] | None:

@@ -28,38 +28,18 @@ one key differ only behind the first 16 digits of their ids, so they share a
 shard and a hash, and no pointer from key to id is needed. All keys of a shard
 share a hash tag and with it a slot of a cluster; each change is one script.
 
-`rivet{rr:137}:s`              hash, the shard's identity (see `identity`)
-    `v`, `store`, `changes`       the store's random name; how often it was changed
-    `complete`                    in shard 0, once all shards had the name
-`rivet{rr:137}:a:<16 digits>`  hash, what is known of all generations of a key
-    `v`                        format of this record, 2
-    `generation`, `epoch`      kept over destroys
-    `created`                  seconds as text; only where an actor lives now
-    `place`                    namespace, name and key, packed
-    `input`, `region`          absent where none was given
-    `token`, `sequence`        of the owner and its last commit; absent before
-    `owner`                    incarnation of the host that claimed it last
-    `version`, `code`          state version and fingerprint of the last writer
-    `p:<name>`                 the parts of the snapshot
-`rivet{rr:137}:t:<16 digits>`  hash, generation to `epoch sequence token` of its destroy
-`rivet{rr:137}:w`              sorted set, ids of actors by the time of their alarm
-`rivet{rr:137}:n`              sorted set, ids of living actors, all of score 0
-`rivet{rr:137}:l:<incarnation>` hash, a host's lease: `v`, `beat`, `address`, `dead`
-`rivet:w`                      sorted set, the keys of the shards' alarms by the
-                               earliest of each
-
-Only `rivet:w` is in no shard. It is derived, written in the step that changes a
-shard's earliest alarm and built anew at each opening, so that a look at the alarms
-does not visit 1,024 sets. A cluster, where no step can span it and a shard, has
-none: each look reads the first alarm of every shard, in one round trip to each
-node, and then those of the shards alone that can hold one of the earliest due.
-That is 0.4 to 0.9 ms of Redis's time, shared by the nodes, however many alarms
-there are.
+`docs/store-format.md` is the reference of all keys. Only `rivet:w` is in no shard: the
+sets of alarms of all shards and types, by the earliest of each. It is derived, written
+in the step that changes the earliest alarm of a set and built anew at each opening, so
+that a look at the alarms does not visit 1,024 sets. A cluster, where no step can span it
+and a shard, has none: each look reads which types have alarms in every shard, in one
+round trip to each node, and then those sets alone that can hold one of the earliest due.
+That is 0.4 to 0.9 ms of Redis's time, shared by the nodes, however many alarms there
+are.
 
 Times are kept as the shortest text of their double, so they come back to the
-last bit. A lease that nobody writes expires after a day (`LEASE_KEPT`), which only
-sweeps it, and nothing else does: a destroyed actor leaves `generation` and `epoch`,
-and one field of its tombstone.
+last bit. A lease that nobody writes expires after a day (`LEASE_KEPT`), and what is left
+of a destroyed actor after 30 (`TOMBSTONE_KEPT`); nothing else expires.
 
 **Formats.** Records, leases and identities carry their format, `v`, now 2. A
 program refuses any other and touches nothing of it, in every script (`fields` in

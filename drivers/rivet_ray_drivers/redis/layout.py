@@ -7,7 +7,8 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from rivet_ray_drivers.file_system.packing import pack
+from rivet_ray.store import ActorType
+from rivet_ray_drivers.file_system.packing import pack, pack_key
 
 FORMAT = 2
 """The format of every record."""
@@ -39,6 +40,11 @@ def actor_name(actor_id: str) -> ActorName | None:
     return ActorName(actor_id, int(match[1] or 1)) if match else None
 
 
+def packed_type(type: ActorType) -> bytes:
+    """A type, as it stands in keys and at the beginning of each place of its actors."""
+    return pack_key(type)
+
+
 def first_shard(after: str | None) -> int:
     """The first shard that can hold ids behind `after`, which may be any text."""
     return max(0, bisect_right(FIRST_IDS, after or "") - 1)
@@ -50,15 +56,19 @@ class Layout:
     def __init__(self, prefix: str) -> None:
         self._shards = [f"{prefix}{{rr:{shard}}}:".encode() for shard in range(SHARDS)]
         self.identities = [shard + b"s" for shard in self._shards]
-        self.alarms = [shard + b"w" for shard in self._shards]
+        self.alarm_types = [shard + b"w" for shard in self._shards]
         self.earliest_alarms = f"{prefix}:w".encode()
         self.ids = [shard + b"n" for shard in self._shards]
+        self.sizes = [shard + b"k" for shard in self._shards]
 
     def actor(self, name: ActorName) -> bytes:
         return b"%sa:%s" % (self._shards[name.shard], name.digits.encode())
 
-    def tombstones(self, name: ActorName) -> bytes:
-        return b"%st:%s" % (self._shards[name.shard], name.digits.encode())
+    def alarms(self, shard: int, packed_type: bytes) -> bytes:
+        return b"%sw:%s" % (self._shards[shard], packed_type)
+
+    def index(self, shard: int, number: int, packed_type: bytes) -> bytes:
+        return b"%si:%d:%s" % (self._shards[shard], number, packed_type)
 
     @property
     def probe(self) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import cast
 
@@ -11,6 +12,7 @@ from rivet_ray.ids import actor_id
 from rivet_ray.store import (
     UNWRITTEN,
     ActorRecord,
+    ActorType,
     Claim,
     Claimant,
     Commit,
@@ -21,12 +23,20 @@ from rivet_ray.store import (
     Ownership,
     Refusal,
     Stamp,
+    TypeSize,
 )
-from rivet_ray_drivers.file_system.packing import pack, pack_key, unpack, unpack_key
+from rivet_ray_drivers.file_system.packing import (
+    pack,
+    pack_key,
+    pack_value,
+    unpack,
+    unpack_key,
+    unpack_value,
+)
 from rivet_ray_drivers.redis.connection import Argument, Reply
 from rivet_ray_drivers.redis.failures import wrong_format
 from rivet_ray_drivers.redis.layout import FORMAT as NUMBER
-from rivet_ray_drivers.redis.layout import ActorName, Layout, actor_name
+from rivet_ray_drivers.redis.layout import ActorName, Layout, actor_name, packed_type
 
 FORMAT = b"%d" % NUMBER
 RECORD = (b"v", b"generation", b"created", b"place", b"input", b"region")
@@ -34,6 +44,10 @@ RECORD = (b"v", b"generation", b"created", b"place", b"input", b"region")
 OWNERSHIP = (b"v", b"generation", b"created", b"owner", b"epoch", b"version", b"code")
 LEASE = (b"v", b"beat", b"address", b"dead")
 PART = b"p:"
+ENTRY = b"i:"
+ACTORS = b"n:"
+BYTES = b"b:"
+"""Before a type, in the sizes of a shard."""
 LARGEST = 2**53
 """Lua's numbers are exact below this."""
 
@@ -61,7 +75,10 @@ def place_of(namespace: str, name: str, key: Sequence[str]) -> bytes:
 
 def creation(actor: NewActor, digits: str) -> list[Argument]:
     """The arguments of `create`; what is None gets no field."""
-    arguments: list[Argument] = [digits, b"created", repr(float(actor.created_at))]
+    packed = packed_type(ActorType(actor.namespace, actor.name))
+    size = len(actor.input) if isinstance(actor.input, bytes) else 0  # or it is refused
+    arguments: list[Argument] = [digits, packed, pack_key(actor.key), size]
+    arguments += [b"created", repr(float(actor.created_at))]
     arguments += [b"place", place_of(actor.namespace, actor.name, actor.key)]
     if actor.input is not None:
         arguments += [b"input", actor.input]
@@ -80,21 +97,28 @@ def commits_of_shard(
 
     `index` is the key of the earliest alarms, where there is one.
     """
-    keys = [layout.alarms[shard], layout.ids[shard]]
+    keys = [layout.alarm_types[shard], layout.sizes[shard], layout.ids[shard]]
     arguments: list[Argument] = []
     for name, commit in commits:
-        keys += (layout.actor(name), layout.tombstones(name))
+        packed = packed_type(commit.type)
+        entries = entries_of(commit)
+        keys += (layout.actor(name), layout.alarms(shard, packed))
+        keys += (layout.index(shard, entry, packed) for entry in entries)
         arguments += (
             name.id,
             name.generation,
+            packed,
             number(commit.fence.epoch),
             pack(commit.fence.token),
             number(commit.sequence),
             b"" if commit.alarm is None else time(commit.alarm),
             b"1" if commit.destroy else b"",
+            len(entries),
             len(commit.delete),
             2 * len(commit.put) + (0 if commit.stamp is None else 4),
         )
+        for entry, value in entries.items():
+            arguments += (entry, b"-" if value is None else b"+" + pack_value(value))
         arguments += (PART + pack(part) for part in commit.delete)
         for part, value in commit.put.items():
             arguments += (PART + pack(part), value)
@@ -104,6 +128,13 @@ def commits_of_shard(
     if index is not None:
         keys.append(index)
     return keys, arguments
+
+
+def entries_of(commit: Commit) -> dict[int, bytes | None]:
+    """The entries that a commit changes; a destroy takes the actor out of index 0 too."""
+    if any(not 0 < entry < LARGEST for entry in commit.entries):
+        raise StoreError("A commit changes entries of index 1 and above alone.")
+    return {0: None, **commit.entries} if commit.destroy else dict(commit.entries)
 
 
 def selection(namespace: str, name: str | None, prefix: Sequence[str]) -> tuple[bytes, bytes]:
@@ -197,14 +228,14 @@ def claim_of(reply: Sequence[Reply], token: str) -> Claim | Refusal | None:
     """What the claim script gave."""
     if not reply:
         return None
-    if len(reply) == 1:
-        return Refusal(as_bytes(reply[0]).decode())
-    alarm, flat = reply
-    names_and_values = as_list(flat)
+    if isinstance(reply[0], bytes):
+        return Refusal(reply[0].decode())
+    names_and_values = as_list(reply[0])
     found = dict(zip(names_and_values[::2], names_and_values[1::2], strict=True))
     record = record_of([found.get(name) for name in RECORD])
     if record is None:
         raise damaged("an actor")
+    alarm = found.get(b"alarm")
     try:
         return Claim(
             record=record,
@@ -217,6 +248,11 @@ def claim_of(reply: Sequence[Reply], token: str) -> Claim | Refusal | None:
             },
             alarm=None if alarm is None else float(as_bytes(alarm)),
             stamp=_stamp(found.get(b"version"), found.get(b"code")),
+            entries={
+                int(name[len(ENTRY) :]): unpack_value(as_bytes(value))
+                for name, value in found.items()
+                if isinstance(name, bytes) and name.startswith(ENTRY)
+            },
         )
     except ValueError as error:
         raise damaged(f"actor {record.id}") from error
@@ -231,12 +267,28 @@ def alarms_of(reply: Reply) -> list[tuple[float, str]]:
     ]
 
 
-def members_of(reply: Reply) -> list[tuple[float, str]]:
-    """Alarms as Redis itself gives members with their scores."""
+def members_of(reply: Reply) -> list[tuple[float, bytes]]:
+    """Members with their scores, as Redis itself gives them."""
     flat = as_list(reply)
     return [
-        (float(as_bytes(alarm)), as_bytes(identity).decode())
-        for identity, alarm in zip(flat[::2], flat[1::2], strict=True)
+        (float(as_bytes(score)), as_bytes(member))
+        for member, score in zip(flat[::2], flat[1::2], strict=True)
+    ]
+
+
+def sizes_of(replies: Sequence[Reply]) -> list[TypeSize]:
+    """The sizes of all shards together."""
+    actors: Counter[bytes] = Counter()
+    total: Counter[bytes] = Counter()
+    for reply in replies:
+        flat = [as_bytes(text) for text in as_list(reply)]
+        for name, value in zip(flat[::2], flat[1::2], strict=True):
+            counted = actors if name.startswith(ACTORS) else total
+            counted[name[len(ACTORS) :]] += int(value)
+    return [
+        TypeSize(ActorType(*unpack_key(packed)), actors[packed], total[packed])
+        for packed in sorted(actors)
+        if actors[packed]
     ]
 
 

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rivet_ray import ids
 from rivet_ray.errors import StoreError
 from rivet_ray.store import (
     ANYBODY,
     ActorRecord,
+    ActorType,
     Claim,
     Claimant,
     Commit,
     CommitResult,
     Finding,
     HostLease,
+    IndexEntry,
     NewActor,
     Ownership,
     Refusal,
+    TypeSize,
 )
 from rivet_ray_drivers.file_system.packing import pack
-from rivet_ray_drivers.redis import examination, records, scripts
+from rivet_ray_drivers.redis import examination, indexes, records, scripts
 from rivet_ray_drivers.redis.connection import (
     Argument,
     Command,
     RedisConnection,
+    Reply,
     Statistics,
     run,
 )
@@ -35,6 +39,7 @@ from rivet_ray_drivers.redis.layout import (
     Layout,
     actor_name,
     first_shard,
+    packed_type,
 )
 
 LIST_BUDGET = 500
@@ -92,7 +97,12 @@ class RedisStore:
         created, found = await self._identity.do(
             scripts.create,
             name.shard,
-            (self._layout.actor(name), self._layout.ids[name.shard]),
+            (
+                self._layout.actor(name),
+                self._layout.ids[name.shard],
+                self._layout.sizes[name.shard],
+                self._layout.index(name.shard, 0, packed_type(_type_of(actor))),
+            ),
             *records.creation(actor, name.id),
         )
         if created:
@@ -136,6 +146,26 @@ class RedisStore:
             position = records.as_bytes(last)
         return found
 
+    async def list_index(
+        self,
+        type: ActorType,
+        index: int = 0,
+        *,
+        start: bytes = b"",
+        end: bytes | None = None,
+        prefix: Sequence[str] = (),
+        after: IndexEntry | None = None,
+        limit: int = 100,
+    ) -> list[IndexEntry]:
+        packed = packed_type(type)
+        keys = [self._layout.index(shard, index, packed) for shard in range(SHARDS)]
+        span = indexes.span_of(index, start, end, prefix, after)
+        return await indexes.page(self._identity, keys, index, span, limit)
+
+    async def sizes(self) -> list[TypeSize]:
+        commands = [Command((b"HGETALL", key)) for key in self._layout.sizes]
+        return records.sizes_of(await self._identity.read_all(list(enumerate(commands))))
+
     # --- Ownership ------------------------------------------------------------
 
     async def claim(
@@ -152,8 +182,7 @@ class RedisStore:
         reply = await self._identity.do(
             scripts.claim,
             name.shard,
-            (self._layout.actor(name), self._layout.alarms[name.shard]),
-            name.id,
+            (self._layout.actor(name),),
             name.generation,
             pack(token),
             *records.claimant_of(claimant, expected),
@@ -220,24 +249,37 @@ class RedisStore:
 
     # --- Alarms ---------------------------------------------------------------
 
-    async def alarms_due(self, now: float, limit: int = 100) -> list[tuple[float, str]]:
+    async def alarms_due(
+        self, now: float, limit: int = 100, *, types: Collection[ActorType] | None = None
+    ) -> list[tuple[float, str]]:
         if limit <= 0:
             return []
-        reply = await self._connection.do(
-            run(scripts.alarms, [self._layout.earliest_alarms], records.time(now), limit)
-        )
-        return sorted(records.alarms_of(reply))[:limit]
+        due = await self._look(scripts.alarms, records.time(now), limit, types)
+        return sorted(records.alarms_of(due))[:limit]
 
-    async def next_alarm(self, after: float | None = None) -> float | None:
+    async def next_alarm(
+        self, after: float | None = None, *, types: Collection[ActorType] | None = None
+    ) -> float | None:
         start = b"-inf" if after is None else records.time(after)
-        reply = await self._connection.do(
-            run(scripts.next_alarm, [self._layout.earliest_alarms], start)
+        found = await self._look(scripts.next_alarm, start, b"", types)
+        return None if found is None else float(records.as_bytes(found))
+
+    async def _look(
+        self,
+        script: scripts.Script,
+        time: bytes,
+        limit: Argument,
+        types: Collection[ActorType] | None,
+    ) -> Reply:
+        # Where no type is asked for, one that no actor can have stands for none.
+        wanted = () if types is None else (b"", *map(packed_type, types))
+        return await self._connection.do(
+            run(script, [self._layout.earliest_alarms], time, limit, *wanted)
         )
-        return None if reply is None else float(records.as_bytes(reply))
 
     async def index_alarms(self) -> int:
-        """Build the index of the shards' earliest alarms anew, from what they hold."""
-        keys = [self._layout.earliest_alarms, *self._layout.alarms]
+        """Build the index of the earliest alarms anew, from what the shards hold."""
+        keys = [self._layout.earliest_alarms, *self._layout.alarm_types]
         return records.as_number(await self._connection.do(run(scripts.index, keys)))
 
     async def probe(self) -> None:
@@ -249,6 +291,10 @@ class RedisStore:
 
     async def close(self) -> None:
         await self._connection.close()
+
+
+def _type_of(actor: NewActor) -> ActorType:
+    return ActorType(actor.namespace, actor.name)
 
 
 def _named(namespace: str, name: str, key: Sequence[str]) -> ActorName:

@@ -33,6 +33,7 @@ pytest.register_assert_rewrite(
     "rivet_ray.testing.conformance.creation",
     "rivet_ray.testing.conformance.destruction",
     "rivet_ray.testing.conformance.durable",
+    "rivet_ray.testing.conformance.indexes",
     "rivet_ray.testing.conformance.leases",
     "rivet_ray.testing.conformance.listing",
     "rivet_ray.testing.conformance.ownership",
@@ -43,6 +44,7 @@ from rivet_ray.testing.conformance.commits import CommitConformance  # noqa: E40
 from rivet_ray.testing.conformance.creation import CreationConformance  # noqa: E402
 from rivet_ray.testing.conformance.destruction import DestructionConformance  # noqa: E402
 from rivet_ray.testing.conformance.durable import DurabilityConformance  # noqa: E402
+from rivet_ray.testing.conformance.indexes import IndexConformance  # noqa: E402
 from rivet_ray.testing.conformance.leases import LeaseConformance  # noqa: E402
 from rivet_ray.testing.conformance.listing import ListingConformance  # noqa: E402
 from rivet_ray.testing.conformance.ownership import OwnershipConformance  # noqa: E402
@@ -57,6 +59,7 @@ class StoreConformance(
     CommitConformance,
     DestructionConformance,
     AlarmConformance,
+    IndexConformance,
     LeaseConformance,
 ):
     """Every promise that any store makes. Override `open_store`."""

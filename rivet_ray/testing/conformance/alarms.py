@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rivet_ray.store import Store
+from rivet_ray.store import ActorType, Store
 from rivet_ray.testing.conformance.base import (
     ConformanceBase,
     Owner,
@@ -113,3 +113,32 @@ class AlarmConformance(ConformanceBase):
         assert await store.next_alarm(10.0) == 20.0
         assert await store.next_alarm(25.0) == 30.0
         assert await store.next_alarm(30.0) is None
+
+    # --- Types -------------------------------------------------------------------
+
+    async def test_alarms_of_other_types_are_not_seen(self, store: Store) -> None:
+        mine: list[str] = []
+        others: list[str] = []
+        for number in range(3):
+            for name, namespace, found in (
+                ("counter", "default", mine),
+                ("other", "default", others),
+                ("counter", "elsewhere", others),
+            ):
+                record = await create(store, name, (str(number),), namespace)
+                owner = await owner_of(store, record)
+                await owner.commit(alarm=float(number + (10 if found is mine else 0)))
+                found.append(owner.id)
+        types = [ActorType("default", "counter")]
+        assert await store.alarms_due(20.0, types=types) == [
+            (10.0 + number, actor) for number, actor in enumerate(mine)
+        ]
+        assert await store.alarms_due(9.0, types=types) == []
+        assert await store.alarms_due(20.0, 1, types=types) == [(10.0, mine[0])]
+        assert await store.next_alarm(types=types) == 10.0
+        assert await store.next_alarm(10.5, types=types) == 11.0
+        assert await store.next_alarm(12.0, types=types) is None
+        assert await store.next_alarm() == 0.0
+        assert await store.alarms_due(20.0, types=[]) == []
+        assert await store.next_alarm(types=[]) is None
+        assert {actor for _, actor in await store.alarms_due(9.0)} == set(others)

@@ -49,6 +49,7 @@ class Owner:
     def next(self, **change: Any) -> Commit:
         """The owner's next commit, for a batch; it counts as sent."""
         self.sequence += 1
+        change.setdefault("type", self.record.type)
         return Commit(self.id, self.fence, self.sequence, **change)
 
     async def commit(self, **change: Any) -> Commit:

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 
 from rivet_ray.ids import actor_id
-from rivet_ray.store import Commit, CommitResult, Fence, Store
+from rivet_ray.store import ActorType, Commit, CommitResult, Fence, Store
 from rivet_ray.testing.conformance.base import (
     ConformanceBase,
     Owner,
@@ -115,7 +115,15 @@ class CommitConformance(ConformanceBase):
         owner = await create_owned(store)
         await owner.commit(put={"a": b"1"}, alarm=5.0)
         for ahead in (3, 4, 1000):
-            change = Commit(owner.id, owner.fence, ahead, {"a": b"2"}, frozenset({"a"}), 6.0)
+            change = Commit(
+                owner.id,
+                owner.fence,
+                ahead,
+                {"a": b"2"},
+                frozenset({"a"}),
+                6.0,
+                type=owner.record.type,
+            )
             assert await store.commit([change]) == [BEHIND]
             assert await store.commit([replace(change, destroy=True)]) == [BEHIND]
         claim = await look(store, owner.id)
@@ -125,7 +133,7 @@ class CommitConformance(ConformanceBase):
         owner = await create_owned(store)
         await look(store, owner.id)
         for sequence in range(4):
-            stale = Commit(owner.id, owner.fence, sequence, {"a": b"1"})
+            stale = Commit(owner.id, owner.fence, sequence, {"a": b"1"}, type=owner.record.type)
             assert await store.commit([stale]) == [FENCED]
 
     async def test_a_refused_commit_changes_nothing(self, store: Store) -> None:
@@ -138,6 +146,7 @@ class CommitConformance(ConformanceBase):
             {"a": b"2", "c": b"3"},
             frozenset({"b"}),
             6.0,
+            type=owner.record.type,
         )
         assert await store.commit([refused]) == [FENCED]
         assert await store.commit([replace(refused, destroy=True)]) == [FENCED]
@@ -150,7 +159,14 @@ class CommitConformance(ConformanceBase):
         unknown = actor_id("default", "counter", ["k"])
         for sequence in (0, 1, 2):
             for destroy in (False, True):
-                commit = Commit(unknown, Fence(1, "t"), sequence, {"a": b"1"}, destroy=destroy)
+                commit = Commit(
+                    unknown,
+                    Fence(1, "t"),
+                    sequence,
+                    {"a": b"1"},
+                    destroy=destroy,
+                    type=ActorType("default", "counter"),
+                )
                 assert await store.commit([commit]) == [FENCED]
         assert await store.find_by_id(unknown) is None
 
@@ -172,7 +188,7 @@ class CommitConformance(ConformanceBase):
             done,
             ahead.next(put={"a": b"x"}),
             gone.next(put={"a": b"x"}),
-            Commit("0123456789abcdef", good.fence, 1),
+            Commit("0123456789abcdef", good.fence, 1, type=ActorType("default", "counter")),
             last.next(put={"a": b"last"}),
         ]
         expected = [FENCED, COMMITTED, ALREADY_DONE, BEHIND, FENCED, FENCED, COMMITTED]

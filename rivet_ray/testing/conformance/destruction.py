@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rivet_ray.store import Commit, CommitResult, Fence, Store
+from rivet_ray.store import ActorType, Commit, CommitResult, Fence, Store
 from rivet_ray.testing.conformance.base import (
     ConformanceBase,
     create,
@@ -67,7 +67,7 @@ class DestructionConformance(ConformanceBase):
         old = await create_owned(store)
         new = await owner_of(store, old.record, "new")
         assert await store.commit([old.next(destroy=True)]) == [FENCED]
-        gap = Commit(new.id, new.fence, 2, destroy=True)
+        gap = Commit(new.id, new.fence, 2, destroy=True, type=new.record.type)
         assert await store.commit([gap]) == [CommitResult.BEHIND]
         assert await store.find_by_id(new.id) == new.record
         await new.commit(destroy=True)
@@ -113,7 +113,12 @@ class DestructionConformance(ConformanceBase):
                 for sequence in (0, 1, 3):
                     for destroy in (False, True):
                         stale = Commit(
-                            actor_id, old.fence, sequence, {"a": b"stale"}, destroy=destroy
+                            actor_id,
+                            old.fence,
+                            sequence,
+                            {"a": b"stale"},
+                            destroy=destroy,
+                            type=ActorType("default", "counter"),
                         )
                         assert await store.commit([stale]) == [FENCED]
         claim = await look(store, record.id)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from rivet_ray.errors import StoreUnavailable
 from rivet_ray.ids import actor_id
-from rivet_ray.store import Claim, CommitResult, Fence, NewActor, Store
+from rivet_ray.store import Claim, CommitResult, Fence, IndexEntry, NewActor, Store, TypeSize
 from rivet_ray.testing.conformance.base import (
     CREATED_AT,
     ConformanceBase,
@@ -62,6 +62,19 @@ class DurabilityConformance(ConformanceBase):
         assert claim.fence == Fence(owner.fence.epoch + 1, "new")
         assert dict(claim.parts) == {**PARTS, "a": b"2"}
         assert (claim.sequence, claim.alarm) == (2, CREATED_AT)
+
+    async def test_indexes_sizes_and_types_of_alarms_are_found_again(self, store: Store) -> None:
+        owner = await create_owned(store, "a")
+        await owner.commit(put={"a": b"123"}, alarm=5.0, entries={1: b"x"})
+        other = await owner_of(store, await create(store, "other"))
+        await other.commit(alarm=4.0)
+        store = await self._again(store)
+        counter = owner.record.type
+        assert await store.list_index(counter) == [IndexEntry(b"", ("a",), owner.id)]
+        assert await store.list_index(counter, 1) == [IndexEntry(b"x", ("a",), owner.id)]
+        assert await store.sizes() == [TypeSize(counter, 1, 3), TypeSize(other.record.type, 1, 0)]
+        assert await store.alarms_due(9.0, types=[counter]) == [(5.0, owner.id)]
+        assert await store.next_alarm(types=[counter]) == 5.0
 
     async def test_an_owner_stays_the_owner(self, store: Store) -> None:
         owner = await create_owned(store)

@@ -105,10 +105,25 @@ class OwnershipConformance(ConformanceBase):
         new = await owner_of(store, record, "new")
         for stale in (
             old.next(put={"a": b"2"}),
-            Commit(record.id, old.fence, new.sequence + 1, destroy=True),
-            Commit(record.id, Fence(new.fence.epoch, old.fence.token), new.sequence + 1),
-            Commit(record.id, Fence(old.fence.epoch, new.fence.token), new.sequence + 1),
-            Commit(record.id, Fence(new.fence.epoch + 1, new.fence.token), new.sequence + 1),
+            Commit(record.id, old.fence, new.sequence + 1, destroy=True, type=record.type),
+            Commit(
+                record.id,
+                Fence(new.fence.epoch, old.fence.token),
+                new.sequence + 1,
+                type=record.type,
+            ),
+            Commit(
+                record.id,
+                Fence(old.fence.epoch, new.fence.token),
+                new.sequence + 1,
+                type=record.type,
+            ),
+            Commit(
+                record.id,
+                Fence(new.fence.epoch + 1, new.fence.token),
+                new.sequence + 1,
+                type=record.type,
+            ),
         ):
             assert await store.commit([stale]) == [CommitResult.FENCED]
         await new.commit(put={"b": b"3"}, alarm=6.0)
@@ -127,7 +142,9 @@ class OwnershipConformance(ConformanceBase):
         for epoch in range(3):
             for token in ("", "t"):
                 for sequence in range(2):
-                    commit = Commit(record.id, Fence(epoch, token), sequence, {"a": b"1"})
+                    commit = Commit(
+                        record.id, Fence(epoch, token), sequence, {"a": b"1"}, type=record.type
+                    )
                     assert await store.commit([commit]) == [CommitResult.FENCED]
         claim = await look(store, record.id)
         assert (claim.sequence, dict(claim.parts)) == (0, {})
