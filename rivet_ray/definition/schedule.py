@@ -28,7 +28,8 @@ class Scheduled:
     error: str | None = None
     """What the last attempt failed with."""
     failed: bool = False
-    """All attempts are used up; it stays here to be seen, until it is cancelled."""
+    """All attempts are used up; it stays here to be seen, until it is cancelled. Or the class
+    has no such action, or other parameters: then it runs once a class has them again."""
 
 
 class Schedule(Protocol):
@@ -42,6 +43,10 @@ class Schedule(Protocol):
     An action that raises, or that ends its process, is tried again after 1, 2, 4, ...
     seconds, at most 300 apart and at most 10 times; then the entry is kept as `failed`.
     Each attempt is on record before it begins.
+
+    An entry whose action the class no longer has, or whose arguments no longer fit, is
+    `failed` when it is due, without an attempt. It is kept, and runs once a class has the
+    action again.
     """
 
     @overload

@@ -12,7 +12,7 @@ import msgspec
 
 from rivet_ray.clock import Timer
 from rivet_ray.definition import Action, ActionDefinition, Scheduled
-from rivet_ray.definition.user_code import described
+from rivet_ray.definition.user_code import call, described
 from rivet_ray.errors import ActionNotFound, InvalidArgument
 from rivet_ray.protocol import values
 from rivet_ray.runtime.alarms import RESOLUTION
@@ -29,6 +29,8 @@ MAX_ATTEMPTS = 10
 FIRST_RETRY = 1.0
 LONGEST_RETRY = 300.0
 LONGEST_WAIT = 3600.0
+LOOK_AGAIN = 300.0
+"""Seconds after which an entry that this code cannot run is looked at again."""
 INTERRUPTED = "Interrupted: the process ended, or lost its store, while the action ran"
 LATEST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
@@ -45,11 +47,29 @@ class Entry(msgspec.Struct, omit_defaults=True):
     failed: bool = False
     again: float | None = None
     """While an attempt is under way: when the next one is due if nobody hears of its end."""
+    unfit: bool = False
+    """The code that looked last has no such action, or its parameters are others. It counts as
+    failed until other code comes; `again` is when to look."""
 
     @property
     def wakes(self) -> float:
         """When it is to be looked at next."""
         return self.due if self.again is None else self.again
+
+    @property
+    def over(self) -> bool:
+        """Nothing becomes of it any more."""
+        return self.failed and not self.unfit
+
+    def set_aside(self, why: str, now: float) -> None:
+        """This code cannot run it: keep it for code that can."""
+        self.failed = self.unfit = True
+        self.error, self.again = why, now + LOOK_AGAIN
+
+    def take_up(self) -> None:
+        """This code can run it again."""
+        self.failed = self.unfit = False
+        self.again = None
 
     def begin(self, now: float) -> None:
         """Another attempt, which is on record before the action runs."""
@@ -70,7 +90,7 @@ class Entry(msgspec.Struct, omit_defaults=True):
 
     def interrupted(self) -> bool:
         """Whether the attempt on record never ended; it has failed then."""
-        if self.again is None:
+        if self.again is None or self.unfit:
             return False
         self.due, self.again = self.again, None
         self.error = INTERRUPTED
@@ -102,6 +122,9 @@ class ActorSchedule:
         """Take over an entry from the snapshot."""
         identity = part.removeprefix(PART)
         entry = self._entries[identity] = _decoder.decode(value)
+        if entry.unfit and self._misfit(entry) is None:
+            entry.take_up()
+            self._instance.ledger.put(part, _encoder.encode(entry))
         if entry.interrupted() and entry.failed:
             log.error(
                 "%r: scheduled %s was interrupted in attempt %d, its last; it does not run again",
@@ -196,7 +219,7 @@ class ActorSchedule:
     def next_alarm(self) -> float | None:
         """When the next entry is due, those that run now included."""
         return min(
-            (entry.wakes for entry in self._entries.values() if not entry.failed), default=None
+            (entry.wakes for entry in self._entries.values() if not entry.over), default=None
         )
 
     def run_due(self) -> None:
@@ -205,12 +228,46 @@ class ActorSchedule:
         due = sorted(
             (entry.due, identity)
             for identity, entry in self._entries.items()
-            if entry.due <= now and not entry.failed and identity not in self._running
+            if entry.wakes <= now and not entry.over and identity not in self._running
         )
         for _, identity in due:
+            if not self._fits(identity, now):
+                continue
             self._running[identity] = None
             self._instance.own(self._run(identity))
         self._watch_soon()
+
+    def _misfit(self, entry: Entry) -> str | None:
+        """Why this code cannot run an entry that other code has made, or None."""
+        definition = self._instance.definition.actions.get(entry.action)
+        if definition is None:
+            return f"this code has no action {entry.action!r}"
+        try:
+            call(self._instance, definition.arguments.decode, entry.arguments)
+        except InvalidArgument as error:
+            return f"its arguments do not fit this code: {error}"
+        except Exception:
+            return None  # An attempt fails with it, and may not the next time.
+        return None
+
+    def _fits(self, identity: str, now: float) -> bool:
+        """Whether an entry that is due can run here. One that cannot is kept, and visible."""
+        entry = self._entries[identity]
+        why = self._misfit(entry)
+        if why is None:
+            if entry.unfit:
+                entry.take_up()
+            return True
+        if not entry.unfit:
+            log.error(
+                "%r: scheduled %s cannot run: %s; it is kept, and runs once the code fits",
+                self._instance,
+                entry.action,
+                why,
+            )
+        entry.set_aside(values.sendable(why), now)
+        self._save(identity)
+        return False
 
     def _watch_soon(self) -> None:
         """Once for all changes of a tick, since there may be thousands of entries."""
@@ -229,9 +286,9 @@ class ActorSchedule:
         if not self._running:
             return
         waiting = [
-            entry.due
+            entry.wakes
             for identity, entry in self._entries.items()
-            if identity not in self._running and not entry.failed
+            if identity not in self._running and not entry.over
         ]
         if waiting:
             clock = self._instance.clock
@@ -257,11 +314,8 @@ class ActorSchedule:
                 return
             turn = Turn(instance)
             turn.schedule_id = identity
-            definition = instance.definition.actions.get(entry.action)
-            if definition is None:
-                error: BaseException | None = ActionNotFound(f"no action {entry.action!r}")
-            else:
-                error = await instance.actions.run_scheduled(turn, definition, entry.arguments)
+            definition = instance.definition.actions[entry.action]
+            error = await instance.actions.run_scheduled(turn, definition, entry.arguments)
             self._ended(identity, entry, error)
         except asyncio.CancelledError:
             if entry and instance.state is State.STOPPING and identity in self._entries:
@@ -294,7 +348,7 @@ class ActorSchedule:
         """
         host = self._instance.host
         failed = sorted(
-            (entry.due, identity) for identity, entry in self._entries.items() if entry.failed
+            (entry.due, identity) for identity, entry in self._entries.items() if entry.over
         )
         for _, identity in failed[: len(failed) - host.settings.failed_entries]:
             entry = self._entries.pop(identity)
