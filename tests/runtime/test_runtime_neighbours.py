@@ -12,6 +12,7 @@ import pytest
 from runtime_worlds import Probe, Tap, part, started
 
 from rivet_ray import Actor, Outcome, Registry, action, use
+from rivet_ray.errors import InternalError
 from rivet_ray.runtime.alarms import RETRY, Alarms
 from rivet_ray.runtime.deadline import Deadlines
 from rivet_ray.runtime.memory import Memory
@@ -92,7 +93,7 @@ async def test() -> AsyncIterator[Setup[App]]:
 async def test_a_connection_whose_state_cannot_be_saved(
     test: Setup[App], writing: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is not saved, and the log says so; its actor and all others go on (A8)."""
+    """The action fails, and the log names it; its actor and all others go on (A8)."""
     store: Any = test.store
     room = await started(test, test.client.room.get_or_create("r"))
     first, second = [await started(test, test.client.counter.get_or_create(k)) for k in "ab"]
@@ -108,7 +109,7 @@ async def test_a_connection_whose_state_cannot_be_saved(
         await settle()
         store.release()
         await settle()
-    assert tap.output(spoilt) is None
+    assert isinstance(tap.error(spoilt), InternalError)
     assert [tap.output(call) for call in others] == [1, 1]
     assert "'row' is unset" in caplog.text
     assert part(test, room, "state/count") == 1
