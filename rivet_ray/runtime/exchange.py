@@ -218,7 +218,8 @@ class Exchange:
     def _break(self, error: BaseException) -> None:
         """What was given may not leave: the client hears that, and nothing more."""
         if not self._told:
-            failure = failure_of(error, Outcome.UNKNOWN, repr(self))
+            outcome = Outcome.UNKNOWN if self._entered else Outcome.NOT_STARTED
+            failure = failure_of(error, outcome, repr(self))
             self._session.tell_raw(Failed(self._number, failure))
         else:
             self._session.tell_raw(RawEnd(self._number, _code(error), _reason(error)))
@@ -272,9 +273,17 @@ class Exchange:
         instance = self._instance
         instance.host.deadlines.add(self, self._starts_by, self._look)
         self._task = task = instance.own(self._run(handle))
+        task.add_done_callback(self._ended)
         if self.is_websocket or more:
             self._grant(RAW_WINDOW)
         return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Cancelled before its first step, it has told nobody."""
+        if task.cancelled() and not (self._complete or self._over):
+            self._task = None
+            self._instance.turnstile.leave(self._turn)
+            self._fail(self._cancelled())
 
     async def _run(self, handle: Handle) -> None:
         instance, turn = self._instance, self._turn

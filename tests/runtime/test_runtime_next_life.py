@@ -10,7 +10,9 @@ import pytest
 from runtime_worlds import Tap, started
 
 from rivet_ray import Actor, ActorStopped, Outcome, Registry, action, use
+from rivet_ray.protocol.caller import Caller
 from rivet_ray.protocol.port import Attached, Failed
+from rivet_ray.protocol.raw import RawOpen, RawRequest, RawStart
 from rivet_ray.testing import Setup, setup_test
 from rivet_ray.testing.clock import settle
 
@@ -28,6 +30,9 @@ class Mortal(Actor[Count]):
         if Mortal.lives > 0:
             Mortal.lives -= 1
             self.destroy()
+
+    async def on_fetch(self, request: Any) -> str:
+        return "here"
 
     @action
     def end(self) -> None:
@@ -99,3 +104,22 @@ async def test_a_connection_is_answered_whatever_comes_first(
     if isinstance(answers[0], Failed):
         assert answers[0].failure.code == "actor_not_found", "who asks may look for the next life"
         assert answers[0].failure.outcome == "not_started"
+
+
+@pytest.mark.parametrize("hops", range(3))
+async def test_a_raw_request_is_answered_whatever_comes_first(test: Setup[App], hops: int) -> None:
+    actor, tap = await started(test, test.client.mortal.get_or_create("k")), Tap(test)
+    get = RawRequest("GET", b"/", b"", [], "http")
+    tap._session.send(RawOpen(7, actor, get, Caller(), b"", False, None, []))
+    for _ in range(hops):
+        await asyncio.sleep(0)
+    tap.call(actor, "end")
+    for _ in range(3):
+        await settle()
+    answers = [m for m in tap.messages if isinstance(m, (RawStart, Failed))]
+    assert len(answers) == 1
+    if isinstance(answers[0], Failed):
+        assert (answers[0].failure.code, answers[0].failure.outcome) == (
+            "actor_stopped",
+            "not_started",
+        )
