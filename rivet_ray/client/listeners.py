@@ -18,6 +18,9 @@ from rivet_ray.definition.remote import LIFECYCLE, Lifecycle
 from rivet_ray.errors import RivetError, SlowConsumer
 from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 
+CANCEL_TIMEOUT = 5.0
+"""Seconds for asynchronous handlers to end when their connection is closed."""
+
 log = logger_of_strangers("rivet_ray.client")
 
 
@@ -179,12 +182,20 @@ class Listeners:
             await asyncio.wait(self._tasks)
 
     async def cancel_tasks(self) -> None:
-        """Cancel the handlers that run, except the one that asks for it."""
+        """Cancel the handlers that run, except the one that asks for it.
+
+        One that takes no notice of it is left behind, and the log says so.
+        """
         tasks = self._tasks - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        if not tasks:
+            return
+        _, running = await asyncio.wait(tasks, timeout=CANCEL_TIMEOUT)
+        for task in running:
+            log.warning(
+                "%s still runs %g s after it was cancelled", task.get_name(), CANCEL_TIMEOUT
+            )
 
     def end_streams(self, error: RivetError | None) -> None:
         """Let every stream end after what it still holds, with `error` if there is one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import Any
 
@@ -11,7 +12,7 @@ from client_servers import Counter, Peer, Played, Point, socket_server
 from client_worlds import eventually
 
 from rivet_ray import errors
-from rivet_ray.client import Client, ClientSettings
+from rivet_ray.client import Client, ClientSettings, listeners
 from rivet_ray.client.interface import UnexpectedValue
 from rivet_ray.definition.remote import Connection
 from rivet_ray.protocol import v0
@@ -303,6 +304,30 @@ async def test_asynchronous_handlers_that_run_are_bounded() -> None:
         await conn.actor.increment(1)
         assert conn.dropped_events == 82
         assert len(problems) == 2, "it is told again after they caught up"
+
+
+async def test_a_handler_that_takes_no_notice_of_its_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It used to keep whoever closes the connection or the client for ever."""
+    monkeypatch.setattr(listeners, "CANCEL_TIMEOUT", 0.05)
+    go = asyncio.Event()
+    ended: list[int] = []
+
+    async def stubborn(number: int) -> None:
+        while not go.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await go.wait()
+        ended.append(number)
+
+    async with socket_server(Played(three)) as server, Client(server.url) as client:
+        async with asyncio.timeout(10), connection(client) as conn:
+            conn.once(Counter.new_count, stubborn)
+            await conn.actor.increment(1)
+            await asyncio.sleep(0)
+        assert "handler of new_count still runs" in caplog.text
+        go.set()
+        await eventually(lambda: ended == [0])
 
 
 async def test_a_handler_may_dispose_its_connection() -> None:
