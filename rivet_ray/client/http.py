@@ -11,12 +11,13 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, Literal, get_args
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 import httpx
 import msgspec
 from websockets.asyncio.client import ClientConnection
 
+from rivet_ray.client.addresses import below, registry_url
 from rivet_ray.client.either import EitherConnection
 from rivet_ray.client.event_stream import EventStreamConnection
 from rivet_ray.client.settings import DEFAULTS
@@ -188,7 +189,7 @@ class HttpTransport:
         # An error of the server itself comes as JSON, whatever actions travel in.
         headers["X-RivetKit-Encoding"] = "json"
         self._join_loop()
-        url = f"{self._base}/actors/raw/http/{_below(fetch.path)}"
+        url = f"{self._base}/actors/raw/http/{below(fetch.path)}"
         request = self._http.build_request(fetch.method, url, headers=headers, content=fetch.body)
         if "Content-Type" not in httpx.Headers(fetch.headers):
             del request.headers["Content-Type"]
@@ -199,7 +200,7 @@ class HttpTransport:
         self, query: ActorQuery, params: Any, path: str, protocols: Sequence[str]
     ) -> AbstractAsyncContextManager[ClientConnection]:
         return raw_websocket(
-            f"ws{self._base.removeprefix('http')}/actors/raw/websocket/{_below(path)}",
+            f"ws{self._base.removeprefix('http')}/actors/raw/websocket/{below(path)}",
             connect_protocols(
                 encode_query(query),
                 "json",
@@ -355,14 +356,6 @@ def _resume_headers(resume: Resume) -> dict[str, str]:
     return headers
 
 
-def registry_url(url: str) -> str:
-    """Where the registry of a server is; a path in the URL is kept."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise ValueError(f"{url!r} is no URL of a server; it looks like http://localhost:8080")
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}/registry"
-
-
 def to_json(value: Any) -> str:
     """A JSON-like value, a dataclass, a Struct or a pydantic model as JSON."""
     return msgspec.json.encode(value, enc_hook=values.encode_custom).decode()
@@ -376,14 +369,6 @@ def plain_json(text: str) -> str:
 def _escape(found: re.Match[str]) -> str:
     units = found[0].encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
-
-
-def _below(path: str) -> str:
-    """A path for an actor. Raises ValueError for one that could lead to somebody else."""
-    segments = re.split(r"[/\\]", unquote(re.split(r"[?#]", path, maxsplit=1)[0]))
-    if "." in segments or ".." in segments:
-        raise ValueError(f"{path!r} has the segment . or .., which is folded on the way.")
-    return path.removeprefix("/")
 
 
 def _text(error: Exception) -> str:

@@ -13,7 +13,8 @@ from client_servers import Answer, Counter, Point, Request, failure, http_server
 
 from rivet_ray import errors
 from rivet_ray.client import Client
-from rivet_ray.client.http import plain_json, registry_url
+from rivet_ray.client.addresses import registry_url
+from rivet_ray.client.http import plain_json
 from rivet_ray.client.interface import UnexpectedValue
 from rivet_ray.errors import Outcome
 from rivet_ray.protocol import v0, values
