@@ -85,7 +85,7 @@ class Client:
                 timeout=timeout,
                 transport=transport,
                 heartbeat=heartbeat,
-                longest=settings.max_message_size,
+                settings=settings,
             ),
             timeout,
             reconnect,

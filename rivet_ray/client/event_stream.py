@@ -11,6 +11,7 @@ import httpx
 
 from rivet_ray.client.listeners import log
 from rivet_ray.client.reconnecting import unread, unreadable
+from rivet_ray.client.settings import ClientSettings
 from rivet_ray.client.transport import Closing, Refused, rebuild
 from rivet_ray.errors import (
     ConnectionClosed,
@@ -71,11 +72,9 @@ class EventStreamConnection:
         post: Post,
         failure: Callable[[httpx.Response], Awaitable[RivetError]],
         heartbeat: float | None,
-        longest: int,
+        settings: ClientSettings,
     ) -> None:
         """`failure` reads the error in an answer that is no stream.
-
-        `longest` is how many bytes a message may have that is read.
         `heartbeat` is how many seconds late a server may be that says how often it
         gives a sign of life.
         """
@@ -89,9 +88,12 @@ class EventStreamConnection:
         self._silence: float | None = None
         """Seconds without a byte after which the server counts as gone."""
         self._proof: dict[str, str] = {}
-        self._longest = longest
+        self._longest = settings.max_message_size
+        self._most_items = settings.max_message_items
         # base64 takes four characters for three bytes.
-        self._reader = EventStreamReader(-(-longest // 3) * 4 if encoding.binary else longest)
+        self._reader = EventStreamReader(
+            -(-self._longest // 3) * 4 if encoding.binary else self._longest
+        )
         self._events: deque[ServerSentEvent] = deque()
         self._response: httpx.Response | None = None
         self._chunks: AsyncIterator[bytes] | None = None
@@ -145,7 +147,8 @@ class EventStreamConnection:
                 break
             try:
                 if event.name == MESSAGE:
-                    return decode_to_client(self._encoding, message_of(self._encoding, event))
+                    frame = message_of(self._encoding, event)
+                    return decode_to_client(self._encoding, frame, self._most_items)
                 if event.name == CLOSE:
                     ended = ended_of(event)
                     self._closing, self._over = Closing(ended.code, ended.reason), True

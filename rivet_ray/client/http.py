@@ -20,7 +20,7 @@ from websockets.asyncio.client import ClientConnection
 from rivet_ray.client.addresses import below, registry_url
 from rivet_ray.client.either import EitherConnection
 from rivet_ray.client.event_stream import EventStreamConnection
-from rivet_ray.client.settings import DEFAULTS
+from rivet_ray.client.settings import DEFAULTS, ClientSettings
 from rivet_ray.client.transport import (
     ConnectionTransport,
     Fetch,
@@ -40,6 +40,7 @@ from rivet_ray.protocol.v0 import (
     KEY_HEADER,
     OUTCOME_HEADER,
     SEEN_HEADER,
+    HeavyFault,
     decode_action_response,
     decode_error,
     decode_resolved,
@@ -78,11 +79,9 @@ class HttpTransport:
         timeout: float = 65.0,
         transport: Way = "auto",
         heartbeat: float | None = 10.0,
-        longest: int = DEFAULTS.max_message_size,
+        settings: ClientSettings = DEFAULTS,
     ) -> None:
-        """`longest`: bytes of a message or answer that is read.
-
-        Raises ValueError for a URL, an encoding or a transport that cannot be used."""
+        """Raises ValueError for a URL, an encoding or a transport that cannot be used."""
         if encoding not in ENCODINGS:
             raise ValueError(f"encoding must be one of {', '.join(ENCODINGS)}, not {encoding!r}")
         if transport not in get_args(Way):
@@ -93,7 +92,8 @@ class HttpTransport:
         self._no_websocket: float | None = None
         """When none got through, and a stream did."""
         self._heartbeat = heartbeat
-        self._longest = longest
+        self._settings = settings
+        self._longest = settings.max_message_size
         self._encoding = ENCODINGS[encoding]
         self._base = registry_url(url)
         self._url = url
@@ -126,7 +126,13 @@ class HttpTransport:
         path = f"actors/actions/{quote(action, safe='')}"
         answer = await self._post(path, body, self._headers(query, params, key), timeout)
         try:
-            return decode_action_response(self._encoding, answer)
+            return decode_action_response(self._encoding, answer, self._settings.max_message_items)
+        except HeavyFault as fault:
+            raise MessageTooLong(
+                f"The answer to {action!r} cannot be read: {fault}. Let it return less at once, "
+                "or raise ClientSettings.max_message_items.",
+                outcome=Outcome.TOOK_EFFECT,
+            ) from fault
         except DecodeFault as fault:
             raise self._unreadable(str(fault)) from fault
 
@@ -161,7 +167,7 @@ class HttpTransport:
             self._say,
             self._failure_of,
             self._heartbeat,
-            self._longest,
+            self._settings,
         )
 
     def _websocket(self, query: ActorQuery, params: Any, resume: Resume) -> WebSocketConnection:
@@ -178,7 +184,7 @@ class HttpTransport:
             self._encoding,
             USER_AGENT,
             self._heartbeat,
-            self._longest,
+            self._settings,
         )
 
     async def fetch(

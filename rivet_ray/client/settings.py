@@ -19,6 +19,10 @@ class ClientSettings:
     its call with MessageTooLong. A longer message on a WebSocket, or one that is no answer,
     ends the socket: calls under way are unknown, and the connection comes back with `resync`.
     It bounds messages of raw sockets too, which are closed with 1009."""
+    max_message_items: int = 5_000_000
+    """How many values such a message may hold: numbers, texts and constants count one, the
+    names of members four, and lists and objects eight. Each takes about 0.1 µs of the event
+    loop and 10 to 40 bytes. An answer with more fails its call with MessageTooLong."""
     max_waiting_size: int = 16 * MIB
     """Calls that wait to be sent, as while the client reconnects, or for their answers; each
     counts 1 KiB more. Further ones fail with Overloaded, as not started, and count as

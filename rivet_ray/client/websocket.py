@@ -16,6 +16,7 @@ from websockets.typing import Subprotocol
 
 from rivet_ray import ids
 from rivet_ray.client.reconnecting import unread, unreadable
+from rivet_ray.client.settings import ClientSettings
 from rivet_ray.client.transport import Closing, Refused, rebuild, retry_after
 from rivet_ray.errors import (
     ConnectionClosed,
@@ -54,17 +55,16 @@ class WebSocketConnection:
         encoding: Encoding,
         user_agent: str,
         heartbeat: float | None,
-        longest: int,
+        settings: ClientSettings,
     ) -> None:
-        """`longest`: bytes of a message that is read.
-
-        `heartbeat`: seconds between an answered ping and the next, and for each answer."""
+        """`heartbeat`: seconds between an answered ping and the next, and for each answer."""
         self._url = url
         self._protocols = _tokens(protocols)
         self._encoding = encoding
         self._user_agent = user_agent
         self._heartbeat = heartbeat
-        self._longest_read = longest
+        self._longest_read = settings.max_message_size
+        self._most_items = settings.max_message_items
         self._beating: asyncio.Task[None] | None = None
         self._socket: ClientConnection | None = None
         self._closing: Closing | None = None
@@ -134,7 +134,8 @@ class WebSocketConnection:
         if self._socket is None:
             raise StopAsyncIteration
         try:
-            return decode_to_client(self._encoding, await self._socket.recv())
+            frame = await self._socket.recv()
+            return decode_to_client(self._encoding, frame, self._most_items)
         except SocketClosed as error:
             if error.sent is not None and error.sent.code == CloseCode.MESSAGE_TOO_BIG:
                 self._closing = unread(self._url, self._longest_read)

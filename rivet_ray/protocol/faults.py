@@ -15,3 +15,7 @@ class IntegerFault(EncodeFault):
     def __init__(self, value: int) -> None:
         super().__init__(f"the integer {value} is not exact as a double")
         self.value = value
+
+
+class HeavyFault(DecodeFault):
+    """The bytes hold more values than their reader takes."""

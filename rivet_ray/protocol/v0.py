@@ -18,6 +18,7 @@ import msgspec
 from rivet_ray.errors import InvalidActionRequest, MalformedMessage
 from rivet_ray.protocol import dates, values
 from rivet_ray.protocol.encodings import UNDEFINED, DecodeFault, EncodeFault, Encoding, Schema
+from rivet_ray.protocol.faults import HeavyFault as HeavyFault
 from rivet_ray.protocol.messages import ActionRequest as ActionRequest
 from rivet_ray.protocol.messages import ActionResponse as ActionResponse
 from rivet_ray.protocol.messages import Arrived as Arrived
@@ -35,6 +36,7 @@ from rivet_ray.protocol.messages import UnreadableRequest as UnreadableRequest
 from rivet_ray.protocol.unreadable import MAX_ACTION_ID as MAX_ACTION_ID
 from rivet_ray.protocol.unreadable import call_of
 from rivet_ray.protocol.unreadable_answers import subject_of
+from rivet_ray.protocol.weighing import CONTAINER
 
 PUBLIC_HEADERS = tuple(
     f"X-RivetKit-{name}"
@@ -240,8 +242,14 @@ def encode_action_request(encoding: Encoding, arguments: bytes) -> bytes:
     return encoding.encode(_Arguments(_unpack(arguments)))
 
 
-def decode_action_response(encoding: Encoding, body: bytes) -> bytes | None:
-    """What an action returned, or None for nothing at all. Raises DecodeFault."""
+def decode_action_response(
+    encoding: Encoding, body: bytes, most: int | None = None
+) -> bytes | None:
+    """What an action returned, or None for nothing at all. Raises DecodeFault.
+
+    Raises HeavyFault where its values weigh more than `most`.
+    """
+    _check_weight(encoding, body, most)
     return _pack_optional(encoding.decode_as(body, _output).output)
 
 
@@ -271,19 +279,30 @@ def encode_to_server(encoding: Encoding, message: ToServer) -> bytes:
     return encoding.encode(_ToServer(body))
 
 
-def decode_to_client(encoding: Encoding, frame: bytes | str) -> Arrived:
-    """A server's message. Raises DecodeFault, also for the wrong kind of frame."""
+def decode_to_client(encoding: Encoding, frame: bytes | str, most: int | None = None) -> Arrived:
+    """A server's message. Raises DecodeFault, also for the wrong kind of frame.
+
+    Of one whose values weigh more than `most` only the subject is read.
+    """
     _check_frame(encoding, frame)
     try:
+        _check_weight(encoding, frame, most)
         return _read_to_client(encoding, frame)
     except DecodeFault as fault:
         subject = subject_of(encoding, frame)
         if subject is None:
             raise
         if subject.call is not None:
-            return UnreadableAnswer(subject.call, str(fault), subject.answered)
+            heavy = isinstance(fault, HeavyFault)
+            return UnreadableAnswer(subject.call, str(fault), subject.answered, heavy)
         assert subject.event is not None
         return UnreadableEvent(subject.event, str(fault), subject.sequence)
+
+
+def _check_weight(encoding: Encoding, data: bytes | str, most: int | None) -> None:
+    # A byte weighs no more than a list that it begins.
+    if most is not None and len(data) * CONTAINER > most and encoding.weigh(data, most) > most:
+        raise HeavyFault(f"its values count for more than {most}")
 
 
 def _read_to_client(encoding: Encoding, frame: bytes | str) -> ToClient:

@@ -30,6 +30,10 @@ class Store(Actor[None]):
         return "a" * size
 
     @action
+    def many(self, count: int) -> list[list[int]]:
+        return [[] for _ in range(count)]
+
+    @action
     async def slowly(self) -> str:
         ran.append("slowly")
         await asyncio.sleep(0.3)
@@ -118,6 +122,30 @@ async def test_on_a_websocket_the_connection_comes_back(encoding: str) -> None:
         assert await connection.actor.give(3) == "aaa"
         assert life.seen == ["disconnected", "reconnected", "resync"]
         assert ran.count(f"give {2 * BOUND}") == 1
+
+
+@ENCODINGS
+@pytest.mark.parametrize("transport", ["websocket", "sse"])
+async def test_too_many_values_fail_alone(transport: Any, encoding: str) -> None:
+    """They take the event loop and fifty times their bytes, on a client as on a server (D2)."""
+    bounds = ClientSettings(max_message_items=10_000)
+    async with (
+        world(App) as (road, _),
+        App.client(
+            road.url, encoding=encoding, transport=transport, timeout=PATIENCE, settings=bounds
+        ) as client,
+        client.store.get_or_create("k").connect() as connection,
+    ):
+        life = Life(connection)
+        for actor in (connection.actor, client.store.get_or_create("k")):
+            good, bad = await asyncio.gather(
+                actor.slowly(), actor.many(2_000), return_exceptions=True
+            )
+            assert good == "right"
+            assert isinstance(bad, MessageTooLong)
+            assert bad.outcome is Outcome.TOOK_EFFECT
+            assert len(await actor.many(1_000)) == 1_000
+        assert life.seen == []
 
 
 @pytest.mark.parametrize("transport", ["websocket", "sse"])
