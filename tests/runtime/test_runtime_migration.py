@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+from redis_server import RedisServer
 from runtime_worlds import Probe, part
 
 from rivet_ray import Actor, Registry, action, use
 from rivet_ray.errors import InternalError
+from rivet_ray.store import open_store
 from rivet_ray.testing import setup_test
+from rivet_ray.testing.clock import settle
+from rivet_ray_drivers.memory import MemoryStore
 
 
 @dataclass
@@ -124,3 +131,88 @@ async def test_a_migration_that_fails_leaves_the_data(
     assert re.search(told, caplog.text)
     async with setup_test(NewApp, store=store) as test:
         assert await test.client.account.get_or_create("k").look() == (1234, "me")
+
+
+class Wide(Actor[Any]):
+    """Two fields that change together."""
+
+    public = True
+
+    def create_state(self, input: Any) -> Any:
+        return {"version": 1, "other": 1}
+
+    @action(readonly=True)
+    def look(self) -> list[int]:
+        return [self.state["version"], self.state["other"]]
+
+
+MIGRATED: list[int] = []
+
+
+class WideTwo(Wide):
+    state_version = 2
+
+    @classmethod
+    def migrate(cls, raw: dict[str, Any], version: int) -> dict[str, Any]:
+        assert (version, raw) == (1, {"version": 1, "other": 1})
+        MIGRATED.append(version)
+        return {"version": 2, "other": 2}
+
+
+class WideApp(Registry):
+    wide = use(Wide)
+
+
+class WideTwoApp(Registry):
+    wide = use(WideTwo)
+
+
+@pytest.mark.parametrize("crash", ["before the save", "in the save", "after the save"])
+@pytest.mark.parametrize("kind", ["memory", "file", "redis"])
+async def test_a_crash_while_migrating_leaves_the_old_state_or_the_new_one(
+    kind: str, crash: str, tmp_path: Path, redis: RedisServer
+) -> None:
+    stores = {
+        "memory": MemoryStore,
+        "file": lambda: open_store(tmp_path.as_uri()),
+        "redis": lambda: open_store(redis.url(tmp_path.name)),
+    }
+    opened: Any = stores[kind]()
+    inner: Any = opened if kind == "memory" else await opened
+    store = Probe(inner)
+    MIGRATED.clear()
+    async with setup_test(WideApp, store=store) as test:
+        assert await test.client.wide.get_or_create("k").look() == [1, 1]
+    async with setup_test(WideTwoApp, store=store) as test:
+        asked = asyncio.ensure_future(test.client.wide.get_or_create("k").look())
+        if crash == "before the save":
+            store.hold()
+        elif crash == "in the save":
+            store.failures = ["lost"] * 100
+        for _ in range(1000):
+            await settle()
+            await asyncio.sleep(0.002)
+            if MIGRATED and (crash == "after the save" or store.batches):
+                break
+        if crash == "after the save":
+            assert await asked == [2, 2]
+        else:
+            assert not asked.done()  # Nobody sees what is not saved.
+        await test.crash()
+        asked.cancel()
+        store.failures, store.down = [], False
+        store.release()
+    async with setup_test(WideTwoApp, store=store) as test:
+        assert await test.client.wide.get_or_create("k").look() == [2, 2]
+    assert set(MIGRATED) == {1}
+    assert len(MIGRATED) == (2 if crash == "before the save" else 1)
+    ids = await inner.list_actors("default")
+    assert (await inner.find_ownership(ids[0].id)).stamp.state_version == 2
+    await inner.close()
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis")).start()
+    yield server
+    server.stop()
