@@ -34,6 +34,7 @@ from rivet_ray.runtime.patience import Patience
 from rivet_ray.runtime.session import Session
 from rivet_ray.runtime.settings import HostSettings
 from rivet_ray.runtime.threads import Home
+from rivet_ray.runtime.unloadable import Unloadable
 from rivet_ray.runtime.waits import Waits
 from rivet_ray.shutdown import tell_of_unsaved
 from rivet_ray.store import ActorType, Claim, Claimant, Refusal, Store
@@ -94,6 +95,7 @@ class Host:
         )
         self._too_new: set[str] = set()
         """The actor types whose newer states the log has told of."""
+        self.unloadable = Unloadable()
         self._patience = Patience(self.clock)
         self.store = store
         self.connect = connect

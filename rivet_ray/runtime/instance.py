@@ -31,6 +31,7 @@ from rivet_ray.runtime.memory import CREATED, Memory, ReadonlyBegin
 from rivet_ray.runtime.schedule import ActorSchedule
 from rivet_ray.runtime.turn import Turn, running
 from rivet_ray.runtime.turnstile import Turnstile
+from rivet_ray.runtime.unloadable import cannot_load
 from rivet_ray.store import Claim, Commit, Stamp
 
 if TYPE_CHECKING:
@@ -391,12 +392,12 @@ class Instance:
         Raises what the hooks raise; nothing of the actor is saved then.
         """
         hooks = self.definition.hooks
-        if self.record.input is not None or CREATED not in claim.parts:
+        if CREATED not in claim.parts:
             self.context.input = self.definition.decode("Input", self.record.input)
         turn = self._starting = Turn(self)
         with self.block(turn):
             if CREATED in claim.parts:
-                call(self, self.memory.load, claim)
+                call(self, self._load, claim)
             else:
                 self.memory.begin_again(claim.parts)
                 hook = self.actor.create_state
@@ -417,6 +418,19 @@ class Instance:
         else:
             self.checkpoint.gate.open_held()
         self.idleness.watch()
+
+    def _load(self, claim: Claim) -> None:
+        """Take over what is saved. Raises CannotLoad."""
+        place = "input"
+        try:
+            if self.record.input is not None:
+                self.context.input = self.definition.decode("Input", self.record.input)
+            place = "state"
+            self.memory.load(claim)
+        except Exception as error:
+            fault = cannot_load(self, place, error)
+            self._host.unloadable.tell(self.record.id, fault)
+            raise fault from error
 
     def undo_start(self) -> None:
         """The start has failed: nothing of it stays, tasks of the actor's code included."""

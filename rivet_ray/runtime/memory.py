@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from rivet_ray.definition.state import NOTHING_KNOWN, Known
 from rivet_ray.definition.unknown import Unknown, handed_on, unknown_in
-from rivet_ray.definition.user_code import UserCodeFailed, described
+from rivet_ray.definition.user_code import described
 from rivet_ray.errors import InvalidStateType, ReadonlyViolated
 from rivet_ray.protocol import values
 from rivet_ray.runtime import connection, keys, schedule
-from rivet_ray.runtime.migration import migrated
+from rivet_ray.runtime.migration import MigrationFailed, migrated
 from rivet_ray.store import Claim
 
 if TYPE_CHECKING:
@@ -130,8 +130,8 @@ class Memory:
             )
             self.begins()
         except Exception as error:
-            raise UserCodeFailed(
-                f"{instance!r}: what migrate made of state_version {version} does not fit"
+            raise MigrationFailed(
+                f"what migrate made of state_version {version} does not fit"
                 f" the state: {described(error)}"
             ) from error
 

@@ -9,15 +9,19 @@ from rivet_ray.definition.user_code import UserCodeFailed, call, described
 from rivet_ray.protocol import values
 
 
+class MigrationFailed(UserCodeFailed):
+    """`migrate` raised, or returned what is no state; its text says which versions and field."""
+
+
 def migrated(
     actor: type[Any], owner: object, fields: Mapping[str, bytes], version: int
 ) -> dict[str, bytes]:
     """The saved fields as `migrate` returns them; what it leaves keeps its very bytes.
 
-    Raises UserCodeFailed, which names `owner` and the field; nothing is changed then.
+    Raises MigrationFailed, which names the field; nothing is changed then.
     """
     target = actor.state_version
-    what = f"{owner!r}: migrate from state_version {version} to {target}"
+    what = f"migrate from state_version {version} to {target}"
     try:
         raw: Any = call(
             owner,
@@ -26,17 +30,19 @@ def migrated(
             version,
         )
     except Exception as error:
-        raise UserCodeFailed(f"{what} failed: {described(error)}") from error
+        raise MigrationFailed(f"{what} failed: {described(error)}") from error
     if not isinstance(raw, dict):
-        raise UserCodeFailed(f"{what} returned {type(raw).__name__}: return the dict of the fields")
+        raise MigrationFailed(
+            f"{what} returned {type(raw).__name__}: return the dict of the fields"
+        )
     found: dict[str, bytes] = {}
     for name, value in cast("dict[Any, Any]", raw).items():
         if not isinstance(name, str):
-            raise UserCodeFailed(f"{what} returned the key {name!r}: names of fields are texts")
+            raise MigrationFailed(f"{what} returned the key {name!r}: names of fields are texts")
         try:
             data = call(owner, values.encode, value)
         except Exception as error:
-            raise UserCodeFailed(
+            raise MigrationFailed(
                 f"{what} returned what cannot be saved in state.{name}: {described(error)}"
             ) from error
         before = fields.get(name)
