@@ -80,7 +80,7 @@ async def test_each_way_to_an_actor_sends_its_query() -> None:
     async with http_server(count) as server, Client(server.url) as client:
         counters = client.accessor("counter", Counter)
         await counters.get("k").increment()
-        await counters.get_or_create("k", Point(1, 2), region="eu").increment()
+        await counters.get_or_create("k", {"x": 1, "y": 2}, region="eu").increment()
         created = await counters.create("k", {"x": 1})
         await created.increment()
         await counters.get_with_id("42").increment()
