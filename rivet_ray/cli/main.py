@@ -16,10 +16,12 @@ except ImportError as error:
 from rivet_ray.cli.arguments import hide_password
 from rivet_ray.cli.checks import CommandError
 from rivet_ray.cli.dev import serve_dev
-from rivet_ray.cli.doctor import examine_store
+from rivet_ray.cli.doctor import MOST_ACTORS, ActorsOf, examine_store
 from rivet_ray.cli.host import serve_host
 from rivet_ray.cli.serve import CLUSTER_GRACE, LEAST_GRACE, serve_ray
+from rivet_ray.ids import DEFAULT_NAMESPACE
 from rivet_ray.loading import NotLoadable
+from rivet_ray.loading import load as load_registries
 from rivet_ray.registry import DEFAULT_STORE
 from rivet_ray.shutdown import GRACE
 from rivet_ray.store import STORE_VARIABLE
@@ -181,12 +183,29 @@ def doctor(
         str, typer.Option(metavar="URL", envvar=STORE_VARIABLE, help="The store to look at.")
     ],
     json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    registry: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODULE:CLASS",
+            help="List the actors that the code of this registry cannot load; may be repeated.",
+        ),
+    ] = None,
+    namespace: Annotated[str, typer.Option(help="Of the actors to look at.")] = DEFAULT_NAMESPACE,
+    actors: Annotated[
+        int, typer.Option(min=1, help="Look at this many actors at the most.")
+    ] = MOST_ACTORS,
 ) -> None:
     """Say what a store keeps over which fault, and what of its settings is dangerous.
 
+    With a registry, list the actors that its code cannot load: those that newer code saved,
+    and those whose input does not fit. Nothing is claimed or changed.
+
     Exits with 0 if there is nothing to mend, with 1 otherwise.
     """
-    if not examine_store(store, as_json=json):
+    looked = (
+        ActorsOf(load_registries(registry).definitions(), namespace, actors) if registry else None
+    )
+    if not examine_store(store, as_json=json, actors=looked):
         raise typer.Exit(1)
 
 
