@@ -13,6 +13,7 @@ from rivet_ray.definition.user_tasks import own_task
 from rivet_ray.errors import ActorNotFound, StateTooNew, StoreError
 from rivet_ray.runtime.deadline import CANCELLED, ended
 from rivet_ray.runtime.patience import answered
+from rivet_ray.runtime.store_clock import refreshed
 from rivet_ray.store import ActorType, Store
 
 log = logging.getLogger("rivet_ray.runtime")
@@ -106,6 +107,7 @@ class Alarms:
         try:
             while True:
                 self._again = False
+                await refreshed(self._clock)
                 now = self._clock.now() + RESOLUTION
                 limit = BATCH + len(self._waking)
                 asked = self._store.alarms_due(now, limit, types=self._types)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rivet_ray.definition.user_code import call, described
 from rivet_ray.errors import InternalError, Outcome, RivetError
 from rivet_ray.protocol import values
@@ -60,3 +62,9 @@ def _told(error: RivetError, outcome: Outcome | None, where: str) -> Failure:
 
 def _is_error_status(status: object) -> bool:
     return isinstance(status, int) and 400 <= status < 600
+
+
+def named(things: Sequence[str], most: int = 10) -> str:
+    """A list for a line of the log."""
+    more = len(things) - most
+    return ", ".join(things[:most]) + (f" and {more} more" if more > 0 else "")

@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 from rivet_ray import ids
 from rivet_ray.budget import Budget
-from rivet_ray.clock import Clock, SystemClock, Timer
+from rivet_ray.clock import Clock, Timer
 from rivet_ray.definition import ActorDefinition
 from rivet_ray.definition.user_code import contained
 from rivet_ray.definition.user_tasks import guard_tasks, own_task
@@ -27,12 +27,14 @@ from rivet_ray.runtime.alarms import Alarms, NotHere, TooNewHere
 from rivet_ray.runtime.checkpointer import Checkpointer, lose, unconfirmed
 from rivet_ray.runtime.deadline import CANCELLED, Deadlines, ended, within
 from rivet_ray.runtime.exchange import Handle
+from rivet_ray.runtime.failures import named
 from rivet_ray.runtime.instance import Instance
 from rivet_ray.runtime.lifecycle import State
 from rivet_ray.runtime.own_alarm import OwnAlarm
 from rivet_ray.runtime.patience import Patience
 from rivet_ray.runtime.session import Session
 from rivet_ray.runtime.settings import HostSettings
+from rivet_ray.runtime.store_clock import clock_of, refreshed
 from rivet_ray.runtime.threads import Home
 from rivet_ray.runtime.unloadable import Unloadable
 from rivet_ray.runtime.waits import Waits
@@ -81,7 +83,7 @@ class Host:
         `handle` serves raw requests and sockets; `rivet_ray.asgi` has one.
         """
         self.settings = settings or HostSettings()
-        self.clock: Clock = clock or SystemClock()
+        self.clock = clock_of(store, clock)
         self.budget = Budget("host", self.settings.max_held_size)
         """What is held for callers; `refusals` counts what was not."""
         self.checkpointer = Checkpointer(store, self.clock)
@@ -284,6 +286,7 @@ class Host:
         if leaving is not None:
             async with within(self.clock, self.settings.start_timeout, f"the end of {leaving!r}"):
                 await leaving.wait_gone()
+        await self._patience.again(lambda: refreshed(self.clock))
         # Another claim, another token: one that came through unnoticed owns nothing then.
         claim = await self._patience.again(
             lambda: self.store.claim(actor, ids.owner_token(), self._claimant)
@@ -384,12 +387,6 @@ class Host:
             task.cancel()
         for instance in tuple(self._instances.values()):
             instance.abandon()
-
-
-def named(things: Sequence[str], most: int = 10) -> str:
-    """A list for a line of the log."""
-    more = len(things) - most
-    return ", ".join(things[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def _giving_back(budget: Budget, size: int, call: Callable[[T], None]) -> Callable[[T], None]:

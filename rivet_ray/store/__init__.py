@@ -24,6 +24,7 @@ from rivet_ray.store.records import (
     TypeSize,
     refused,
 )
+from rivet_ray.store.timekeeping import Timekeeper
 from rivet_ray.store.urls import VARIABLE as STORE_VARIABLE
 from rivet_ray.store.urls import driver_schemes, load_driver, open_store, shown, store_url
 
@@ -51,6 +52,7 @@ __all__ = [
     "Refusal",
     "Stamp",
     "Store",
+    "Timekeeper",
     "TypeSize",
     "Verdict",
     "driver_schemes",

@@ -28,6 +28,7 @@ from rivet_ray.store import (
     Fence,
     NewActor,
     Store,
+    Timekeeper,
 )
 from rivet_ray.testing import DurableStoreConformance
 from rivet_ray_drivers.memory import MemoryStore
@@ -402,3 +403,10 @@ async def test_the_id_of_another_key_is_no_answer(store: RedisStore, redis: Redi
     assert await store.find("default", "counter", ["b"]) is None
     with pytest.raises(StoreError, match="id of another"):
         await store.create(counter("b"))
+
+
+async def test_its_clock_is_that_of_the_server(store: RedisStore, redis: Redis) -> None:
+    seconds, microseconds = await redis.time()
+    found = await store.now()
+    assert 0 <= found - (seconds + microseconds / 1e6) < 1
+    assert isinstance(store, Timekeeper)

@@ -331,3 +331,8 @@ async def test_random_operations_give_what_the_memory_driver_gives(
 
 async def test_a_probe_writes_to_the_node_of_its_key(store: ClusterStore) -> None:
     await store.probe()
+
+
+async def test_its_clock_is_one_of_the_nodes(store: ClusterStore, clients: list[Redis]) -> None:
+    before = [seconds + parts / 1e6 for seconds, parts in [await one.time() for one in clients]]
+    assert 0 <= await store.now() - min(before) < 1

@@ -292,6 +292,12 @@ def sizes_of(replies: Sequence[Reply]) -> list[TypeSize]:
     ]
 
 
+def time_of(reply: Reply) -> float:
+    """Seconds since the Unix epoch, from what TIME gave."""
+    seconds, microseconds = map(as_bytes, as_list(reply))
+    return int(seconds) + int(microseconds) / 1e6
+
+
 def lease_of(incarnation: str, reply: Reply) -> HostLease | None:
     """The lease in a reply of the fields LEASE."""
     version, beat, address, dead = as_list(reply)

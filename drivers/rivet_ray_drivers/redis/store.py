@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
 
 from rivet_ray import ids
@@ -27,6 +28,7 @@ from rivet_ray_drivers.redis import examination, indexes, records, scripts
 from rivet_ray_drivers.redis.connection import (
     Argument,
     Command,
+    Node,
     RedisConnection,
     Reply,
     Statistics,
@@ -281,6 +283,23 @@ class RedisStore:
         """Build the index of the earliest alarms anew, from what the shards hold."""
         keys = [self._layout.earliest_alarms, *self._layout.alarm_types]
         return records.as_number(await self._connection.do(run(scripts.index, keys)))
+
+    async def now(self) -> float:
+        """See `rivet_ray.store.Timekeeper`. Servers that do not answer are left out."""
+
+        async def told(node: Node) -> float | StoreError:
+            try:
+                (reply,) = await self._connection.answers_of(node, [Command((b"TIME",))])
+            except StoreError as error:
+                return error
+            return reply if isinstance(reply, StoreError) else records.time_of(reply)
+
+        found = await asyncio.gather(*map(told, self._connection.servers))
+        times = [time for time in found if isinstance(time, float)]
+        failures = [error for error in found if isinstance(error, StoreError)]
+        if not times:
+            raise failures[0]
+        return min(times)
 
     async def probe(self) -> None:
         """Of a cluster this tries one node: others may be away, with their own actors only."""
