@@ -104,7 +104,7 @@ def _routes(
     connect = ConnectWebSocket(backend, admission, settings, frames, budgets, codec, statistics)
     stream = ConnectEventStream(backend, admission, settings, frames, budgets, statistics)
     raw_http = RawHttp(backend, admission, settings)
-    raw_websocket = RawWebSocket(backend, admission, settings)
+    raw_websocket = RawWebSocket(backend, admission, settings, budgets)
     banner = Banner()
     routes: list[BaseRoute] = []
     for prefix in _prefixes(settings):

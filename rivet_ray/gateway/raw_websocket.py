@@ -12,10 +12,12 @@ import asyncio
 
 from starlette.types import Receive, Scope, Send
 
-from rivet_ray.errors import InvalidQueryJSON, RivetError
+from rivet_ray.budget import Budget
+from rivet_ray.errors import InvalidQueryJSON, MessageTooLong, RivetError
 from rivet_ray.gateway.actions import not_found
 from rivet_ray.gateway.admission import Admission
 from rivet_ray.gateway.backend import Backend
+from rivet_ray.gateway.budgets import Budgets
 from rivet_ray.gateway.negotiate import params_of, request_info
 from rivet_ray.gateway.origins import raise_refusal
 from rivet_ray.gateway.outgoing import INTERNAL, fit
@@ -33,6 +35,7 @@ from rivet_ray.store import ActorRecord
 log = logger_of_strangers("rivet_ray.gateway")
 
 MARKER = b"/raw/websocket"
+TOO_BIG = 1009
 SERVICE_RESTART = 1012
 TRY_AGAIN_LATER = 1013
 UNAVAILABLE = 503
@@ -41,10 +44,13 @@ UNAVAILABLE = 503
 class RawWebSocket:
     """Admits the client, then relays."""
 
-    def __init__(self, backend: Backend, admission: Admission, settings: GatewaySettings) -> None:
+    def __init__(
+        self, backend: Backend, admission: Admission, settings: GatewaySettings, budgets: Budgets
+    ) -> None:
         self._backend = backend
         self._admission = admission
         self._settings = settings
+        self._budgets = budgets
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "websocket":
@@ -61,12 +67,13 @@ class RawWebSocket:
             params = params_of(asked.params, self._settings.max_params_size)
             caller = await self._admission.admit(query, ACTION, params, request_info(scope))
             request = raw_request(scope, MARKER, own_protocols(relay.offered))
-            timeout = self._settings.raw_start_timeout
+            timeout, limit = self._settings.raw_start_timeout, self._settings.max_queued_size
+            share = self._budgets.of(caller)
 
             async def reach(record: ActorRecord) -> None:
-                await relay.run(
-                    self._backend.calls.tunnel(record.id, request, slim(caller), timeout=timeout)
-                )
+                calls = self._backend.calls
+                tunnel = calls.tunnel(record.id, request, slim(caller), timeout=timeout)
+                await relay.run(tunnel, Budget("raw message", limit, share.budget))
 
             await self._backend.directory.reach(query, reach)
         except OSError:
@@ -85,19 +92,25 @@ class Relay:
         self._close_timeout = close_timeout
         self._accepted = False
 
-    async def run(self, tunnel: Tunnel) -> None:
-        """Until either side ends it. Raises what kept the actor from accepting."""
+    async def run(self, tunnel: Tunnel, unfinished: Budget) -> None:
+        """Until either side ends it. Raises what kept the actor from accepting.
+
+        `unfinished` bounds what has come of a message of the actor's.
+        """
         reader = asyncio.create_task(self._read(tunnel))
         try:
             start = await tunnel.started()
             if start is not None:
                 await self._accept(start.protocol, start.headers)
-                await self._write(tunnel)
+                if not await self._write(tunnel, unfinished):
+                    await self._end(TOO_BIG, MessageTooLong.code)
+                    return
                 if tunnel.failure is not None:
                     await self._end(SERVICE_RESTART, error_message(tunnel.failure).code)
             if tunnel.closing is not None:
                 await self._end(tunnel.closing.code, tunnel.closing.reason)
         finally:
+            unfinished.end()
             tunnel.leave()
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
@@ -141,10 +154,18 @@ class Relay:
             log.exception("a raw socket cannot be read", extra=REPEATED)
             tunnel.leave()
 
-    async def _write(self, tunnel: Tunnel) -> None:
-        """Relay messages until there are no more."""
+    async def _write(self, tunnel: Tunnel, unfinished: Budget) -> bool:
+        """Relay messages until there are no more; False for one that is too long to be joined."""
         parts: list[RawData] = []
         while (piece := await tunnel.take()) is not None:
+            if (piece.more or parts) and not unfinished.fits(len(piece.data)):
+                log.warning(
+                    "a raw socket is closed: a message of its actor has more than %d bytes, "
+                    "or too much waits for its caller",
+                    unfinished.limit,
+                    extra=REPEATED,
+                )
+                return False
             parts.append(piece)
             if piece.more:
                 continue
@@ -154,3 +175,5 @@ class Relay:
                 await self._send({"type": "websocket.send", "text": data.decode()})
             else:
                 await self._send({"type": "websocket.send", "bytes": data})
+            unfinished.give_back(unfinished.held)
+        return True

@@ -9,10 +9,12 @@ from typing import Any, ClassVar
 
 import pytest
 from gateway_raw import closed, raw_socket, receive
+from gateway_streams import statistics
 from gateway_wire import JSON, Serve, Wire, get, get_or_create
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from rivet_ray import Actor, NoConnection, UserError, action
+from rivet_ray.gateway import GatewaySettings
 
 
 @pytest.fixture
@@ -97,6 +99,11 @@ class Sockets(Actor[int]):
     async def socket_wrong(self, websocket: WebSocket) -> None:
         await websocket.accept()
         await websocket.close(1006)
+
+    async def socket_long(self, websocket: WebSocket) -> None:
+        await websocket.accept()
+        async for text in websocket.iter_text():
+            await websocket.send_bytes(b"x" * int(text))
 
     async def socket_end(self, websocket: WebSocket) -> None:
         await websocket.accept()
@@ -232,3 +239,19 @@ async def test_a_destroyed_actor_closes_its_sockets(serve: Serve) -> None:
     site = await serve(ACTORS)
     async with raw_socket(site, A, "/end") as socket:
         assert await closed(socket) == (1012, "actor_stopped", [])
+
+
+async def test_a_message_of_the_actor_that_is_too_long_closes_its_socket_alone(
+    serve: Serve,
+) -> None:
+    """What has come of it is bounded in bytes, as all that waits for a client."""
+    site = await serve(ACTORS, settings=GatewaySettings(max_queued_size=256 * 1024))
+    async with raw_socket(site, A, "/long") as other, raw_socket(site, A, "/long") as socket:
+        for size in (200_000, 255_000, 200_000):
+            await socket.send(str(size))
+            assert len(await receive(socket)) == size
+        await socket.send(str(400_000))
+        assert await closed(socket) == (1009, "message_too_long", [])
+        await other.send("100")
+        assert len(await receive(other)) == 100
+    assert (await statistics(site))["refused"]["raw message"] == 1
