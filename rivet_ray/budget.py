@@ -86,15 +86,21 @@ class Budget:
         """Whether what counts here counts against `other` too."""
         return other in self._bounds
 
-    def take(self, size: int) -> None:
-        """Take `size` bytes. Raises Overloaded, as not started, if a bound is exceeded."""
-        if not self.fits(size):
-            exceeded = self.exceeded(size) or self
+    def check(self, size: int) -> None:
+        """Raise Overloaded, as not started, if `size` more bytes exceed a bound."""
+        exceeded = self.exceeded(size)
+        if exceeded is not None:
+            exceeded.refuse()
             raise Overloaded(
                 f"Too much waits for this {exceeded.name}: at most {exceeded.limit} bytes. "
                 "Try again later.",
                 outcome=Outcome.NOT_STARTED,
             )
+
+    def take(self, size: int) -> None:
+        """Take `size` bytes. Raises Overloaded, as not started, if a bound is exceeded."""
+        self.check(size)
+        self.hold(size)
 
     def give_back(self, size: int) -> None:
         """Give back bytes that were taken; they are held no longer."""

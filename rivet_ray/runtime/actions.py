@@ -33,6 +33,7 @@ from rivet_ray.protocol import values
 from rivet_ray.protocol.caller import Caller
 from rivet_ray.protocol.port import Call, Failed, Reply
 from rivet_ray.runtime.failures import failure_of
+from rivet_ray.runtime.gate import OVERHEAD
 from rivet_ray.runtime.keys import readdressed
 from rivet_ray.runtime.lifecycle import State
 from rivet_ray.runtime.memory import ReadonlyBegin
@@ -401,4 +402,5 @@ class Actions:
             session.deliver(Failed(message.call, failure))
 
         deadlines.add(turn, self._answer_by(turn), expire)
-        instance.hold(release, strict=turn.key_part is not None)
+        size = OVERHEAD + (len(message.output or b"") if isinstance(message, Reply) else 0)
+        instance.hold(release, strict=turn.key_part is not None, size=size)

@@ -19,7 +19,7 @@ from rivet_ray.errors import (
     TooManySubscriptions,
 )
 from rivet_ray.protocol.caller import Caller
-from rivet_ray.protocol.port import Attach, Attached, Close, Failed, subscription_cost
+from rivet_ray.protocol.port import Attach, Attached, Close, Deliver, Failed, subscription_cost
 from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 from rivet_ray.runtime.connection import RESUME_WINDOW, Connection
 from rivet_ray.runtime.deadline import within
@@ -191,6 +191,12 @@ class Connections:
             self._instance.own(self._disconnected(connection))
         else:
             self.saved.forget(connection)
+
+    def overflow(self, message: Deliver) -> None:
+        """An event is dropped: the connections that wanted it are closed."""
+        for session in {item.session for item in self._attached.values()}:
+            if session is not None:
+                session.overflow(message)
 
     def close_all(self, code: int, reason: str) -> None:
         """Tell every client that its connection ends, without running hooks.

@@ -24,6 +24,7 @@ import msgspec
 from rivet_ray.errors import RivetError
 from rivet_ray.protocol import values
 from rivet_ray.protocol.port import Deliver
+from rivet_ray.runtime.gate import OVERHEAD
 from rivet_ray.runtime.lifecycle import State
 from rivet_ray.runtime.turn import Turn, current_turn
 
@@ -120,15 +121,25 @@ class Events:
         return message
 
     def hold(self, message: Deliver, deliver: Callable[[Deliver], None]) -> None:
-        """Deliver an event when it may leave (C5), unless its turn was undone."""
-        turn = current_turn.get()
+        """Deliver an event when it may leave (C5), unless its turn was undone.
+
+        Where too much waits for the store it is dropped, and those whom it is for are told.
+        """
+        turn, gate = current_turn.get(), self._instance.checkpoint.gate
+        size = OVERHEAD + len(message.event) + len(message.arguments)
+        full = None if gate.budget is None else gate.budget.exceeded(size)
+        if full is not None:
+            full.refuse()
+            self.lose(message)
+            self._instance.connections.overflow(message)
+            return
 
         def release(error: RivetError | None) -> None:
             if error is None and not (turn is not None and turn.undone):
                 self._keep(message)
                 deliver(message)
 
-        self._instance.hold(release, strict=message.event in self._durable)
+        self._instance.hold(release, strict=message.event in self._durable, size=size)
 
     def broadcast(self, event: str, arguments: bytes) -> None:
         """Tell everybody who is subscribed by the time it leaves."""
@@ -163,6 +174,11 @@ class Events:
             self._removed.append(f"{PART}{message.sequence}")
         else:
             self._lost_volatile = message.sequence
+
+    def lose(self, message: Deliver) -> None:
+        """An event that is kept for nobody: who comes back and misses it is told."""
+        self._size += len(message.arguments)
+        self._drop(message)
 
     def forget(self) -> None:
         """The last connection has ended: nobody can come back."""

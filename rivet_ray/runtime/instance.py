@@ -21,7 +21,7 @@ from rivet_ray.runtime.context import Context
 from rivet_ray.runtime.deadline import ended
 from rivet_ray.runtime.events import Events
 from rivet_ray.runtime.exchanges import Exchanges
-from rivet_ray.runtime.gate import Release
+from rivet_ray.runtime.gate import COUNTED, OVERHEAD, Release
 from rivet_ray.runtime.idleness import Idleness
 from rivet_ray.runtime.keys import Keys
 from rivet_ray.runtime.leaving import Leaving
@@ -142,8 +142,8 @@ class Instance:
         """The next write ends the actor."""
         return self.leaving.destroying
 
-    def hold(self, release: Release, *, strict: bool = False) -> None:
-        """Give something away as soon as what it reveals is durable.
+    def hold(self, release: Release, *, strict: bool = False, size: int = OVERHEAD) -> None:
+        """Give something of so many bytes away as soon as what it reveals is durable.
 
         While the actor starts, everything waits for its first look. A relaxed
         actor waits for nothing but what is `strict`, a ledger entry, or its turn.
@@ -159,7 +159,9 @@ class Instance:
             release(None)
             self._touch_later()
             return
-        gate.hold(release)
+        gate.hold(release, size)
+        if gate.uncounted > COUNTED:
+            gate.count(self._host.budget_of(self.record.id))
         self.touch()
 
     def _touch_later(self) -> None:

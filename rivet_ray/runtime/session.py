@@ -14,6 +14,7 @@ from rivet_ray.errors import (
     ConnectionNotFound,
     IncorrectConnectionToken,
     Outcome,
+    Overloaded,
     RivetError,
 )
 from rivet_ray.protocol.port import (
@@ -75,7 +76,7 @@ class Session:
     def __init__(self, host: Host, receive: Callable[[ToGateway], None]) -> None:
         self._host = host
         budget = Budget("gateway", host.settings.max_queued_size, host.budget)
-        self._outbox = Outbox(receive, self._overflow, budget)
+        self._outbox = Outbox(receive, self.overflow, budget)
         self._running: dict[int, asyncio.Task[None]] = {}
         self._connections: dict[str, Instance] = {}
         self._attaching: set[str] = set()
@@ -197,6 +198,13 @@ class Session:
             instance.own(attach()).add_done_callback(ended)
 
     def _begin(self, instance: Instance, call: Call | RawOpen) -> None:
+        held = instance.checkpoint.gate.budget
+        if held is not None:  # Much waits for the store: nothing is added without a bound.
+            try:
+                held.check(call.cost)
+            except Overloaded as error:
+                self._refuse(call.call, error)
+                return
         if isinstance(call, Call):
             instance.actions.begin(self, call)
         else:
@@ -288,8 +296,8 @@ class Session:
         if self._open:
             self._outbox.put(message)
 
-    def _overflow(self, message: Deliver) -> None:
-        """The gateway is too slow for the actor."""
+    def overflow(self, message: Deliver) -> None:
+        """Too much waits: the gateway, or the store, is too slow for the actor."""
         self._tell_missed(message, TRY_AGAIN_LATER, "slow_consumer")
 
     def missed(self, event: Deliver) -> None:

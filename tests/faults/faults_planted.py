@@ -23,7 +23,7 @@ Put = Callable[[Any, str, Any], None]
 def early_gate(put: Put) -> None:
     """What is held leaves at once."""
 
-    def hold(gate: Gate, release: Callable[[Any], None]) -> None:
+    def hold(gate: Gate, release: Callable[[Any], None], size: int = 0) -> None:
         release(None)
 
     put(Gate, "hold", hold)

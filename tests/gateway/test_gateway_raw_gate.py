@@ -256,7 +256,7 @@ async def test_the_check_sees_a_gate_that_is_switched_off(
     check: Callable[[Serve], Awaitable[None]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Gate, "hold", lambda gate, release: release(None))
+    monkeypatch.setattr(Gate, "hold", lambda gate, release, size=0: release(None))
     with pytest.raises(AssertionError):
         await check(serve)
 

@@ -207,7 +207,7 @@ async def test_promise_holds(check: Callable[[World], Awaitable[None]]) -> None:
 # --- Each mechanism switched off once (reliability.md): the checker goes red ---------
 
 
-def _open_gate(self: Gate, release: Callable[[Any], None]) -> None:
+def _open_gate(self: Gate, release: Callable[[Any], None], size: int = 0) -> None:
     release(None)
 
 

@@ -200,7 +200,7 @@ async def test_everything_that_was_told_is_true(seed: int) -> None:
 
 
 async def test_checker_goes_red_without_the_gate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Gate, "hold", lambda self, release: release(None))
+    monkeypatch.setattr(Gate, "hold", lambda self, release, size=0: release(None))
     red = 0
     for seed in range(10):
         history = History(seed)
