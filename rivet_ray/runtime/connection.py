@@ -25,6 +25,7 @@ from rivet_ray.errors import (
 from rivet_ray.protocol import values
 from rivet_ray.protocol.caller import Caller, RequestInfo
 from rivet_ray.protocol.port import Attached, Close, Deliver, ToGateway
+from rivet_ray.runtime.backlog import Backlog
 from rivet_ray.runtime.proofs import proves
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 NORMAL_CLOSURE = 1000
 SERVICE_RESTART = 1012
+TRY_AGAIN_LATER = 1013
 MAX_REASON = 123
 """Bytes of UTF-8 that fit into a WebSocket close frame."""
 
@@ -132,8 +134,7 @@ class Connection:
         self.sent = 0
         self._gone: asyncio.Future[None] | None = None
         self._waiting: dict[Held, Timer] = {}
-        # What is sent before the client has been told that it is connected.
-        self._backlog: list[ToGateway] | None = []
+        self._backlog: Backlog | None = Backlog()
 
     def __repr__(self) -> str:
         return f"<connection {self.id}>"
@@ -177,18 +178,23 @@ class Connection:
             return
         if self._backlog is not None:
             # Still inside on_connect, which this must not wait for.
-            self._backlog.append(Close(self.id, NORMAL_CLOSURE, reason))
+            self._backlog.close(Close(self.id, NORMAL_CLOSURE, reason))
             return
         if self._gone is None:
             self._gone = asyncio.get_running_loop().create_future()
             self._give(Close(self.id, NORMAL_CLOSURE, reason))
         await asyncio.shield(self._gone)
 
-    def _give(self, message: ToGateway) -> None:
-        if self._backlog is not None:
-            self._backlog.append(message)
-        else:
+    def _give(self, message: Deliver | Close) -> None:
+        if self._backlog is None:
             self._hold(message)
+        elif isinstance(message, Close):
+            self._backlog.close(message)
+        else:
+            instance, host = self._instance, self._instance.host
+            limit, actor = host.settings.max_backlog_size, host.budget_of(instance.record.id)
+            for dropped in self._backlog.put(message, limit, actor):
+                instance.events.lose(dropped)
 
     def _hold(self, message: ToGateway) -> None:
         session = self.session
@@ -207,8 +213,10 @@ class Connection:
         """Tell the client that it is connected, then what waited for that."""
         self._hold(message)
         backlog, self._backlog = self._backlog, None
-        for waiting in backlog or ():
+        for waiting in backlog.take() if backlog is not None else ():
             self._hold(waiting)
+        if backlog is not None and backlog.full:
+            self._hold(Close(self.id, TRY_AGAIN_LATER, "slow_consumer"))
         if self.session is not None:
             self._tell_waiting(self.session)
 
@@ -258,8 +266,9 @@ class Connection:
         wanted, returns = self.returning, self._returns
         assert session is not None
         last = events.last
-        backlog, self._backlog = self._backlog, None
-        for waiting in backlog or ():  # Its session was lost while `on_connect` ran.
+        unopened, self._backlog = self._backlog, None
+        backlog = unopened.take() if unopened is not None else []
+        for waiting in backlog:  # Its session was lost while `on_connect` ran.
             if isinstance(waiting, Deliver):
                 events.hold(waiting, _keep)
 
@@ -278,7 +287,7 @@ class Connection:
             else:
                 for message in missed:
                     session.deliver(message)
-                for waiting in backlog or ():
+                for waiting in backlog:
                     if isinstance(waiting, Close):
                         session.deliver(waiting)
 

@@ -58,5 +58,8 @@ class HostSettings:
     max_queued_size: int = 64 * MIB
     """Bytes of events and answers that wait for a gateway that is slow. Beyond it an answer
     becomes an error, and connections that miss an event are closed as `slow_consumer`."""
+    max_backlog_size: int = 4 * MIB
+    """Bytes of events for a connection that is not open yet, since `on_connect` runs. Beyond
+    it they are dropped, and the connection is closed as `slow_consumer` once it is open."""
     parked_limit: int = 10_000
     """Calls that wait for one actor to start; the next one is refused."""

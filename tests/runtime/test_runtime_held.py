@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from runtime_worlds import Tap, started
 
 from rivet_ray import Actor, Registry, action, use
-from rivet_ray.protocol.port import Close, Deliver, Failed, Reply
+from rivet_ray.protocol.port import Attached, Close, Credit, Deliver, Failed, Reply
 from rivet_ray.runtime import HostSettings
 from rivet_ray.testing import Setup, setup_test
 from rivet_ray.testing.clock import settle
@@ -140,3 +141,66 @@ async def test_a_gate_that_opens_soon_counts_nothing(
         tap.call(actor, "add", 100)
         await settle()
     assert test.backend.host.budget.peak == 0
+
+
+# --- Before a connection is open --------------------------------------------------
+
+
+class Hall(Actor[None]):
+    may_connect: ClassVar[asyncio.Event]
+
+    async def on_connect(self, conn: Any) -> None:
+        if conn.params == "slow":
+            await Hall.may_connect.wait()
+
+    @action
+    def tell(self, size: int, times: int) -> int:
+        for _ in range(times):
+            for conn in self.conns:
+                conn.send("said", "x" * size)
+        return len(self.conns)
+
+
+class Halls(Registry):
+    hall = use(Hall)
+
+
+@pytest.mark.parametrize(("size", "times"), [(300_000, 3), (300_000, 4), (10, 3_000), (10, 5_000)])
+async def test_events_for_a_connection_that_is_not_open(size: int, times: int) -> None:
+    """Who sends them is not hurt, nor is another connection; the client is told (C5)."""
+    Hall.may_connect = asyncio.Event()
+    async with setup_test(Halls, settings=HostSettings(max_backlog_size=MIB)) as test:
+        actor, tap = await started(test, test.client.hall.get_or_create("k")), Tap(test)
+        tap._session.send(Credit(10_000))
+        await tap.attach(actor, "open")
+        opening = await tap.attach(actor, "slow", params="slow")
+        told = tap.call(actor, "tell", size, times)
+        await settle()
+        assert isinstance(tap.answer(told), Reply)
+        assert tap.answer(opening) is None
+        fits = times in (3, 3_000)
+        assert (test.backend.host.budget.held > 0) is fits
+        assert test.backend.host.budget.refusals.get("backlog", 0) == (not fits)
+        Hall.may_connect.set()
+        await settle()
+        assert isinstance(tap.answer(opening), Attached)
+        of = [(m.connection, type(m)) for m in tap.messages if isinstance(m, (Deliver, Close))]
+        assert of.count(("open", Deliver)) == times
+        assert of.count(("slow", Deliver)) == (times if fits else 0)
+        assert of.count(("slow", Close)) == (not fits)
+        assert test.backend.host.budget.held == 0
+
+
+async def test_a_connection_that_never_opens_gives_its_backlog_back() -> None:
+    Hall.may_connect = asyncio.Event()
+    async with setup_test(Halls) as test:
+        actor, tap = await started(test, test.client.hall.get_or_create("k")), Tap(test)
+        await tap.attach(actor, "slow", params="slow")
+        tap.call(actor, "tell", 1_000, 10)
+        await settle()
+        assert test.backend.host.budget.held > 10_000
+        tap.detach("slow")
+        Hall.may_connect.set()
+        await settle()
+        gc.collect()
+        assert test.backend.host.budget.held == 0
