@@ -198,11 +198,23 @@ def test_messages_are_iterated_until_a_goodbye(client: SyncClient) -> None:
 
 def test_another_thread_may_send_and_close(client: SyncClient) -> None:
     raw = client.get_or_create(Raw, "k")
+    heard: list[bytes | str] = []
     with raw.websocket() as socket:
-        helper = threading.Timer(0.05, lambda: (socket.send("late"), socket.close(1000, "done")))
+        came = threading.Event()
+
+        def help_out() -> None:
+            socket.send("late")
+            # A close that overtakes the echo would end the socket before it.
+            assert came.wait(PATIENCE)
+            socket.close(1000, "done")
+
+        helper = threading.Timer(0.05, help_out)
         helper.start()
-        assert list(socket) == ["late"]
+        for message in socket:
+            heard.append(message)
+            came.set()
         helper.join()
+    assert heard == ["late"]
 
 
 def test_a_client_that_is_closed_closes_its_sockets(url: str) -> None:
