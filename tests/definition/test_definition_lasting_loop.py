@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +24,10 @@ class LastingSelector(asyncio.SelectorEventLoop):
         return last(super().run_until_complete, asyncio.ensure_future(future, loop=self))
 
 
-@pytest.fixture(params=[new_event_loop, LastingSelector])
+LOOPS: list[Callable[[], Loop]] = [new_event_loop, LastingSelector]
+
+
+@pytest.fixture(params=LOOPS)
 def runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner]:
     with asyncio.Runner(loop_factory=request.param) as runner:
         yield runner
@@ -100,17 +104,38 @@ def test_what_the_main_coroutine_raises_ends_it(
         runner.run(main())
 
 
-def test_ctrl_c_ends_it_where_nobody_handles_it(runner: asyncio.Runner) -> None:
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        # Twice: asyncio turns the first one into a cancellation, which this ignores.
-        for _ in range(2):
-            loop.call_soon(partial(signal.raise_signal, signal.SIGINT))
-        for _ in range(20):
-            try:
-                await asyncio.sleep(0.001)
-            except asyncio.CancelledError:
-                continue
+CTRL_C = """
+import asyncio, signal, sys
+from functools import partial
 
-    with pytest.raises(KeyboardInterrupt):
-        runner.run(main())
+from test_definition_lasting_loop import LOOPS
+
+async def main():
+    loop = asyncio.get_running_loop()
+    # Twice: asyncio turns the first one into a cancellation, which this ignores.
+    for _ in range(2):
+        loop.call_soon(partial(signal.raise_signal, signal.SIGINT))
+    while True:
+        try:
+            await asyncio.sleep(0.001)
+        except asyncio.CancelledError:
+            continue
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+with asyncio.Runner(loop_factory=LOOPS[int(sys.argv[1])]) as runner:
+    runner.run(main())
+"""
+
+
+@pytest.mark.parametrize("loop", range(len(LOOPS)))
+def test_ctrl_c_ends_it_where_nobody_handles_it(loop: int) -> None:
+    """In a process of its own: its signals must not meet those of the tests."""
+    ended = subprocess.run(
+        [sys.executable, "-c", CTRL_C, str(loop)],
+        cwd=Path(__file__).parent,
+        stderr=subprocess.PIPE,
+        timeout=50,
+        text=True,
+    )
+    assert ended.returncode == -signal.SIGINT
+    assert ended.stderr.splitlines()[-1] == "KeyboardInterrupt"

@@ -105,6 +105,7 @@ class Porter(Actor[None, None, str | None]):
 
     public = True
     greeted = Event[str, str]()
+    deepened = Event[str, Any]()
 
     def on_start(self) -> None:
         self._go: asyncio.Event | None = None
@@ -126,8 +127,8 @@ class Porter(Actor[None, None, str | None]):
             deep = [deep]
         if alone:
             for conn in self.conns:
-                conn.send("greeted", "all", deep)
-        self.broadcast("greeted", "all", deep)
+                conn.send("deepened", "all", deep)
+        self.broadcast("deepened", "all", deep)
 
     @action
     def deep(self, levels: int) -> Any:

@@ -185,7 +185,7 @@ async def test_what_is_nested_too_deep_is_not_sent(world: World, key: str) -> No
     async with handle.connect(params="ann") as ann:
         seen: list[Any] = []
         ended: list[None] = []
-        ann.on("greeted", lambda *values: seen.append(values))
+        ann.on("deepened", lambda *values: seen.append(values))
         ann.on("disconnected", lambda: ended.append(None))
         assert await ann.actor.call("waits") is False  # it has subscribed
         for alone in (True, False):
