@@ -115,7 +115,7 @@ async def main():
     # Twice: asyncio turns the first one into a cancellation, which this ignores.
     for _ in range(2):
         loop.call_soon(partial(signal.raise_signal, signal.SIGINT))
-    while True:
+    for _ in range(100):
         try:
             await asyncio.sleep(0.001)
         except asyncio.CancelledError:
