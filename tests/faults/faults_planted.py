@@ -99,8 +99,8 @@ def fence_off(put: Put) -> None:
     """Redis takes every write to an actor that lives, whoever it is from."""
     source = scripts.commit.source
     for check, gone in (
-        (b"stored_epoch ~= epoch or stored_token ~= token", b"false"),
-        (b"tonumber(sequence) - tonumber(stored_sequence or 0)", b"1"),
+        (b"epoch ~= one.epoch or token ~= one.token", b"false"),
+        (b"tonumber(one.sequence) - tonumber(sequence or 0)", b"1"),
     ):
         assert source.count(check) == 1
         source = source.replace(check, gone)
