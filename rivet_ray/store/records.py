@@ -29,6 +29,10 @@ class NewActor:
     created_at: float = 0.0
     """Seconds since the Unix epoch."""
 
+    @property
+    def type(self) -> ActorType:
+        return ActorType(self.namespace, self.name)
+
 
 @dataclass(frozen=True, slots=True)
 class ActorRecord:

@@ -7,7 +7,14 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from rivet_ray.store import ActorType, IndexEntry, TypeSize
-from rivet_ray_drivers.file_system.packing import key_range, pack, pack_key, unpack, unpack_key
+from rivet_ray_drivers.file_system.packing import (
+    key_range,
+    pack,
+    pack_key,
+    pack_type,
+    unpack,
+    unpack_key,
+)
 
 ACTORS = "SELECT namespace, name, count(*), total(length(input)) FROM actors WHERE living = 1"
 PARTS = (
@@ -79,7 +86,7 @@ class Indexes:
             f" {'' if end is None else 'AND value < ?'} AND (value, key, actor) > (?, ?, ?)"
             " ORDER BY value, key, actor LIMIT ?",
             (
-                *(pack_key(type), index, low),
+                *(pack_type(type), index, low),
                 *(() if end is None else (end,)),
                 *(b"" if after is None else after.value, *_position(after)),
                 max(limit, 0),

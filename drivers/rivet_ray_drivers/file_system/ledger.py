@@ -40,7 +40,7 @@ from rivet_ray.store import (
     TypeSize,
     refused,
 )
-from rivet_ray_drivers.file_system.packing import pack_key
+from rivet_ray_drivers.file_system.packing import pack_type
 from rivet_ray_drivers.file_system.tables import SavedActor, SavedOwner, Tables
 
 RESERVED = 1000
@@ -106,7 +106,7 @@ class Ledger:
         if latest is not None:
             # Nobody owns it yet, but its epoch goes on from the tombstone's.
             before = latest.owner
-            owner = SavedOwner(before.epoch, crashes=before.crashes, type=pack_key(record.type))
+            owner = SavedOwner(before.epoch, crashes=before.crashes, type=pack_type(record.type))
             self._tables.gather_owner(record.id, owner)
         return record, True
 
@@ -263,7 +263,7 @@ class Ledger:
         for name, value in commit.put.items():
             self._tables.gather_part(identity, name, value)
         for index, entry in commit.entries.items():
-            self._tables.gather_entry(identity, pack_key(commit.type), index, entry)
+            self._tables.gather_entry(identity, pack_type(commit.type), index, entry)
         return CommitResult.COMMITTED
 
     def _known(self, actor_id: str) -> Owner | None:
@@ -298,7 +298,7 @@ class Ledger:
                 owner.alarm,
                 owner.incarnation,
                 owner.stamp,
-                pack_key(owner.type),
+                pack_type(owner.type),
             ),
         )
 
@@ -313,7 +313,7 @@ class Ledger:
 
 
 def _packed(types: Collection[ActorType] | None) -> list[bytes] | None:
-    return None if types is None else list(map(pack_key, types))
+    return None if types is None else list(map(pack_type, types))
 
 
 def _ownership(owner: Owner) -> Ownership:

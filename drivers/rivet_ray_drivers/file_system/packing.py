@@ -8,8 +8,10 @@ order of the strings.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from rivet_ray.ids import Key
+from rivet_ray.store import ActorType
 
 END = b"\x00\x01"
 AFTER_END = b"\x00\x02"
@@ -37,6 +39,12 @@ def pack_key(key: Sequence[str]) -> bytes:
 def unpack_key(packed: bytes) -> Key:
     parts = packed.split(END)[:-1]
     return tuple(unpack(part.replace(b"\x00\xff", b"\x00")) for part in parts)
+
+
+@lru_cache(maxsize=1024)
+def pack_type(type: ActorType) -> bytes:
+    """A type as a list of texts; each commit needs it, of few types."""
+    return pack_key(type)
 
 
 def pack_value(value: bytes) -> bytes:

@@ -21,12 +21,12 @@ from collections.abc import Collection, Sequence
 
 from rivet_ray.errors import StoreError, StoreUnavailable
 from rivet_ray.store import ActorRecord, ActorType
-from rivet_ray_drivers.file_system.packing import pack
+from rivet_ray_drivers.file_system.packing import pack, pack_type
 from rivet_ray_drivers.redis import records, scripts
 from rivet_ray_drivers.redis import store as on_one_server
 from rivet_ray_drivers.redis.cluster import ClusterConnection
 from rivet_ray_drivers.redis.connection import Command, Reply, run
-from rivet_ray_drivers.redis.layout import SHARDS, first_shard, packed_type
+from rivet_ray_drivers.redis.layout import SHARDS, first_shard
 from rivet_ray_drivers.redis.store import RedisStore
 
 WIDEST_LIST = 256
@@ -135,7 +135,7 @@ class ClusterStore(RedisStore):
         self, replies: Sequence[Reply], types: Collection[ActorType] | None
     ) -> list[tuple[float, bytes]]:
         """The first alarm and the key of each set that those replies of all shards name."""
-        wanted = None if types is None else set(map(packed_type, types))
+        wanted = None if types is None else set(map(pack_type, types))
         return sorted(
             (first, self._layout.alarms(shard, packed))
             for shard, reply in enumerate(replies)

@@ -7,8 +7,7 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from rivet_ray.store import ActorType
-from rivet_ray_drivers.file_system.packing import pack, pack_key
+from rivet_ray_drivers.file_system.packing import pack
 
 FORMAT = 2
 """The format of every record."""
@@ -38,11 +37,6 @@ def actor_name(actor_id: str) -> ActorName | None:
     """None for a text that no actor has as its id."""
     match = ACTOR_ID.fullmatch(actor_id)
     return ActorName(actor_id, int(match[1] or 1)) if match else None
-
-
-def packed_type(type: ActorType) -> bytes:
-    """A type, as it stands in keys and at the beginning of each place of its actors."""
-    return pack_key(type)
 
 
 def first_shard(after: str | None) -> int:

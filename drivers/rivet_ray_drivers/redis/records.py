@@ -28,6 +28,7 @@ from rivet_ray.store import (
 from rivet_ray_drivers.file_system.packing import (
     pack,
     pack_key,
+    pack_type,
     pack_value,
     unpack,
     unpack_key,
@@ -36,7 +37,7 @@ from rivet_ray_drivers.file_system.packing import (
 from rivet_ray_drivers.redis.connection import Argument, Reply
 from rivet_ray_drivers.redis.failures import wrong_format
 from rivet_ray_drivers.redis.layout import FORMAT as NUMBER
-from rivet_ray_drivers.redis.layout import ActorName, Layout, actor_name, packed_type
+from rivet_ray_drivers.redis.layout import ActorName, Layout, actor_name
 
 FORMAT = b"%d" % NUMBER
 RECORD = (b"v", b"generation", b"created", b"place", b"input", b"region")
@@ -75,7 +76,7 @@ def place_of(namespace: str, name: str, key: Sequence[str]) -> bytes:
 
 def creation(actor: NewActor, digits: str) -> list[Argument]:
     """The arguments of `create`; what is None gets no field."""
-    packed = packed_type(ActorType(actor.namespace, actor.name))
+    packed = pack_type(actor.type)
     size = len(actor.input) if isinstance(actor.input, bytes) else 0  # or it is refused
     arguments: list[Argument] = [digits, packed, pack_key(actor.key), size]
     arguments += [b"created", repr(float(actor.created_at))]
@@ -100,7 +101,7 @@ def commits_of_shard(
     keys = [layout.alarm_types[shard], layout.sizes[shard], layout.ids[shard]]
     arguments: list[Argument] = []
     for name, commit in commits:
-        packed = packed_type(commit.type)
+        packed = pack_type(commit.type)
         entries = entries_of(commit)
         keys += (layout.actor(name), layout.alarms(shard, packed))
         keys += (layout.index(shard, entry, packed) for entry in entries)

@@ -23,7 +23,7 @@ from rivet_ray.store import (
     Refusal,
     TypeSize,
 )
-from rivet_ray_drivers.file_system.packing import pack
+from rivet_ray_drivers.file_system.packing import pack, pack_type
 from rivet_ray_drivers.redis import examination, indexes, records, scripts
 from rivet_ray_drivers.redis.connection import (
     Argument,
@@ -41,7 +41,6 @@ from rivet_ray_drivers.redis.layout import (
     Layout,
     actor_name,
     first_shard,
-    packed_type,
 )
 
 LIST_BUDGET = 500
@@ -103,7 +102,7 @@ class RedisStore:
                 self._layout.actor(name),
                 self._layout.ids[name.shard],
                 self._layout.sizes[name.shard],
-                self._layout.index(name.shard, 0, packed_type(_type_of(actor))),
+                self._layout.index(name.shard, 0, pack_type(actor.type)),
             ),
             *records.creation(actor, name.id),
         )
@@ -159,7 +158,7 @@ class RedisStore:
         after: IndexEntry | None = None,
         limit: int = 100,
     ) -> list[IndexEntry]:
-        packed = packed_type(type)
+        packed = pack_type(type)
         keys = [self._layout.index(shard, index, packed) for shard in range(SHARDS)]
         span = indexes.span_of(index, start, end, prefix, after)
         return await indexes.page(self._identity, keys, index, span, limit)
@@ -274,7 +273,7 @@ class RedisStore:
         types: Collection[ActorType] | None,
     ) -> Reply:
         # Where no type is asked for, one that no actor can have stands for none.
-        wanted = () if types is None else (b"", *map(packed_type, types))
+        wanted = () if types is None else (b"", *map(pack_type, types))
         return await self._connection.do(
             run(script, [self._layout.earliest_alarms], time, limit, *wanted)
         )
@@ -310,10 +309,6 @@ class RedisStore:
 
     async def close(self) -> None:
         await self._connection.close()
-
-
-def _type_of(actor: NewActor) -> ActorType:
-    return ActorType(actor.namespace, actor.name)
 
 
 def _named(namespace: str, name: str, key: Sequence[str]) -> ActorName:
