@@ -12,7 +12,7 @@ import contextlib
 import math
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import hiredis
 from redis import exceptions
@@ -33,6 +33,8 @@ CONNECTIONS = 16
 """To each server."""
 BATCH_LIMIT = 10_000
 """How many batches may be under way or waiting; one more is refused."""
+
+T = TypeVar("T")
 
 Argument = bytes | str | int
 Reply = object
@@ -188,6 +190,23 @@ class RedisConnection:
             failure_of(reply, node.place) if isinstance(reply, Exception) else reply
             for reply in replies
         ]
+
+    async def of_each(
+        self, ask: Callable[[Node], Awaitable[T]]
+    ) -> list[tuple[Location, T | StoreError]]:
+        """What each of `servers` tells, or why it does not. Raises StoreError where none does."""
+
+        async def told(node: Node) -> tuple[Location, T | StoreError]:
+            try:
+                return node.place, await ask(node)
+            except StoreError as error:
+                return node.place, error
+
+        answers = await asyncio.gather(*map(told, self.servers))
+        failures = [answer for _, answer in answers if isinstance(answer, StoreError)]
+        if len(failures) == len(answers):
+            raise failures[0]
+        return answers
 
     def server_of(self, key: bytes) -> Address | None:
         """The server that has this key, as far as is known."""

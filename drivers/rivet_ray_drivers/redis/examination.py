@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from rivet_ray.errors import StoreError
 from rivet_ray.store import Finding, Verdict
@@ -71,7 +71,7 @@ class Server:
 async def examine(connection: RedisConnection, identity: Identity) -> list[Finding]:
     """Look at everything and change nothing. Raises StoreError where no server answers."""
     place = connection.place
-    servers = await _ask_all(connection)
+    servers = await connection.of_each(partial(_ask, connection))
     found = [_place(place, connection), _identity(place, identity)]
     for at, server in servers:
         of = f" of {at}" if place.kind is Kind.CLUSTER else ""
@@ -89,27 +89,11 @@ async def examine(connection: RedisConnection, identity: Identity) -> list[Findi
 async def warn_of_durability(connection: RedisConnection) -> None:
     """Say in the log where less is kept than the URL demands, or where that is not known."""
     demanded = connection.place.durability
-    for at, server in await _ask_all(connection):
+    for at, server in await connection.of_each(partial(_ask, connection)):
         if isinstance(server, StoreError):
             log.warning("What Redis at %s keeps is not known: %s", at, server)
         elif (finding := durability(server, demanded)).alarming:
             log.warning("Redis at %s: %s. %s", at, finding.found, finding.advice)
-
-
-async def _ask_all(connection: RedisConnection) -> list[tuple[Location, Server | StoreError]]:
-    """What each server told, or why it did not. Raises StoreError where none did."""
-
-    async def told(node: Node) -> tuple[Location, Server | StoreError]:
-        try:
-            return node.place, await _ask(connection, node)
-        except StoreError as error:
-            return node.place, error
-
-    answers = await asyncio.gather(*map(told, connection.servers))
-    failures = [server for _, server in answers if isinstance(server, StoreError)]
-    if len(failures) == len(answers):
-        raise failures[0]
-    return answers
 
 
 async def _ask(connection: RedisConnection, node: Node) -> Server:

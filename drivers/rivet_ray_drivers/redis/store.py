@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Sequence
 
 from rivet_ray import ids
@@ -286,19 +285,14 @@ class RedisStore:
     async def now(self) -> float:
         """See `rivet_ray.store.Timekeeper`. Servers that do not answer are left out."""
 
-        async def told(node: Node) -> float | StoreError:
-            try:
-                (reply,) = await self._connection.answers_of(node, [Command((b"TIME",))])
-            except StoreError as error:
-                return error
-            return reply if isinstance(reply, StoreError) else records.time_of(reply)
+        async def time_of(node: Node) -> float:
+            (reply,) = await self._connection.answers_of(node, [Command((b"TIME",))])
+            if isinstance(reply, StoreError):
+                raise reply
+            return records.time_of(reply)
 
-        found = await asyncio.gather(*map(told, self._connection.servers))
-        times = [time for time in found if isinstance(time, float)]
-        failures = [error for error in found if isinstance(error, StoreError)]
-        if not times:
-            raise failures[0]
-        return min(times)
+        told = await self._connection.of_each(time_of)
+        return min(time for _, time in told if not isinstance(time, StoreError))
 
     async def probe(self) -> None:
         """Of a cluster this tries one node: others may be away, with their own actors only."""
