@@ -6,7 +6,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping
 
-from rivet_ray import ids
 from rivet_ray.definition import ActorDefinition
 from rivet_ray.errors import RivetError
 from rivet_ray.store import ActorRecord, Finding, Ownership, Store, Verdict
@@ -34,7 +33,7 @@ async def check_actors(
             kind, why = _look_at(record, owner, definition)
             seen[kind] += 1
             if why:
-                faults.append(Finding(named(record), why, Verdict.PROBLEM))
+                faults.append(Finding(str(record), why, Verdict.PROBLEM))
         if len(page) < limit:
             last = None
             break
@@ -69,11 +68,6 @@ def _look_at(
     if not stamp.fingerprint:
         return NEW, ""
     return (SAME if stamp.fingerprint == definition.fingerprint else OTHER), ""
-
-
-def named(record: ActorRecord) -> str:
-    """An actor as the log names it."""
-    return f"<{record.name} {ids.escape_key(record.key)!r} {record.id}>"
 
 
 def _summary(seen: Counter[str], *, unlooked: bool) -> list[Finding]:

@@ -8,7 +8,6 @@ from collections.abc import Coroutine, Generator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rivet_ray import ids
 from rivet_ray.clock import Clock, Timer
 from rivet_ray.definition import ActorDefinition, bind
 from rivet_ray.definition.user_code import call, finish, settle
@@ -103,7 +102,7 @@ class Instance:
         self.checkpoint = Checkpoint(claim, self.memory.saved_in(claim), self, stamp)
 
     def __repr__(self) -> str:
-        return f"<{self.record.name} {ids.escape_key(self.record.key)!r} {self.record.id}>"
+        return str(self.record)
 
     @property
     def clock(self) -> Clock:

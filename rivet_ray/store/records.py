@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-from rivet_ray.ids import Key
+from rivet_ray.ids import Key, escape_key
 
 
 class ActorType(NamedTuple):
@@ -49,6 +49,10 @@ class ActorRecord:
     @property
     def type(self) -> ActorType:
         return ActorType(self.namespace, self.name)
+
+    def __str__(self) -> str:
+        """The actor as logs name it."""
+        return f"<{self.name} {escape_key(self.key)!r} {self.id}>"
 
 
 @dataclass(frozen=True, slots=True)
