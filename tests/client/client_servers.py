@@ -16,6 +16,8 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
 from rivet_ray import Actor, Event, action
+from rivet_ray.client import Client
+from rivet_ray.definition.remote import Connection
 from rivet_ray.protocol import v0, values
 from rivet_ray.protocol.encodings import ENCODINGS, Encoding
 from rivet_ray.protocol.subprotocols import parse_protocols
@@ -199,6 +201,16 @@ class SocketServer:
     url: str
     peers: list[Peer]
     failures: list[BaseException]
+
+
+async def three(peer: Peer, request: v0.ActionRequest) -> None:
+    """A script: three events before the answer."""
+    for number in range(3):
+        await peer.event("new_count", number)
+
+
+def connection_to_counter(client: Client) -> Connection[Counter]:
+    return client.accessor("counter", Counter).get_or_create("k").connect()
 
 
 @asynccontextmanager

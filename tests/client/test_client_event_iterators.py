@@ -7,24 +7,15 @@ from contextlib import aclosing
 from typing import Any, cast
 
 import pytest
-from client_servers import Counter, Peer, Played, Point, socket_server
+from client_servers import Counter, Peer, Played, Point, socket_server, three
+from client_servers import connection_to_counter as connection
 
 from rivet_ray import errors
 from rivet_ray.client import Client, ClientSettings
 from rivet_ray.client.backlog import MAX_UNREAD
-from rivet_ray.definition.remote import Connection
 from rivet_ray.protocol import v0
 
 both_encodings = pytest.mark.parametrize("encoding", ["json", "cbor"])
-
-
-def connection(client: Client) -> Connection[Counter]:
-    return client.accessor("counter", Counter).get_or_create("k").connect()
-
-
-async def three(peer: Peer, request: v0.ActionRequest) -> None:
-    for number in range(3):
-        await peer.event("new_count", number)
 
 
 async def move(peer: Peer, request: v0.ActionRequest) -> None:

@@ -7,20 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from value_kinds import Circle, Shape
 
 from rivet_ray import Actor, Registry, action, use
 from rivet_ray.errors import InvalidArgument
 from rivet_ray.testing import setup_test
-
-
-@dataclass
-class Shape:
-    name: str = "shape"
-
-
-@dataclass
-class Circle(Shape):
-    radius: int = 1
 
 
 @dataclass

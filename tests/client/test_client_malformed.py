@@ -194,6 +194,15 @@ async def liar(transport: str) -> AsyncIterator[tuple[str, Liar]]:
         server.close()
 
 
+@asynccontextmanager
+async def deceived(transport: Any, encoding: Any) -> AsyncIterator[tuple[Client, Liar]]:
+    async with (
+        liar(transport) as (url, server),
+        Client(url, encoding=encoding, transport=transport, timeout=PATIENCE) as client,
+    ):
+        yield client, server
+
+
 # --- What its client makes of it ----------------------------------------------
 
 
@@ -257,10 +266,7 @@ WAYS = pytest.mark.parametrize("transport", ["websocket", "sse"])
 @WAYS
 async def test_no_single_message_ends_a_connection(transport: Any, encoding: str) -> None:
     """C2: nobody knows whose message it was, so another connection begins, with `resync`."""
-    async with (
-        liar(transport) as (url, server),
-        Client(url, encoding=encoding, transport=transport, timeout=PATIENCE) as client,
-    ):
+    async with deceived(transport, encoding) as (client, server):
         told = list[str]()
         connection = client.actor("counter").connect()
         for name in ("disconnected", "reconnected", "resync"):
@@ -295,10 +301,7 @@ async def test_an_answer_that_cannot_be_read_fails_alone(
     transport: Any, encoding: str, levels: int
 ) -> None:
     """The connection stays, and so do the other calls; each used to end as unknown."""
-    async with (
-        liar(transport) as (url, server),
-        Client(url, encoding=encoding, transport=transport, timeout=PATIENCE) as client,
-    ):
+    async with deceived(transport, encoding) as (client, server):
         told = list[Any]()
         connection = client.actor("counter").connect()
         connection.on("disconnected", partial(told.append, "disconnected"))
@@ -319,10 +322,7 @@ async def test_an_answer_that_cannot_be_read_fails_alone(
 @BOTH
 @WAYS
 async def test_an_event_that_cannot_be_read_is_told(transport: Any, encoding: str) -> None:
-    async with (
-        liar(transport) as (url, server),
-        Client(url, encoding=encoding, transport=transport, timeout=PATIENCE) as client,
-    ):
+    async with deceived(transport, encoding) as (client, server):
         told = list[Any]()
         connection = client.actor("counter").connect()
         connection.on("disconnected", partial(told.append, "disconnected"))

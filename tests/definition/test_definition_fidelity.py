@@ -6,18 +6,18 @@ import collections
 import dataclasses
 import datetime
 import decimal
-import enum
 import functools
 import uuid
 import zoneinfo
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypedDict, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 import pydantic
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from value_kinds import Circle, Colour, Computed, Level, Name, Options, Permission, Private, Shape
 
 from rivet_ray.definition import StateCodec
 from rivet_ray.definition.faithful import Faithful
@@ -29,25 +29,6 @@ T = TypeVar("T")
 UTC = datetime.UTC
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
 NOON = datetime.datetime(2026, 7, 1, 12)
-
-
-@dataclass
-class Shape:
-    name: str = "shape"
-
-
-@dataclass
-class Circle(Shape):
-    radius: int = 1
-
-
-@dataclass
-class Computed:
-    count: int = 0
-    double: int = 0
-
-    def __post_init__(self) -> None:
-        self.double = 2 * self.count
 
 
 @dataclass
@@ -104,35 +85,9 @@ class SubModel(Model):
     more: int = 1
 
 
-class Private(pydantic.BaseModel):
-    name: str = "m"
-    _count: int = 0
-
-
-class Colour(enum.Enum):
-    RED = "red"
-
-
-class Level(enum.IntEnum):
-    LOW = 1
-
-
-class Name(str, enum.Enum):
-    ANN = "ann"
-
-
-class Permission(enum.IntFlag):
-    READ = 1
-    WRITE = 2
-
-
 class Pair(NamedTuple):
     left: int
     right: int
-
-
-class Options(TypedDict, total=False):
-    colour: str
 
 
 IN_UTC = NOON.replace(tzinfo=UTC)

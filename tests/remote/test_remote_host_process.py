@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from counted_actors import App, Counter
@@ -16,21 +15,6 @@ from rivet_ray.client.between import between_actors
 from rivet_ray.remote import Worker
 from rivet_ray.remote.worker import Deposed
 from rivet_ray.store import open_store
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis")).start()
-    yield server
-    server.stop()
-
-
-_prefixes = itertools.count()
-
-
-@pytest.fixture
-def store(redis: RedisServer) -> str:
-    return redis.url(f"remote-{next(_prefixes)}")
 
 
 @pytest.fixture

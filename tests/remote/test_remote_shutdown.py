@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import re
 import signal
@@ -29,14 +28,6 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     server = RedisServer(tmp_path_factory.mktemp("redis")).start()
     yield server
     server.stop()
-
-
-_prefixes = itertools.count()
-
-
-@pytest.fixture
-def store(redis: RedisServer) -> str:
-    return redis.url(f"shutdown-{next(_prefixes)}")
 
 
 @asynccontextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import datetime
-import enum
 import zoneinfo
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -13,24 +12,11 @@ from typing import Any
 
 import pytest
 from redis_server import RedisServer
+from value_kinds import Circle, Level, Shape
 
 from rivet_ray import Actor, InternalError, Registry, action, use
 from rivet_ray.errors import UserError
 from rivet_ray.testing import Setup, setup_test
-
-
-@dataclass
-class Shape:
-    name: str = "shape"
-
-
-@dataclass
-class Circle(Shape):
-    radius: int = 1
-
-
-class Level(enum.IntEnum):
-    LOW = 1
 
 
 @dataclass
