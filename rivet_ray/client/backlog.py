@@ -1,4 +1,4 @@
-"""What waits for the handlers of one connection: bounded in bytes, counted, told once."""
+"""Bounds the events that wait for the handlers of one connection, in bytes."""
 
 from __future__ import annotations
 

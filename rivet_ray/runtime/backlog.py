@@ -1,4 +1,4 @@
-"""What is given to a connection before its client has been told that it is open."""
+"""Messages for a connection whose client has not been told yet that it is open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is read across actors of a type: alarms, indexes, sizes."""
+"""Reads across actors of a type: alarms, indexes, sizes."""
 
 from __future__ import annotations
 
