@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import counted_actors
@@ -65,11 +66,11 @@ class ServeProcess:
     def spares(self) -> list[int]:
         """The processes that are ready for hosts: each holds the lock of a slot."""
         locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
-        holders = {int(words[4]) for words in locks if words[1:2] == ["FLOCK"]}
+        held = {(int(words[4]), words[5]) for words in locks if words[1:2] == ["FLOCK"]}
         return [
             number
             for number, title in self.processes().items()
-            if number in holders and title.startswith("ray::IDLE")
+            if title.startswith("ray::IDLE") and _holds_a_slot(number, held)
         ]
 
     def gateways(self) -> list[int]:
@@ -84,6 +85,24 @@ class ServeProcess:
         await asyncio.wait_for(self.process.communicate(), STARTING)
         assert self.process.returncode is not None
         return self.process.returncode
+
+
+def _holds_a_slot(process: int, held: set[tuple[int, str]]) -> bool:
+    """Whether one of those locks is that of a slot, whose file has a number for a name.
+
+    A process that fills slots holds a lock of its own for a moment.
+    """
+    inodes = {place.rpartition(":")[2] for holder, place in held if holder == process}
+    if not inodes:
+        return False
+    with suppress(OSError):  # It has ended meanwhile.
+        for descriptor in Path(f"/proc/{process}/fd").iterdir():
+            with suppress(OSError):
+                file = descriptor.readlink()
+                is_slot = file.name.isdigit() and "rivet-ray" in file.parts
+                if is_slot and str(descriptor.stat().st_ino) in inodes:
+                    return True
+    return False
 
 
 def _title(process: int) -> str:
