@@ -94,6 +94,10 @@ class Actor(Generic[State, ConnState, Params, Input, Auth]):
     """Raise it if older code must not read what this code saves. Each save records it; a
     host whose class has a lower one leaves the actor alone. See docs/state.md."""
 
+    destroy_after: ClassVar[timedelta | None] = None
+    """Destroy the actor, for good, if nobody has used it for so long. Actions, connections,
+    raw requests and scheduled actions that run are uses. See docs/state.md."""
+
     state: State
     """The actor's memory: saved at the end of each action that changes it."""
 

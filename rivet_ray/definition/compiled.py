@@ -14,6 +14,7 @@ import typing_extensions
 
 from rivet_ray.definition.actions import Action
 from rivet_ray.definition.arguments import Arguments, state_fault, type_fault
+from rivet_ray.definition.disuse import destroy_after_of
 from rivet_ray.definition.events import Event
 from rivet_ray.definition.fields import fingerprint_of
 from rivet_ray.definition.names import action_name_fault, name_fault
@@ -58,6 +59,7 @@ SETTINGS = (
     "sleep_after",
     "anonymous_keys",
     "state_version",
+    "destroy_after",
 )
 """Class attributes that say how the runtime treats the actors of a class."""
 HIGHEST_VERSION = 2**31
@@ -103,6 +105,8 @@ class ActorDefinition:
     """Callers without an identity may use idempotency keys."""
     state_version: int
     """Code with a lower one must not read what this class saves."""
+    destroy_after: float | None
+    """Seconds without any use after which the actor is destroyed; None for never."""
     hooks: frozenset[str]
     """The names of the hooks that the class overrides."""
     actions: dict[str, ActionDefinition] = field(default_factory=dict[str, ActionDefinition])
@@ -197,6 +201,7 @@ class _Compiler:
             sleep_after=self._seconds("sleep_after"),
             anonymous_keys=self.actor.anonymous_keys is True,
             state_version=self.actor.state_version,
+            destroy_after=destroy_after_of(self.actor.destroy_after, self.faults),
             hooks=frozenset(hook for hook in HOOKS if self._overrides(hook)),
         )
         if self.actor.durability not in ("strict", "relaxed"):

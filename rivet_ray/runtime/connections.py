@@ -103,6 +103,10 @@ class Connections:
         unreadable = self.saved.next_expiry()
         return min((item.expires or 0.0 for item in self._detached.values()), default=unreadable)
 
+    def last_expiry(self) -> float:
+        """When the last detached connection ends; 0 if there is none."""
+        return max((item.expires or 0.0 for item in self._detached.values()), default=0.0)
+
     def expire(self) -> None:
         """End the detached connections whose time is over."""
         now = self._instance.clock.now()

@@ -30,6 +30,11 @@ class Exchanges:
         self._instance = instance
         self._running: dict[Exchange, None] = {}
 
+    @property
+    def any(self) -> bool:
+        """Whether one runs."""
+        return bool(self._running)
+
     def begin(self, session: Session, message: RawOpen) -> None:
         """Serve what a gateway has opened."""
         instance, handle = self._instance, self._instance.host.handle

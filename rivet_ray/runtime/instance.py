@@ -18,6 +18,8 @@ from rivet_ray.runtime.checkpoint import Checkpoint
 from rivet_ray.runtime.connections import Connections
 from rivet_ray.runtime.context import Context
 from rivet_ray.runtime.deadline import ended
+from rivet_ray.runtime.disuse import PART as DISUSE
+from rivet_ray.runtime.disuse import Disuse, disuse_of, on_start
 from rivet_ray.runtime.events import Events
 from rivet_ray.runtime.exchanges import Exchanges
 from rivet_ray.runtime.gate import COUNTED, OVERHEAD, Release
@@ -59,6 +61,7 @@ class Instance:
         "connections",
         "context",
         "definition",
+        "disuse",
         "events",
         "exchanges",
         "idleness",
@@ -98,6 +101,8 @@ class Instance:
         self.leaving = Leaving(self)
         self.actions = Actions(self)
         self.exchanges = Exchanges(self)
+        self.disuse: Disuse | None = None
+        """None for types that are never destroyed for disuse, and until it is loaded."""
         stamp = Stamp(definition.state_version, definition.fingerprint)
         self.checkpoint = Checkpoint(claim, self.memory.saved_in(claim), self, stamp)
 
@@ -292,9 +297,11 @@ class Instance:
     def next_alarm(self) -> float | None:
         due = self.schedule.next_alarm()
         expiry = self.connections.next_expiry()
-        if due is None or expiry is None:
-            return expiry if due is None else due
-        return min(due, expiry)
+        if due is None or (expiry is not None and expiry < due):
+            due = expiry
+        if self.disuse is not None and (due is None or self.disuse.expiry < due):
+            due = self.disuse.expiry
+        return due
 
     # --- Saved: what the checkpointer asks for ------------------------------
 
@@ -342,6 +349,8 @@ class Instance:
         self.state = after(self.state, move)
         self.idleness.stop()
         self.schedule.stop()
+        if self.disuse is not None:
+            self.disuse.stop()
         self.context.close_clients()
         if self._save_timer is not None:
             self._save_timer.cancel()
@@ -407,8 +416,10 @@ class Instance:
                 if "on_create" in hooks:
                     await settle(self, self.actor.on_create, self.context.input)
                 call(self, self.memory.begins)
+            saved = claim.parts.get(DISUSE) if CREATED in claim.parts else None
+            self.disuse = disuse_of(self, saved)
             if "on_start" in hooks:
-                await settle(self, self.actor.on_start)
+                await on_start(self)
         self._starting = None
         self.state = after(self.state, Move.STARTED)
         if self.leaving.destroy_if_asked():
@@ -446,6 +457,8 @@ class Instance:
         if self.state is State.RUNNING:
             self.schedule.run_due()
             self.connections.expire()
+            if self.disuse is not None:
+                self.disuse.run_due()
             upcoming = self.next_alarm()
             if upcoming is not None and upcoming > self.clock.now():
                 self._host.alarms.committed(self.record.id, upcoming)

@@ -234,6 +234,8 @@ class ActorSchedule:
             if not self._fits(identity, now):
                 continue
             self._running[identity] = None
+            if self._instance.disuse is not None:
+                self._instance.disuse.used()
             self._instance.own(self._run(identity))
         self._watch_soon()
 

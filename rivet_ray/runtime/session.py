@@ -179,6 +179,8 @@ class Session:
 
     def _attach(self, instance: Instance, message: Attach) -> None:
         connections = instance.connections
+        if instance.disuse is not None:
+            instance.disuse.used()
         # An attachment is repeated when nobody knows whether the first one arrived.
         if message.resume or connections.get(message.connection) is not None:
             connections.resume(self, message)
@@ -205,6 +207,8 @@ class Session:
             except Overloaded as error:
                 self._refuse(call.call, error)
                 return
+        if instance.disuse is not None:
+            instance.disuse.used()
         if isinstance(call, Call):
             instance.actions.begin(self, call)
         else:

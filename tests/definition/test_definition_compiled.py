@@ -132,6 +132,7 @@ def test_reserved_names_are_these() -> None:
         "create_conn_state",
         "create_state",
         "destroy",
+        "destroy_after",
         "driver",
         "durability",
         "fetch",
