@@ -47,7 +47,8 @@ class Http:
             self._exchange.start(status, headers)
             self._started = True
         elif kind == "http.response.body" and self._started:
-            await self._send_body(bytes(message.get("body", b"")), message.get("more_body", False))
+            more = bool(message.get("more_body", False))
+            await self._send_body(bytes(message.get("body", b"")), more)
         else:
             raise RuntimeError(f"{kind!r} is not what a response goes on with")
 

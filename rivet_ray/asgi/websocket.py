@@ -72,7 +72,7 @@ class Socket:
             raise ValueError(f"{code!r} is no code that a close may carry")
         if len(reason.encode()) > MAX_REASON:
             raise ValueError(f"a reason has at most {MAX_REASON} bytes of UTF-8")
-        self._exchange.end(code, reason)
+        self._exchange.end(int(code), reason)
 
     def _accept(self, protocol: str | None, headers: Any) -> None:
         if protocol is not None and protocol not in (self._exchange.request.protocols or ()):

@@ -8,14 +8,19 @@ from typing import cast
 
 from rivet_ray.clock import Clock, SystemClock
 from rivet_ray.link import addresses
-from rivet_ray.link.connection import Connection, State
+from rivet_ray.link.connection import Connection, State, log
 from rivet_ray.link.faults import LinkError
-from rivet_ray.link.frames import Beat, decode_to_gateway
+from rivet_ray.link.frames import Beat, Unreadable, decode_to_gateway
 from rivet_ray.link.handshake import Handshake
 from rivet_ray.link.secret import checked
 from rivet_ray.link.settings import LinkSettings
 from rivet_ray.link.statistics import LinkStatistics
-from rivet_ray.link.substitutes import instead_of
+from rivet_ray.link.substitutes import (
+    Instead,
+    broke_gateway,
+    unread_by_gateway,
+    unsent_to_host,
+)
 from rivet_ray.protocol.caller import Message
 from rivet_ray.protocol.port import HostSession, ToGateway, ToHost
 
@@ -75,7 +80,7 @@ class LinkClient:
             raise RuntimeError("a LinkClient connects once")
         loop = asyncio.get_running_loop()
         hello = Handshake("gateway", self._secret)
-        connection = self._connection = Connection(
+        connection = self._connection = self._end.connection = Connection(
             self._end, hello, self._clock, self._settings, self.statistics
         )
         limit = self._settings.connect_timeout
@@ -150,6 +155,8 @@ class LinkSession:
 class _ClientEnd:
     """See `rivet_ray.link.ends.End`."""
 
+    connection: Connection[ToGateway]
+
     def __init__(self, told: Callable[[LinkError | None], None]) -> None:
         self.ready = asyncio.Event()
         """Opened, or ended instead."""
@@ -157,7 +164,7 @@ class _ClientEnd:
         self.receive: Callable[[ToGateway], None] | None = None
         self._told = told
 
-    def decode(self, payload: bytes) -> Sequence[ToGateway | Beat]:
+    def decode(self, payload: bytes) -> Sequence[ToGateway | Beat | Unreadable]:
         return decode_to_gateway(payload)
 
     def opened(self) -> None:
@@ -168,14 +175,30 @@ class _ClientEnd:
             self.receive(message)
 
     def broke(self, message: ToGateway) -> None:
-        """The gateway's own fault; there is nobody to tell."""
+        self._tell(broke_gateway(message))
 
-    def unsendable(self, message: Message, fault: Exception) -> None:
-        answer = instead_of(message, fault)
-        if answer is not None:
-            self.received(answer)
+    def unreadable(self, item: Unreadable) -> bool:
+        instead = unread_by_gateway(item)
+        if instead is not None:
+            self._tell(instead)
+        return instead is not None
+
+    def unsendable(self, message: Message, fault: Exception) -> Sequence[Message]:
+        instead = unsent_to_host(message, fault)
+        for told in instead.own:
+            self.received(told)
+        return instead.peer
 
     def ended(self, reason: LinkError | None) -> None:
         self.reason = reason
         self.ready.set()
         self._told(reason)
+
+    def _tell(self, instead: Instead[ToGateway]) -> None:
+        for message in instead.peer:
+            self.connection.send(message)
+        for told in instead.own:
+            try:
+                self.received(told)
+            except Exception:
+                log.exception("%s broke its receiver.", type(told).__name__)

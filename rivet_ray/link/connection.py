@@ -9,6 +9,10 @@ where they are.
 **In.** Messages are handed over as they are read, and whoever takes them may
 not block, so reading is never paused: nothing gathers here.
 
+**One message** that cannot be sent or read fails alone: whatever waits for it hears of
+that, and the link stays. It ends only if the frames themselves cannot be told apart,
+or if nobody can say what was meant.
+
 **Life.** Any byte is a sign of life, not only a heartbeat. An end that has heard
 nothing for an interval asks. So a heartbeat that waits behind a large buffer
 does no harm: as long as that buffer moves the peer hears us, and when it does
@@ -19,7 +23,7 @@ seconds: an end that was itself held up does not blame its peer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Generic, cast
 
@@ -34,7 +38,7 @@ from rivet_ray.link.faults import (
     LinkSilent,
     WrongSecret,
 )
-from rivet_ray.link.frames import Beat, FrameReader, encode_batch, frame
+from rivet_ray.link.frames import Beat, FrameReader, Unreadable, encode_batch, frame
 from rivet_ray.link.handshake import Handshake
 from rivet_ray.link.settings import LinkSettings
 from rivet_ray.link.statistics import LinkStatistics
@@ -195,15 +199,27 @@ class Connection(asyncio.Protocol, Generic[InT]):
         for message in batch:
             if self.state is not State.OPEN:
                 return
-            try:
-                if not isinstance(message, Beat):
-                    self._end.received(message)
-                elif message.asks:
+            if isinstance(message, Beat):
+                if message.asks:
                     self.send(Beat(asks=False))
-            except Exception:
-                log.exception("%s broke its receiver.", type(message).__name__)
-                if not isinstance(message, Beat):
-                    self._end.broke(message)
+            elif isinstance(message, Unreadable):
+                self._unreadable(message)
+            else:
+                self._received(message)
+
+    def _received(self, message: InT) -> None:
+        try:
+            self._end.received(message)
+        except Exception:
+            log.exception("%s broke its receiver.", type(message).__name__)
+            self._end.broke(message)
+
+    def _unreadable(self, item: Unreadable) -> None:
+        self._statistics.unreadable += 1
+        text = "%r from %s cannot be read: %s"
+        log.error(text, item.kind, self.peer, item.fault, extra=REPEATED)
+        if not self._end.unreadable(item):
+            raise LinkGarbled(f"A message of kind {item.kind!r} that cannot be read: {item.fault}")
 
     # --- Out ----------------------------------------------------------------
 
@@ -214,12 +230,17 @@ class Connection(asyncio.Protocol, Generic[InT]):
             for encoded in encode_batch(batch, self._settings.frame_limit, self._unsendable):
                 self._write(encoded)
 
-    def _unsendable(self, message: Message, fault: Exception) -> None:
-        self._statistics.messages_out -= 1
+    def _unsendable(self, message: Message, fault: Exception) -> Sequence[Message]:
         self._statistics.unsendable += 1
         text = "%s cannot be sent to %s: %s"
         log.error(text, type(message).__name__, self.peer, fault, extra=REPEATED)
-        self._end.unsendable(message, fault)
+        try:
+            instead = self._end.unsendable(message, fault)
+        except Exception:
+            log.exception("%s that cannot be sent broke its sender.", type(message).__name__)
+            instead = ()
+        self._statistics.messages_out += len(instead) - 1
+        return instead
 
     def _write(self, encoded: bytes | bytearray) -> None:
         transport = self._transport

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 from rivet_ray.link.faults import LinkError
-from rivet_ray.link.frames import Beat
+from rivet_ray.link.frames import Beat, Unreadable
 from rivet_ray.protocol.caller import Message
 
 InT = TypeVar("InT", bound=Message)
@@ -15,8 +15,8 @@ InT = TypeVar("InT", bound=Message)
 class End(Protocol[InT]):
     """Who a connection belongs to. Nothing here may block or raise."""
 
-    def decode(self, payload: bytes) -> Sequence[InT | Beat]:
-        """A batch. Raises LinkGarbled."""
+    def decode(self, payload: bytes) -> Sequence[InT | Beat | Unreadable]:
+        """A batch. Raises LinkGarbled if it is not even that."""
         ...
 
     def opened(self) -> None:
@@ -31,8 +31,15 @@ class End(Protocol[InT]):
         """`received` raised, against its promise; it is logged already."""
         ...
 
-    def unsendable(self, message: Message, fault: Exception) -> None:
-        """A message that does not go out; `fault` is a TooLong where it is."""
+    def unreadable(self, item: Unreadable) -> bool:
+        """Fail what was meant alone; return False if nobody knows what that is."""
+        ...
+
+    def unsendable(self, message: Message, fault: Exception) -> Sequence[Message]:
+        """Fail a message that does not go out; `fault` is a TooLong if it is too long.
+
+        Return what goes out in its place.
+        """
         ...
 
     def ended(self, reason: LinkError | None) -> None:

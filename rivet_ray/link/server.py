@@ -8,17 +8,23 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
 from rivet_ray.clock import Clock, SystemClock
+from rivet_ray.errors import RivetError
 from rivet_ray.link import addresses
 from rivet_ray.link.connection import Connection, State, log
 from rivet_ray.link.faults import LinkError, LinkOverflow
-from rivet_ray.link.frames import Beat, decode_to_host
+from rivet_ray.link.frames import Beat, Unreadable, decode_to_host
 from rivet_ray.link.handshake import Handshake
 from rivet_ray.link.secret import checked
 from rivet_ray.link.settings import LinkSettings
 from rivet_ray.link.statistics import LinkStatistics
-from rivet_ray.link.substitutes import fault_of, instead_of
+from rivet_ray.link.substitutes import (
+    broke_host,
+    unhanded,
+    unread_by_host,
+    unsent_to_gateway,
+)
 from rivet_ray.protocol.caller import Message
-from rivet_ray.protocol.port import Deliver, HostSession, ToGateway, ToHost
+from rivet_ray.protocol.port import Deliver, Handed, HostSession, ToGateway, ToHost
 
 
 class LinkedSession(HostSession, Protocol):
@@ -26,6 +32,10 @@ class LinkedSession(HostSession, Protocol):
 
     def missed(self, event: Deliver, /) -> None:
         """An event that no link carries: those whom it is for are told (promise C5)."""
+        ...
+
+    def unhanded(self, message: Handed, error: RivetError, /) -> None:
+        """What a client said elsewhere, and no link carries: it is told why."""
         ...
 
 
@@ -151,7 +161,7 @@ class _ServerEnd:
         self._connections = connections
         self._session: LinkedSession | None = None
 
-    def decode(self, payload: bytes) -> Sequence[ToHost | Beat]:
+    def decode(self, payload: bytes) -> Sequence[ToHost | Beat | Unreadable]:
         return decode_to_host(payload)
 
     def opened(self) -> None:
@@ -162,25 +172,41 @@ class _ServerEnd:
             self._session.send(message)
 
     def broke(self, message: ToHost) -> None:
-        self._tell(fault_of(message))
+        answer = broke_host(message)
+        if answer is not None:
+            self.connection.send(answer)
 
-    def unsendable(self, message: Message, fault: Exception) -> None:
+    def unreadable(self, item: Unreadable) -> bool:
+        instead = unread_by_host(item)
+        if instead is None:
+            return False
+        for message in instead.peer:
+            self.connection.send(message)
+        for told in instead.own:
+            self.received(told)
+        return True
+
+    def unsendable(self, message: Message, fault: Exception) -> Sequence[Message]:
+        session = self._session
+        if session is None:
+            return ()
         if isinstance(message, Deliver):
-            if self._session is not None:
-                self._session.missed(message)
-            return
-        answer = instead_of(message, fault)
-        if answer is None:
+            session.missed(message)
+            return ()
+        if isinstance(message, Handed):
+            session.unhanded(message, unhanded(fault))
+            return ()
+        instead = unsent_to_gateway(message, fault)
+        if instead is None:
             text = f"{type(message).__name__} cannot be sent, nor left out: {fault}"
             self.connection.drop(LinkOverflow(text))
-        self._tell(answer)
+            return ()
+        for told in instead.own:
+            session.send(told)
+        return instead.peer
 
     def ended(self, reason: LinkError | None) -> None:
         self._connections.discard(self.connection)
         session, self._session = self._session, None
         if session is not None:
             session.close()
-
-    def _tell(self, message: ToGateway | None) -> None:
-        if message is not None:
-            self.connection.send(message)

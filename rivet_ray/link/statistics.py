@@ -22,6 +22,8 @@ class LinkStatistics:
     """Messages given after the link had ended; they went nowhere."""
     unsendable: int = 0
     """Messages that were too long or could not be encoded."""
+    unreadable: int = 0
+    """Messages that arrived in a whole frame and could not be decoded."""
     pauses: int = 0
     """How often a peer read more slowly than it was written to."""
     drops: Counter[str] = field(default_factory=Counter[str])

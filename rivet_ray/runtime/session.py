@@ -267,6 +267,12 @@ class Session:
         self._handed[self._number] = told
         self.deliver(Handed(self._number, connection, said))
 
+    def unhanded(self, message: Handed, error: RivetError) -> None:
+        """What is between here and the gateway cannot carry what a client said elsewhere."""
+        told = self._handed.pop(message.number, None)
+        if told is not None:
+            told(error)
+
     # --- Raw requests and sockets ---------------------------------------------
 
     def _raw(self, message: RawData | RawTaken | RawEnd) -> None:

@@ -9,8 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.websockets import WebSocket
 
 from rivet_ray import Actor, Conn, Event, UserError, action
+from rivet_ray.asgi import serve_exchange
 from rivet_ray.link import LinkClient, LinkServer, LinkSettings
 from rivet_ray.link.frames import FrameReader, frame
 from rivet_ray.link.handshake import Handshake
@@ -36,6 +40,13 @@ async def eventually(condition: Callable[[], object]) -> None:
     raise TimeoutError("it does not come")
 
 
+async def loose(scope: Any, receive: Any, send: Any) -> None:
+    """An application that takes `more_body` for whatever is true or false."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"one ", "more_body": 1})
+    await send({"type": "http.response.body", "body": b"two", "more_body": None})
+
+
 @dataclass
 class State:
     count: int = 0
@@ -45,6 +56,7 @@ class Counter(Actor[State]):
     counted = Event[int]()
     texts = Event[str]()
     gone: ClassVar[list[str]] = []
+    codes: ClassVar[list[int]] = []
 
     @action
     def increment(self, amount: int = 1) -> int:
@@ -77,6 +89,22 @@ class Counter(Actor[State]):
     @action
     async def wait(self) -> None:
         await asyncio.Event().wait()
+
+    async def on_fetch(self, request: Request) -> Any:
+        match request.url.path:
+            case "/long":
+                return b"x" * 50_000
+            case "/head":
+                return Response(b"x" * 50_000, headers={"x-long": "x" * 50_000})
+            case "/loose":
+                return loose
+        return b"short"
+
+    async def on_websocket(self, websocket: WebSocket) -> None:
+        await websocket.accept()
+        while (message := await websocket.receive())["type"] == "websocket.receive":
+            await websocket.send_bytes(b"x" * int(message["bytes"]))
+        Counter.codes.append(message["code"])
 
     def on_disconnect(self, conn: Conn[Any, Any, Any]) -> None:
         Counter.gone.append(conn.id)
@@ -117,14 +145,16 @@ class World:
     """A host of `Counter` actors behind a server, on time that stands still."""
 
     def __init__(self, settings: LinkSettings | None = None, secret: bytes = SECRET) -> None:
-        Counter.gone = []
+        Counter.gone, Counter.codes = [], []
         self.clock = ManualClock()
         self.settings = settings or LinkSettings()
         definitions = setup(use={"counter": Counter}).definitions()
         store = MemoryStore()
         # Some calls never end, and closing a host waits for them.
         limits = HostSettings(stop_grace=0.05)
-        self.host = Host(definitions, store, clock=self.clock, settings=limits)
+        self.host = Host(
+            definitions, store, clock=self.clock, settings=limits, handle=serve_exchange
+        )
         self.directory = Directory(definitions, store, self.clock)
         self.server = LinkServer(self.host, secret, clock=self.clock, settings=self.settings)
         self.gateways: list[Gateway] = []

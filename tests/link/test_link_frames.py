@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from collections.abc import Sequence
 
 import msgspec
 import pytest
@@ -15,6 +16,7 @@ from rivet_ray.link.frames import (
     Beat,
     FrameReader,
     TooLong,
+    Unreadable,
     decode_to_gateway,
     decode_to_host,
     encode_batch,
@@ -55,7 +57,7 @@ def read(reader: FrameReader, *chunks: bytes) -> list[bytes]:
     return found
 
 
-def never(message: Message, fault: Exception) -> None:
+def never(message: Message, fault: Exception) -> Sequence[Message]:
     raise AssertionError((message, fault))
 
 
@@ -107,9 +109,10 @@ def test_a_batch_is_split_at_the_limit_and_keeps_its_order(sizes: list[int], lim
     messages = [Reply(number, b"x" * size) for number, size in enumerate(sizes)]
     left_out: list[Message] = []
 
-    def unsendable(message: Message, fault: Exception) -> None:
+    def unsendable(message: Message, fault: Exception) -> Sequence[Message]:
         assert isinstance(fault, TooLong)
         left_out.append(message)
+        return ()
 
     frames = encode_batch(messages, limit, unsendable) if messages else []
     payloads = read(FrameReader(limit), *(bytes(item) for item in frames))
@@ -120,14 +123,20 @@ def test_a_batch_is_split_at_the_limit_and_keeps_its_order(sizes: list[int], lim
         assert (message in left_out) == (alone > limit)
 
 
-def test_what_cannot_be_encoded_is_left_out_alone() -> None:
+@pytest.mark.parametrize("instead", [[], [Cancel(4)], [Cancel(4), Cancel(5)]])
+def test_what_cannot_be_encoded_is_left_out_alone(instead: list[Cancel]) -> None:
+    """What replaces it goes in its place, so that the order stays."""
     left_out: list[tuple[Message, type[Exception]]] = []
     bad = Call(2, "a", "\ud800", b"\x90")
-    frames = encode_batch(
-        [Cancel(1), bad, Cancel(3)], 1000, lambda *one: left_out.append((one[0], type(one[1])))
-    )
+
+    def unsendable(message: Message, fault: Exception) -> Sequence[Message]:
+        left_out.append((message, type(fault)))
+        return instead
+
+    frames = encode_batch([Cancel(1), bad, Cancel(3)], 1000, unsendable)
     assert left_out == [(bad, UnicodeEncodeError)]
-    assert [m for f in frames for m in decode_to_host(bytes(f[4:]))] == [Cancel(1), Cancel(3)]
+    arrived = [m for f in frames for m in decode_to_host(bytes(f[4:]))]
+    assert arrived == [Cancel(1), *instead, Cancel(3)]
 
 
 @given(st.binary(max_size=200))
@@ -144,10 +153,9 @@ def test_random_bytes_are_garbled_or_a_batch(data: bytes) -> None:
         b"\xc1",
         b"\xdd\xff\xff\xff\xff",
         b"\x91\xc6\xff\xff\xff\xff",
-        b"\x91\x92\xa6cancel\xa1x",
-        b"\x91\x92\xa7unknown\x01",
-        b"\x91\x92\xa5reply\x01",
-        b"\x91\x95\xa4call\x01\xa1\xff\xa1a\xc4\x00",
+        b"\x91\x01",
+        b"\x91\x90",
+        b"\x91\x91\x01",
         b"\x91\x93\xa6cancel\x01" + b"\x91" * 100_000,
         b"\x90\x90",
     ],
@@ -155,3 +163,20 @@ def test_random_bytes_are_garbled_or_a_batch(data: bytes) -> None:
 def test_garbage_is_named(data: bytes) -> None:
     with pytest.raises(LinkGarbled, match="cannot be read"):
         decode_to_host(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"\x92\xa6cancel\xa1x", "cancel"),
+        (b"\x92\xa7unknown\x01", "unknown"),
+        (b"\x92\xa5reply\x01", "reply"),
+        (b"\x95\xa4call\x01\xa1\xff\xa1a\xc4\x00", "call"),
+    ],
+)
+def test_garbage_in_a_whole_frame_leaves_its_neighbours_alone(data: bytes, kind: str) -> None:
+    whole = msgspec.msgpack.encode(Cancel(1))
+    first, found, last = decode_to_host(b"\x93" + whole + data + whole)
+    assert (first, last) == (Cancel(1), Cancel(1))
+    assert isinstance(found, Unreadable)
+    assert found.kind == kind
