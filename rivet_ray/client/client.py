@@ -18,6 +18,7 @@ from rivet_ray.client.inputs import Encoded, encoded_input
 from rivet_ray.client.interface import Interface
 from rivet_ray.client.settings import DEFAULTS, ClientSettings
 from rivet_ray.client.transport import ConnectionTransport, Fetch, Options, Transport
+from rivet_ray.definition import user_code
 from rivet_ray.definition.remote import ActorAccessor, Connection, KeyLike, ParamsLike
 from rivet_ray.errors import Outcome, RequestFailed
 from rivet_ray.ids import key_from
@@ -275,7 +276,7 @@ class Address:
 
         async def dial(resume: Resume) -> ConnectionTransport:
             try:
-                found = await given.now(source)
+                found = await user_code.settle(self.label, given.now, source)
             except Exception as error:
                 raise given.ParamsFault(error) from error
             return transport.connect(query, found, resume)

@@ -29,6 +29,7 @@ from rivet_ray.client.settings import ClientSettings
 from rivet_ray.client.transport import ConnectionTransport, Fetch, Options
 from rivet_ray.definition.events import Event
 from rivet_ray.definition.remote import LIFECYCLE, Connection, EventStream, Unsubscribe
+from rivet_ray.definition.user_code import described
 from rivet_ray.errors import ConnectionClosed, Outcome, RequestFailed, RivetError
 from rivet_ray.protocol.subprotocols import Resume
 from rivet_ray.protocol.v0 import Init
@@ -233,6 +234,10 @@ class ActorConnection(Connection[Actor_T]):
             log.exception("the connection to %s failed", self.label)
             end = RequestFailed(f"The connection to {self.label} failed: {error}")
             self._failed = True
+        except BaseException as error:
+            self._failed = True
+            self._finish(RequestFailed(f"The connection to {self.label} ended: {described(error)}"))
+            raise
         self._finish(end)
         await self._listeners.finish_tasks()
 

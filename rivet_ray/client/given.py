@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from rivet_ray.definition import user_code
 from rivet_ray.errors import Outcome, RequestFailed
 
 
@@ -70,6 +71,7 @@ def in_a_thread(params: Any) -> Any:
     call: Callable[[], Any] = params
 
     async def given() -> Any:
-        return await _awaited(await asyncio.to_thread(call))
+        found = await asyncio.to_thread(user_code.call, "the parameters", call)
+        return await _awaited(found)
 
     return given

@@ -11,6 +11,7 @@ from typing import Any
 
 from rivet_ray.client.backlog import EVENT, Backlog
 from rivet_ray.client.listeners import LaterHandler
+from rivet_ray.definition import user_code
 
 CLOSE_TIMEOUT = 5.0
 """Seconds that closing waits for the handler that runs, and for what came before."""
@@ -62,7 +63,7 @@ class HandlerThread:
 
         def work() -> None:
             try:
-                handler(*arguments)
+                user_code.call(self._label, handler, *arguments)
             except Exception as error:
                 self._failed(event, error)
             finally:

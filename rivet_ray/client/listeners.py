@@ -14,7 +14,9 @@ from rivet_ray.budget import Budget
 from rivet_ray.client.backlog import EVENT, MAX_UNREAD, TASK, Backlog, size_of
 from rivet_ray.client.interface import PayloadDecoder, UnexpectedValue
 from rivet_ray.client.settings import admit
+from rivet_ray.definition import user_code
 from rivet_ray.definition.remote import LIFECYCLE, Lifecycle
+from rivet_ray.definition.user_tasks import Guarded
 from rivet_ray.errors import RivetError, SlowConsumer
 from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 
@@ -56,6 +58,7 @@ class Listeners:
     def __init__(self, changed: Callable[[], None], label: str, limit: int) -> None:
         """`limit`: bytes of events for all handlers together, and for each stream."""
         self._changed = changed
+        self.label = label
         self.limit = limit
         self.backlog = Backlog(label, limit)
         self._listeners: dict[str, list[Listener]] = {}
@@ -149,7 +152,13 @@ class Listeners:
 
     # --- Tasks ---------------------------------------------------------------
 
-    def spawn(self, event: str, work: Coroutine[Any, Any, Any], size: int) -> None:
+    def spawn(
+        self,
+        event: str,
+        handler: Callable[..., Any],
+        work: Coroutine[Any, Any, Any],
+        size: int,
+    ) -> None:
         """Run an asynchronous handler until it returns, or the connection is disposed.
 
         Drops it if too many run. Raises SlowConsumer for the first that is dropped.
@@ -163,18 +172,24 @@ class Listeners:
                 work.close()
         if not taken:
             return
-        task = asyncio.create_task(work, name=f"rivet_ray handler of {event}")
+        guarded = Guarded(self.label, work)
+        task = asyncio.create_task(guarded, name=f"rivet_ray handler of {event}")
         self._tasks.add(task)
-        task.add_done_callback(partial(self._finished, event, size))
+        task.add_done_callback(partial(self._finished, event, handler, size))
 
-    def _finished(self, event: str, size: int, task: asyncio.Task[Any]) -> None:
+    def _finished(
+        self, event: str, handler: Callable[..., Any], size: int, task: asyncio.Task[Any]
+    ) -> None:
         self._tasks.discard(task)
         self.backlog.give_back(event, size)
-        if task.cancelled():
+        if not task.cancelled():
+            error = task.exception()
+        elif task.cancelling():
             return
-        error = task.exception()
-        if isinstance(error, Exception):
-            self.failed(event, error)
+        else:
+            error = asyncio.CancelledError()  # Its own: nobody has cancelled the handler.
+        if error is not None:
+            self.failed(event, user_code.contained(self.label, handler, error))
 
     async def finish_tasks(self) -> None:
         """Wait until no handler runs."""
@@ -228,7 +243,7 @@ class Handler:
 
     def receive(self, arguments: bytes) -> None:
         try:
-            decoded = self._decode(arguments)
+            decoded = user_code.call(self._listeners.label, self._decode, arguments)
         except Exception as error:
             self._listeners.failed(self._event, error)
         else:
@@ -242,9 +257,9 @@ class Handler:
             if isinstance(self.handler, LaterHandler):
                 self.handler.put(arguments, size)
                 return
-            result = self.handler(*arguments)
+            result = user_code.call(self._listeners.label, self.handler, *arguments)
             if inspect.iscoroutine(result):
-                self._listeners.spawn(self._event, result, size)
+                self._listeners.spawn(self._event, self.handler, result, size)
         except Exception as error:
             self._listeners.failed(self._event, error)
 

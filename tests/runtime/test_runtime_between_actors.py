@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,6 +70,7 @@ class Stock(Actor[StockState, None, str | None]):
 @dataclass
 class ShopState:
     seen: list[int] = field(default_factory=list[int])
+    refused: list[str] = field(default_factory=list[str])
     orders: int = 0
 
 
@@ -131,6 +133,35 @@ class Shop(Actor[ShopState]):
 
     def noticed(self, item: Item) -> None:
         self.state.seen.append(item.amount)
+
+    @action
+    async def listen_and_fail(self, how: str) -> None:
+        """A handler that fails with its first event, and one that goes on listening."""
+
+        def plain(item: Item) -> None:
+            if how == "exit":
+                sys.exit(3)
+            raise asyncio.CancelledError
+
+        async def later(item: Item) -> None:
+            plain(item)
+
+        self.conn_ = await self.client(App).stock.get_or_create("s").connect()
+        self.conn_.on("error", self.refused)
+        self.conn_.once(Stock.left, plain)
+        self.conn_.once(Stock.left, later)
+        self.conn_.on(Stock.left, self.noticed)
+
+    def refused(self, error: Exception) -> None:
+        self.state.refused.append(type(error).__name__)
+
+    @action
+    async def take_there(self) -> int:
+        return (await self.conn_.actor.take(Item("nail", 1))).amount
+
+    @action(readonly=True)
+    def refusals(self) -> list[str]:
+        return self.state.refused
 
     @action(readonly=True)
     def seen(self) -> list[int]:
@@ -206,6 +237,19 @@ async def test_what_a_handler_changes_is_saved_and_kept(test: Setup[App]) -> Non
     await test.clock.advance(5)
     assert part(test, actor, "state/seen") == [9], "it is not saved until somebody calls"
     assert await shop.seen() == [9]
+
+
+@pytest.mark.parametrize("how", ["exit", "cancelled"])
+async def test_a_handler_of_an_event_fails_alone(test: Setup[App], how: str) -> None:
+    """It used to end the actor's connection, and what waited on it waited for its timeout."""
+    shop = test.client.shop.get_or_create("k")
+    await shop.listen_and_fail(how)
+    async with asyncio.timeout(5):
+        await test.client.stock.get_or_create("s").take(Item("nail", 1))
+        await settle()
+        assert await shop.take_there() == 8
+    assert await shop.seen() == [9, 8]
+    assert await shop.refusals() == ["UserCodeFailed"] * 2, "told once for each handler"
 
 
 async def test_readonly_does_not_undo_what_a_handler_changed(test: Setup[App]) -> None:
