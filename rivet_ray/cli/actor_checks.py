@@ -6,6 +6,8 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping
 
+from rivet_ray.cli.looks import look
+from rivet_ray.clock import Clock
 from rivet_ray.definition import ActorDefinition
 from rivet_ray.errors import RivetError
 from rivet_ray.store import ActorRecord, Finding, Ownership, Store, Verdict
@@ -16,7 +18,11 @@ MOST_NAMED = 100
 
 
 async def check_actors(
-    store: Store, definitions: Mapping[str, ActorDefinition], namespace: str, most: int
+    store: Store,
+    clock: Clock,
+    definitions: Mapping[str, ActorDefinition],
+    namespace: str,
+    most: int,
 ) -> list[Finding]:
     """Look at up to `most` actors, page by page. Raises StoreError."""
     faults: list[Finding] = []
@@ -24,8 +30,10 @@ async def check_actors(
     last: str | None = None
     while seen.total() < most:
         limit = min(PAGE, most - seen.total())
-        page = await store.list_actors(namespace, after=last, limit=limit)
-        owners = await asyncio.gather(*(store.find_ownership(record.id) for record in page))
+        page = await look(clock, store.list_actors(namespace, after=last, limit=limit))
+        owners = await look(
+            clock, asyncio.gather(*(store.find_ownership(record.id) for record in page))
+        )
         for record, owner in zip(page, owners, strict=True):
             if owner is None:
                 continue  # It was destroyed meanwhile.

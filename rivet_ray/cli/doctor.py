@@ -10,10 +10,13 @@ from textwrap import wrap
 
 from rivet_ray.cli.actor_checks import check_actors
 from rivet_ray.cli.checks import check_store
+from rivet_ray.cli.looks import look
+from rivet_ray.clock import Clock, SystemClock
 from rivet_ray.definition import ActorDefinition
 from rivet_ray.errors import StoreError
 from rivet_ray.ids import DEFAULT_NAMESPACE
-from rivet_ray.store import Finding, Verdict, examine, open_store
+from rivet_ray.runtime.patience import close_store, open_in_time
+from rivet_ray.store import Finding, Store, Verdict, examine
 
 WIDTH = 100
 MOST_ACTORS = 10_000
@@ -31,26 +34,39 @@ class ActorsOf:
 def examine_store(url: str, *, as_json: bool, actors: ActorsOf | None = None) -> bool:
     """Print what was found; whether there is nothing to mend. Raises CommandError."""
     check_store(url)
-    findings = asyncio.run(_findings(url, actors))
+    findings = asyncio.run(find(url, SystemClock(), actors))
     well = not any(finding.alarming for finding in findings)
     print(_for_programs(findings, well) if as_json else _for_people(findings, well))
     return well
 
 
-async def _findings(url: str, actors: ActorsOf | None) -> list[Finding]:
+async def find(url: str, clock: Clock, actors: ActorsOf | None = None) -> list[Finding]:
+    """Open the store, look at it and close it. A store that stops answering is a finding.
+
+    Ends within STORE_OPEN if the store cannot be opened, within LOOK and STORE_CLOSE after
+    the last answer otherwise.
+    """
     try:
-        store = await open_store(url)
+        store = await open_in_time(clock, url)
     except StoreError as error:
         return [Finding("opening", str(error), Verdict.PROBLEM)]
     try:
-        found = await examine(store)
-        if actors is not None:
-            found += await check_actors(store, actors.definitions, actors.namespace, actors.most)
-        return found
-    except StoreError as error:
-        return [Finding("looking", str(error), Verdict.PROBLEM)]
+        return await _looks(store, clock, actors)
     finally:
-        await store.close()
+        await close_store(clock, store)
+
+
+async def _looks(store: Store, clock: Clock, actors: ActorsOf | None) -> list[Finding]:
+    found: list[Finding] = []
+    try:
+        found += await look(clock, examine(store))
+        if actors is not None:
+            found += await check_actors(
+                store, clock, actors.definitions, actors.namespace, actors.most
+            )
+    except StoreError as error:
+        found.append(Finding("looking", str(error), Verdict.PROBLEM))
+    return found
 
 
 def _for_programs(findings: Sequence[Finding], well: bool) -> str:
