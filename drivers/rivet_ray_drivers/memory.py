@@ -9,12 +9,14 @@ from __future__ import annotations
 import bisect
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from rivet_ray.ids import Key, actor_id
 from rivet_ray.store import (
     ANYBODY,
     UNWRITTEN,
     ActorRecord,
+    ActorSize,
     ActorType,
     Claim,
     Claimant,
@@ -155,6 +157,17 @@ class MemoryStore:
         for stored in self._living.values():
             found.setdefault(stored.record.type, []).append(stored.size)
         return [TypeSize(of, len(found[of]), sum(found[of])) for of in sorted(found)]
+
+    async def list_sizes(
+        self, namespace: str | None = None, *, after: str | None = None, limit: int = 100
+    ) -> list[ActorSize]:
+        start = 0 if after is None else bisect.bisect_right(self._ids, after)
+        living = (self._living[identity] for identity in self._ids[start:])
+        wanted = (one for one in living if namespace in (None, one.record.namespace))
+        return [
+            ActorSize(one.record.id, one.record.type, one.record.key, one.size)
+            for one in islice(wanted, max(limit, 0))
+        ]
 
     async def claim(
         self,

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from textwrap import wrap
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from rivet_ray.cli.actor_checks import check_actors
 from rivet_ray.cli.checks import check_store
 from rivet_ray.cli.looks import look
+from rivet_ray.cli.report import Report
+from rivet_ray.cli.sizes import growth_since, largest, sizes_of
 from rivet_ray.clock import Clock, SystemClock
 from rivet_ray.definition import ActorDefinition
 from rivet_ray.errors import StoreError
 from rivet_ray.ids import DEFAULT_NAMESPACE
 from rivet_ray.runtime.patience import close_store, open_in_time
-from rivet_ray.store import Finding, Store, Verdict, examine
+from rivet_ray.store import Finding, Store, Timekeeper, Verdict, examine
 
-WIDTH = 100
 MOST_ACTORS = 10_000
+GROWTH = 5.0
+"""Seconds between two looks at the sizes, if nobody says."""
+NOBODY_ELSE = (
+    "Growth was not measured: a store without a clock of its own has one user at a time, which is"
+    " doctor now. Use --growth to measure it all the same."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,60 +36,69 @@ class ActorsOf:
     most: int = MOST_ACTORS
 
 
-def examine_store(url: str, *, as_json: bool, actors: ActorsOf | None = None) -> bool:
-    """Print what was found; whether there is nothing to mend. Raises CommandError."""
+def examine_store(
+    url: str,
+    *,
+    as_json: bool,
+    actors: ActorsOf | None = None,
+    growth: float | None = None,
+    most: int = MOST_ACTORS,
+) -> bool:
+    """Print what was found; whether there is nothing to mend. Raises CommandError.
+
+    `growth` is the seconds between two looks at the sizes, 0 for one look; None decides by
+    the store. `most` is the number of actors among which the largest are looked for.
+    """
     check_store(url)
-    findings = asyncio.run(find(url, SystemClock(), actors))
-    well = not any(finding.alarming for finding in findings)
-    print(_for_programs(findings, well) if as_json else _for_people(findings, well))
-    return well
+    report = asyncio.run(examined(url, SystemClock(), actors, growth, most))
+    print(report.for_programs() if as_json else report.for_people())
+    return report.well
 
 
-async def find(url: str, clock: Clock, actors: ActorsOf | None = None) -> list[Finding]:
+async def examined(
+    url: str,
+    clock: Clock,
+    actors: ActorsOf | None = None,
+    growth: float | None = None,
+    most: int = MOST_ACTORS,
+) -> Report:
     """Open the store, look at it and close it. A store that stops answering is a finding.
 
-    Ends within STORE_OPEN if the store cannot be opened, within LOOK and STORE_CLOSE after
-    the last answer otherwise.
+    Ends within STORE_OPEN if the store cannot be opened. Otherwise it ends within LOOK and
+    STORE_CLOSE after the last answer, and after the time for growth.
     """
+    report = Report()
     try:
         store = await open_in_time(clock, url)
     except StoreError as error:
-        return [Finding("opening", str(error), Verdict.PROBLEM)]
+        report.findings.append(Finding("opening", str(error), Verdict.PROBLEM))
+        return report
     try:
-        return await _looks(store, clock, actors)
+        await _look(report, store, clock, actors, growth, most)
+    except StoreError as error:
+        report.findings.append(Finding("looking", str(error), Verdict.PROBLEM))
     finally:
         await close_store(clock, store)
+    return report
 
 
-async def _looks(store: Store, clock: Clock, actors: ActorsOf | None) -> list[Finding]:
-    found: list[Finding] = []
-    try:
-        found += await look(clock, examine(store))
-        if actors is not None:
-            found += await check_actors(
-                store, clock, actors.definitions, actors.namespace, actors.most
-            )
-    except StoreError as error:
-        found.append(Finding("looking", str(error), Verdict.PROBLEM))
-    return found
-
-
-def _for_programs(findings: Sequence[Finding], well: bool) -> str:
-    return json.dumps({"ok": well, "findings": [asdict(finding) for finding in findings]})
-
-
-def _for_people(findings: Sequence[Finding], well: bool) -> str:
-    width = max(len(finding.subject) for finding in findings)
-    lines: list[str] = []
-    for finding in findings:
-        start = f"{finding.verdict.value:8} {finding.subject:{width}}  "
-        indent = " " * len(start)
-        found = wrap(finding.found, WIDTH, initial_indent=start, subsequent_indent=indent)
-        lines += [*found, *_indented(finding.advice, indent)]
-    count = sum(finding.alarming for finding in findings)
-    lines += ["", "Nothing to mend." if well else f"To mend: {count}."]
-    return "\n".join(lines)
-
-
-def _indented(text: str, indent: str) -> list[str]:
-    return wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent)
+async def _look(
+    report: Report,
+    store: Store,
+    clock: Clock,
+    actors: ActorsOf | None,
+    growth: float | None,
+    most: int,
+) -> None:
+    if growth is None:
+        growth = GROWTH if isinstance(store, Timekeeper) else 0.0
+        report.growth_left_out = "" if growth else NOBODY_ELSE
+    report.findings += await look(clock, examine(store))
+    report.sizes = await sizes_of(store, clock)
+    report.largest = await largest(store, clock, most)
+    if actors is not None:
+        report.findings += await check_actors(
+            store, clock, actors.definitions, actors.namespace, actors.most
+        )
+    if growth:
+        report.growth = await growth_since(report.sizes, growth, store, clock)

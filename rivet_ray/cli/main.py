@@ -16,7 +16,7 @@ except ImportError as error:
 from rivet_ray.cli.arguments import hide_password
 from rivet_ray.cli.checks import CommandError
 from rivet_ray.cli.dev import serve_dev
-from rivet_ray.cli.doctor import MOST_ACTORS, ActorsOf, examine_store
+from rivet_ray.cli.doctor import GROWTH, MOST_ACTORS, ActorsOf, examine_store
 from rivet_ray.cli.host import serve_host
 from rivet_ray.cli.serve import CLUSTER_GRACE, LEAST_GRACE, serve_ray
 from rivet_ray.ids import DEFAULT_NAMESPACE
@@ -194,8 +194,20 @@ def doctor(
     actors: Annotated[
         int, typer.Option(min=1, help="Look at this many actors at the most.")
     ] = MOST_ACTORS,
+    growth: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=86_400,
+            metavar="SECONDS",
+            help="Look at the sizes again after this time, and say what has grown; 0 does not. "
+            f"{GROWTH:g} if the store is a shared one.",
+        ),
+    ] = None,
 ) -> None:
     """Say what a store keeps over which fault, and what of its settings is dangerous.
+
+    Prints actors and bytes by type, how fast they grow, and the largest actors.
 
     With a registry, list the actors that its code cannot load: those that newer code saved,
     and those whose input does not fit. Nothing is claimed or changed.
@@ -205,7 +217,7 @@ def doctor(
     looked = (
         ActorsOf(load_registries(registry).definitions(), namespace, actors) if registry else None
     )
-    if not examine_store(store, as_json=json, actors=looked):
+    if not examine_store(store, as_json=json, actors=looked, growth=growth, most=actors):
         raise typer.Exit(1)
 
 

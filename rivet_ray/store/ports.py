@@ -12,6 +12,7 @@ from typing import Protocol
 from rivet_ray.errors import StoreError
 from rivet_ray.store.records import (
     ActorRecord,
+    ActorSize,
     ActorType,
     Claim,
     Claimant,
@@ -96,6 +97,16 @@ class Store(Protocol):
         """Each actor type of which the store holds actors, in the order of the types.
 
         Costs a look at counters, not at actors, on a store that hosts share.
+        """
+        ...
+
+    async def list_sizes(
+        self, namespace: str | None = None, *, after: str | None = None, limit: int = 100
+    ) -> list[ActorSize]:
+        """Sizes of living actors in the order of their ids, at most `limit`.
+
+        Of all namespaces, or of one. `after` is the last id of the previous page. Costs
+        as much as a page of `list_actors`; no input and no part leaves the store.
         """
         ...
 

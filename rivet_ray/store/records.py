@@ -199,6 +199,17 @@ class TypeSize:
 
 
 @dataclass(frozen=True, slots=True)
+class ActorSize:
+    """What a store holds of one living actor."""
+
+    id: str
+    type: ActorType
+    key: Key
+    bytes: int
+    """Of its input and parts, as in `TypeSize`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Commit:
     """One atomic change of one actor's snapshot.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from rivet_ray.cli.doctor import ActorsOf, find
+from rivet_ray.cli.doctor import ActorsOf, examined
 from rivet_ray.cli.looks import LOOK
 from rivet_ray.runtime import patience
 from rivet_ray.runtime.patience import STORE_CLOSE, STORE_OPEN
@@ -37,6 +37,8 @@ class Silent(MemoryStore):
     [
         ("open", STORE_OPEN, ["opening"]),
         ("examine", LOOK, ["looking"]),
+        ("sizes", LOOK, ["durability", "looking"]),
+        ("list_sizes", LOOK, ["durability", "looking"]),
         ("list_actors", LOOK, ["durability", "looking"]),
         ("close", STORE_CLOSE, ["durability", "actors"]),
     ],
@@ -54,11 +56,11 @@ async def test_each_look_has_an_end(
 
     monkeypatch.setattr(patience, "open_store", open_store)
     clock = ManualClock()
-    looking = asyncio.ensure_future(find("memory://", clock, ActorsOf({})))
+    looking = asyncio.ensure_future(examined("memory://", clock, ActorsOf({})))
     await clock.advance(seconds - 0.1)
     assert not looking.done()
     await clock.advance(0.2)
-    found = await looking
+    found = (await looking).findings
     assert [finding.subject for finding in found] == subjects
     if method != "close":
         assert found[-1].verdict is Verdict.PROBLEM

@@ -14,7 +14,16 @@ from typing import Any
 import pytest
 
 from rivet_ray.ids import actor_id, escape_key
-from rivet_ray.store import ActorRecord, Claim, Commit, CommitResult, Fence, NewActor, Store
+from rivet_ray.store import (
+    ActorRecord,
+    ActorSize,
+    Claim,
+    Commit,
+    CommitResult,
+    Fence,
+    NewActor,
+    Store,
+)
 from rivet_ray.testing import DurableStoreConformance
 from rivet_ray_drivers.memory import MemoryStore, Stored
 
@@ -285,6 +294,29 @@ class PagesOverlap(MemoryStore):
         return await super().list_actors(namespace, *args, after=after, **options)
 
 
+class SizesOverlap(MemoryStore):
+    """Begins a page of sizes with the last actor of the page before."""
+
+    async def list_sizes(
+        self, namespace: str | None = None, *, after: str | None = None, limit: int = 100
+    ) -> list[ActorSize]:
+        if after is not None and after in self._living:
+            after = after[:-1]
+        return await super().list_sizes(namespace, after=after, limit=limit)
+
+
+class InputsUncounted(MemoryStore):
+    """Leaves inputs out of the sizes of actors."""
+
+    async def list_sizes(
+        self, namespace: str | None = None, *, after: str | None = None, limit: int = 100
+    ) -> list[ActorSize]:
+        sizes = await super().list_sizes(namespace, after=after, limit=limit)
+        return [
+            replace(one, bytes=sum(map(len, self._living[one.id].parts.values()))) for one in sizes
+        ]
+
+
 class OneNamespace(MemoryStore):
     """Computes ids without the namespace."""
 
@@ -356,6 +388,8 @@ BROKEN: list[tuple[type[MemoryStore], list[str]]] = [
     (JoinedKeys, ["keys_are_kept_apart"]),
     (PrefixOfText, ["a_prefix_compares_whole_parts"]),
     (PagesOverlap, ["a_page_goes_on_after_the_last_id"]),
+    (SizesOverlap, ["sizes_are_listed_in_the_order_of_ids"]),
+    (InputsUncounted, ["the_size_of_an_actor_is_that_of_its_input_and_parts"]),
     (OneNamespace, ["ids_are_the_ones_that_ids_gives"]),
     (ForgetsOnClose, ["actors_are_found_again", "a_snapshot_is_found_again"]),
     (ForgetsTombstones, ["a_destroyed_actor_stays_destroyed"]),

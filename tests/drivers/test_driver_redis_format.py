@@ -16,6 +16,7 @@ from redis_server import RedisServer
 from rivet_ray.errors import StoreError
 from rivet_ray.store import (
     ActorRecord,
+    ActorSize,
     Claimant,
     Commit,
     CommitResult,
@@ -115,6 +116,7 @@ async def test_format_2_is_read(server: RedisServer, redis: Redis, named: bool) 
     assert await store.find(*PLACE) == RECORD
     assert await store.create(NewActor(*PLACE)) == (RECORD, False)
     assert await store.list_actors("default", "counter", ("a",)) == [RECORD]
+    assert await store.list_sizes() == [ActorSize(RECORD.id, RECORD.type, RECORD.key, 5)]
     assert await store.alarms_due(1.8e9) == [(1700000060.5, RECORD.id)]
     assert await store.find_lease("host-1") == HostLease("host-1", 7, "10.0.0.1:7000")
     destroyed = Commit(GONE, Fence(1, "token"), 2, destroy=True, type=RECORD.type)

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from rivet_ray.store import ActorType, IndexEntry, TypeSize
+from rivet_ray.store import ActorSize, ActorType, IndexEntry, TypeSize
 from rivet_ray_drivers.file_system.packing import (
     key_range,
     pack,
@@ -20,6 +20,10 @@ ACTORS = "SELECT namespace, name, count(*), total(length(input)) FROM actors WHE
 PARTS = (
     "SELECT namespace, actors.name, total(length(value))"
     " FROM parts JOIN actors ON actors.id = parts.actor"
+)
+SIZES = (
+    "SELECT id, namespace, name, key, ifnull(length(input), 0)"
+    " + ifnull((SELECT sum(length(value)) FROM parts WHERE actor = id), 0) FROM actors"
 )
 
 
@@ -106,6 +110,21 @@ class Indexes:
                 int(inputs) + parts.get((namespace, name), 0),
             )
             for namespace, name, actors, inputs in self._all(ACTORS + by_type)
+        ]
+
+    def list_sizes(self, namespace: str | None, after: str, limit: int) -> list[ActorSize]:
+        # + stops an index: the table is in our order.
+        of = "" if namespace is None else "AND +namespace = ?"
+        values = () if namespace is None else (pack(namespace),)
+        rows = self._all(
+            f"{SIZES} WHERE living = 1 AND id > ? {of} ORDER BY id LIMIT ?",
+            (pack(after), *values, max(limit, 0)),
+        )
+        return [
+            ActorSize(
+                unpack(actor), ActorType(unpack(space), unpack(name)), unpack_key(key), int(size)
+            )
+            for actor, space, name, key, size in rows
         ]
 
     def _all(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

@@ -26,6 +26,7 @@ from rivet_ray.errors import StoreError
 from rivet_ray.store import (
     UNWRITTEN,
     ActorRecord,
+    ActorSize,
     ActorType,
     Claim,
     Claimant,
@@ -196,6 +197,10 @@ class Ledger:
     def sizes(self) -> list[TypeSize]:
         self._tables.write_gathered()
         return self._tables.indexes.sizes()
+
+    def list_sizes(self, namespace: str | None, after: str | None, limit: int) -> list[ActorSize]:
+        self._tables.write_gathered()
+        return self._tables.indexes.list_sizes(namespace, after or "", limit)
 
     # --- The end of a group --------------------------------------------------
 

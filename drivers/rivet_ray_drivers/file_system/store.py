@@ -13,6 +13,7 @@ from rivet_ray.errors import StoreError
 from rivet_ray.store import (
     ANYBODY,
     ActorRecord,
+    ActorSize,
     ActorType,
     Claim,
     Claimant,
@@ -106,6 +107,11 @@ class FileSystemStore:
 
     async def sizes(self) -> list[TypeSize]:
         return await self._writer.do(self._ledger.sizes)
+
+    async def list_sizes(
+        self, namespace: str | None = None, *, after: str | None = None, limit: int = 100
+    ) -> list[ActorSize]:
+        return await self._writer.do(partial(self._ledger.list_sizes, namespace, after, limit))
 
     async def alarms_due(
         self, now: float, limit: int = 100, *, types: Collection[ActorType] | None = None

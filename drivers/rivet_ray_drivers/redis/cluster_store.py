@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from rivet_ray.errors import StoreError, StoreUnavailable
-from rivet_ray.store import ActorRecord, ActorType
+from rivet_ray.store import ActorType
 from rivet_ray_drivers.file_system.packing import pack, pack_type
 from rivet_ray_drivers.redis import records, scripts
 from rivet_ray_drivers.redis import store as on_one_server
@@ -41,20 +41,17 @@ class ClusterStore(RedisStore):
         self._cluster = connection
         self._index = None
 
-    async def list_actors(
+    async def _page(
         self,
-        namespace: str,
-        name: str | None = None,
-        prefix: Sequence[str] = (),
-        *,
-        after: str | None = None,
-        limit: int = 100,
-    ) -> list[ActorRecord]:
-        start, key_start = records.selection(namespace, name, prefix)
+        fields: Sequence[bytes],
+        wanted: tuple[bytes, bytes],
+        after: str | None,
+        limit: int,
+    ) -> list[Reply]:
         position = b"-" if after is None else b"(" + pack(after)
         shard = first_shard(after)
         width = 1
-        found: list[ActorRecord] = []
+        found: list[Reply] = []
         while len(found) < limit and shard < SHARDS:
             # Many shards are asked only where few actors are to be found in each.
             replies = await self._identity.read_all(
@@ -67,9 +64,9 @@ class ClusterStore(RedisStore):
                             position,
                             limit - len(found),
                             on_one_server.LIST_BUDGET,
-                            start,
-                            key_start,
+                            *wanted,
                             b"1",
+                            *fields,
                         ),
                     )
                     for number in range(shard, min(shard + width, SHARDS))
@@ -77,13 +74,13 @@ class ClusterStore(RedisStore):
             )
             for reply in replies:
                 rows, following, last = records.as_list(reply)
-                found += filter(None, map(records.record_of, records.as_list(rows)))
+                found += records.as_list(rows)
                 position = records.as_bytes(last)
                 if following == 1:  # there is more in this shard
                     break
                 shard += 1
             width = min(4 * width, WIDEST_LIST)
-        return found[:limit]
+        return found[: max(limit, 0)]
 
     # --- Alarms ---------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from rivet_ray.ids import actor_id
 from rivet_ray.store import (
     UNWRITTEN,
     ActorRecord,
+    ActorSize,
     ActorType,
     Claim,
     Claimant,
@@ -42,6 +43,7 @@ from rivet_ray_drivers.redis.layout import ActorName, Layout, actor_name
 FORMAT = b"%d" % NUMBER
 RECORD = (b"v", b"generation", b"created", b"place", b"input", b"region")
 """The fields of an actor's hash that its record is made of, in the scripts' order."""
+SIZE = (b"v", b"generation", b"place", b"size")
 OWNERSHIP = (b"v", b"generation", b"created", b"owner", b"epoch", b"version", b"code")
 LEASE = (b"v", b"beat", b"address", b"dead")
 PART = b"p:"
@@ -183,6 +185,19 @@ def record_of(reply: Reply) -> ActorRecord | None:
             region=None if region is None else unpack(as_bytes(region)),
             created_at=float(as_bytes(created)),
         )
+    except ValueError as error:
+        raise damaged("an actor") from error
+
+
+def size_of(reply: Reply) -> ActorSize:
+    """The size in a reply of the fields SIZE, of an actor that lives."""
+    version, generation, place, size = as_list(reply)
+    if version != FORMAT:
+        raise wrong_format(as_bytes(version).decode("ascii", "replace"))
+    try:
+        namespace, name, *key = unpack_key(as_bytes(place))
+        identity = actor_id(namespace, name, key, int(as_bytes(generation)))
+        return ActorSize(identity, ActorType(namespace, name), tuple(key), int(as_bytes(size)))
     except ValueError as error:
         raise damaged("an actor") from error
 

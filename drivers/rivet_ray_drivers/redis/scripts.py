@@ -140,8 +140,8 @@ return {changes, redis.call('HGETALL', actor)}
 
 LIST = r"""
 -- KEYS: the ids of successive shards.  ARGV: '-' or '(' and an id, limit, how much
--- to look at, what a place must start with, what its key must start with, and '1'
--- where a shard may be on its way to another node of a cluster.
+-- to look at, what a place must start with, what its key must start with, '1'
+-- where a shard may be on its way to another node of a cluster, then the fields to give.
 -- Gives {rows, the shard to go on with, the id to go on after}.
 local after, limit, budget, start, prefix, moves =
   ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
@@ -174,8 +174,7 @@ for shard, ids in ipairs(KEYS) do
         return redis.error_reply('TRYAGAIN the ids have moved before their actors')
       end
       if is_wanted(place) then
-        rows[#rows + 1] = redis.call(
-          'HMGET', actor, 'v', 'generation', 'created', 'place', 'input', 'region')
+        rows[#rows + 1] = redis.call('HMGET', actor, unpack(ARGV, 7))
         if #rows == limit then
           return {rows, shard, after}
         end

@@ -9,6 +9,7 @@ from rivet_ray.errors import StoreError
 from rivet_ray.store import (
     ANYBODY,
     ActorRecord,
+    ActorSize,
     ActorType,
     Claim,
     Claimant,
@@ -123,10 +124,29 @@ class RedisStore:
         after: str | None = None,
         limit: int = 100,
     ) -> list[ActorRecord]:
-        start, key_start = records.selection(namespace, name, prefix)
+        wanted = records.selection(namespace, name, prefix)
+        rows = await self._page(records.RECORD, wanted, after, limit)
+        return [record for row in rows if (record := records.record_of(row))]
+
+    async def list_sizes(
+        self, namespace: str | None = None, *, after: str | None = None, limit: int = 100
+    ) -> list[ActorSize]:
+        wanted = (b"", b"") if namespace is None else records.selection(namespace, None, ())
+        return [
+            records.size_of(row) for row in await self._page(records.SIZE, wanted, after, limit)
+        ]
+
+    async def _page(
+        self,
+        fields: Sequence[bytes],
+        wanted: tuple[bytes, bytes],
+        after: str | None,
+        limit: int,
+    ) -> list[Reply]:
+        """Those fields of living actors in the order of their ids; `wanted` selects them."""
         position = b"-" if after is None else b"(" + pack(after)
         shard = first_shard(after)
-        found: list[ActorRecord] = []
+        found: list[Reply] = []
         while len(found) < limit and shard < SHARDS:
             reply = await self._identity.read(
                 shard,
@@ -136,12 +156,13 @@ class RedisStore:
                     position,
                     limit - len(found),
                     LIST_BUDGET,
-                    start,
-                    key_start,
+                    *wanted,
+                    b"",
+                    *fields,
                 ),
             )
             rows, following, last = records.as_list(reply)
-            found += filter(None, map(records.record_of, records.as_list(rows)))
+            found += records.as_list(rows)
             shard += records.as_number(following) - 1  # Lua counts from 1
             position = records.as_bytes(last)
         return found

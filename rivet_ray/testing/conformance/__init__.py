@@ -37,6 +37,7 @@ pytest.register_assert_rewrite(
     "rivet_ray.testing.conformance.leases",
     "rivet_ray.testing.conformance.listing",
     "rivet_ray.testing.conformance.ownership",
+    "rivet_ray.testing.conformance.sizes",
 )
 
 from rivet_ray.testing.conformance.alarms import AlarmConformance  # noqa: E402
@@ -48,6 +49,7 @@ from rivet_ray.testing.conformance.indexes import IndexConformance  # noqa: E402
 from rivet_ray.testing.conformance.leases import LeaseConformance  # noqa: E402
 from rivet_ray.testing.conformance.listing import ListingConformance  # noqa: E402
 from rivet_ray.testing.conformance.ownership import OwnershipConformance  # noqa: E402
+from rivet_ray.testing.conformance.sizes import SizeConformance  # noqa: E402
 
 __all__ = ["DurableStoreConformance", "StoreConformance"]
 
@@ -60,6 +62,7 @@ class StoreConformance(
     DestructionConformance,
     AlarmConformance,
     IndexConformance,
+    SizeConformance,
     LeaseConformance,
 ):
     """Every promise that any store makes. Override `open_store`."""
