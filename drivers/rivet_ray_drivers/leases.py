@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 
 from rivet_ray.store import LEASE_KEPT, HostLease
 
@@ -28,6 +29,11 @@ class Leases:
         self._sweep()
         lease, _ = self._leases.get(incarnation, (None, 0.0))
         return lease
+
+    def list(self, limit: int) -> list[HostLease]:
+        self._sweep()
+        written_last = islice(reversed(self._leases.values()), max(limit, 0))
+        return sorted((lease for lease, _ in written_last), key=lambda lease: lease.incarnation)
 
     def mark_dead(self, incarnation: str, beat: int) -> bool:
         lease = self.find(incarnation)

@@ -95,6 +95,7 @@ async def _look(
         report.growth_left_out = "" if growth else NOBODY_ELSE
     report.findings += await look(clock, examine(store))
     report.sizes = await sizes_of(store, clock)
+    report.hosts = await look(clock, store.list_hosts())
     report.largest = await largest(store, clock, most)
     if actors is not None:
         report.findings += await check_actors(

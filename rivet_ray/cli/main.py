@@ -207,7 +207,7 @@ def doctor(
 ) -> None:
     """Say what a store keeps over which fault, and what of its settings is dangerous.
 
-    Prints actors and bytes by type, how fast they grow, and the largest actors.
+    Prints actors and bytes by type, how fast they grow, the largest actors, and the hosts.
 
     With a registry, list the actors that its code cannot load: those that newer code saved,
     and those whose input does not fit. Nothing is claimed or changed.

@@ -10,13 +10,15 @@ from typing import Any
 
 from rivet_ray.cli.sizes import Growth, Largest, Sizes
 from rivet_ray.ids import escape_key
-from rivet_ray.store import ActorType, Finding, TypeSize
+from rivet_ray.store import ActorType, Finding, HostLease, TypeSize
 
 WIDTH = 100
 LONGEST_NAME = 40
 """Characters of a type that people see; programs get all."""
 MOST_TYPES = 50
 """Types that people see, the largest ones; programs get all."""
+MOST_HOSTS = 50
+"""Hosts that people see, those first that are not marked as dead."""
 DAY = 86_400.0
 SHORT = 3600.0
 """A look of fewer seconds says little of a day."""
@@ -32,6 +34,7 @@ class Report:
     growth_left_out: str = ""
     """Why it was not looked at, if nobody asked for that."""
     largest: Largest | None = None
+    hosts: Sequence[HostLease] | None = None
 
     @property
     def well(self) -> bool:
@@ -54,12 +57,13 @@ class Report:
                     for one in self.largest.actors
                 ],
             },
+            "hosts": None if self.hosts is None else [asdict(host) for host in self.hosts],
         }
         return json.dumps(told)
 
     def for_people(self) -> str:
         """Lines of at most WIDTH characters."""
-        parts = [self._findings(), self._sizes(), self._largest()]
+        parts = [self._findings(), self._sizes(), self._largest(), self._hosts()]
         count = sum(finding.alarming for finding in self.findings)
         parts.append(["Nothing to mend." if self.well else f"To mend: {count}."])
         return "\n\n".join("\n".join(lines) for lines in parts if lines)
@@ -119,6 +123,22 @@ class Report:
             lines.append(f"{readable(one.bytes):>10}  {_name(one.type, 24)}  {key}  {one.id}")
         return lines
 
+    def _hosts(self) -> list[str]:
+        if not self.hosts:
+            return []
+        # The living have a beat that grows, which one look cannot tell.
+        living = [host for host in self.hosts if not host.dead]
+        dead = len(self.hosts) - len(living)
+        lines = [f"Hosts that nobody has marked as dead: {len(living):,}; marked: {dead:,}."]
+        for host in sorted(self.hosts, key=lambda host: host.dead)[:MOST_HOSTS]:
+            names = (
+                f"{_printable(host.incarnation)}  {_printable(host.address, 30) or 'no address'}"
+            )
+            lines.append(f"  {names}  beat {host.beat:,}{'  dead' if host.dead else ''}")
+        if len(self.hosts) > MOST_HOSTS:
+            lines.append(f"These are {MOST_HOSTS} of them; --json has more.")
+        return lines
+
 
 def readable(size: int) -> str:
     """Bytes as people read them: thousands, three digits and more."""
@@ -165,8 +185,11 @@ def _type(of: ActorType) -> dict[str, str]:
 
 
 def _name(of: ActorType, longest: int = LONGEST_NAME) -> str:
-    name = f"{of.namespace}/{of.name}"
-    return _short(name if name.isprintable() else repr(name), longest)
+    return _printable(f"{of.namespace}/{of.name}", longest)
+
+
+def _printable(text: str, longest: int = LONGEST_NAME) -> str:
+    return _short(text if text.isprintable() else repr(text), longest)
 
 
 def _short(text: str, longest: int = LONGEST_NAME) -> str:

@@ -168,6 +168,14 @@ class Store(Protocol):
         """A host's lease, dead or not, or None where it was never written or was ended."""
         ...
 
+    async def list_hosts(self, limit: int = 1000) -> list[HostLease]:
+        """The leases that `find_lease` gives, dead or not, in the order of incarnations.
+
+        At most `limit`; of more, those that were written last. Costs a look at an index of
+        leases, not at all that the store holds.
+        """
+        ...
+
     async def mark_dead(self, incarnation: str, beat: int) -> bool:
         """Mark an incarnation dead if its beat still is `beat`, or if it is dead already.
 

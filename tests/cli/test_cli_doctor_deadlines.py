@@ -38,6 +38,7 @@ class Silent(MemoryStore):
         ("open", STORE_OPEN, ["opening"]),
         ("examine", LOOK, ["looking"]),
         ("sizes", LOOK, ["durability", "looking"]),
+        ("list_hosts", LOOK, ["durability", "looking"]),
         ("list_sizes", LOOK, ["durability", "looking"]),
         ("list_actors", LOOK, ["durability", "looking"]),
         ("close", STORE_CLOSE, ["durability", "actors"]),

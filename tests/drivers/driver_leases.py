@@ -17,6 +17,10 @@ async def age_on_redis(ports: Sequence[int], prefix: str, seconds: float) -> Non
     """What Redis keeps for ever stays; of the rest it takes that time away."""
     for port in ports:
         async with Redis(port=port, protocol=2) as client:
+            async for key in client.scan_iter(f"{prefix}*:l", count=1000):
+                for member, written in await client.zrange(key, 0, -1, withscores=True):
+                    await client.zadd(key, {member: written - seconds})
+                await client.pexpire(key, int(await client.pttl(key) - 1000 * seconds))
             async for key in client.scan_iter(f"{prefix}*:l:*", count=1000):
                 left = await client.pttl(key)
                 if left >= 0:

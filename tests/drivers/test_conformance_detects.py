@@ -21,6 +21,7 @@ from rivet_ray.store import (
     Commit,
     CommitResult,
     Fence,
+    HostLease,
     NewActor,
     Store,
 )
@@ -317,6 +318,20 @@ class InputsUncounted(MemoryStore):
         ]
 
 
+class HidesTheDead(MemoryStore):
+    """Lists no host that was marked dead."""
+
+    async def list_hosts(self, limit: int = 1000) -> list[HostLease]:
+        return [host for host in await super().list_hosts(limit) if not host.dead]
+
+
+class ListsAnyHosts(MemoryStore):
+    """Lists the hosts that were written first."""
+
+    async def list_hosts(self, limit: int = 1000) -> list[HostLease]:
+        return sorted(await super().list_hosts(), key=lambda host: host.beat)[:limit]
+
+
 class OneNamespace(MemoryStore):
     """Computes ids without the namespace."""
 
@@ -390,6 +405,8 @@ BROKEN: list[tuple[type[MemoryStore], list[str]]] = [
     (PagesOverlap, ["a_page_goes_on_after_the_last_id"]),
     (SizesOverlap, ["sizes_are_listed_in_the_order_of_ids"]),
     (InputsUncounted, ["the_size_of_an_actor_is_that_of_its_input_and_parts"]),
+    (HidesTheDead, ["hosts_are_listed_in_the_order_of_incarnations"]),
+    (ListsAnyHosts, ["hosts_are_listed_in_the_order_of_incarnations"]),
     (OneNamespace, ["ids_are_the_ones_that_ids_gives"]),
     (ForgetsOnClose, ["actors_are_found_again", "a_snapshot_is_found_again"]),
     (ForgetsTombstones, ["a_destroyed_actor_stays_destroyed"]),

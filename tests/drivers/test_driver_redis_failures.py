@@ -436,8 +436,10 @@ async def test_a_record_of_a_later_version_is_refused_and_left_alone(
         committed(store, commit_of(claim, put={"a": b"1"}, alarm=1.0)),
         committed(store, commit_of(claim, destroy=True)),
         store.list_actors("default"),
+        store.list_sizes(),
         store.renew_lease("host", 2),
         store.find_lease("host"),
+        store.list_hosts(),
         store.mark_dead("host", 1),
     ):
         with pytest.raises(StoreError, match=r"format 3.*upgrade") as caught:

@@ -7,6 +7,7 @@ left alone is in `test_driver_redis_failures` and `test_driver_redis_lost`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -79,6 +80,8 @@ SORTED: dict[str, dict[str | bytes, float]] = {
     "rivet{rr:1016}:w": {"default\x00\x01counter\x00\x01": 1700000060.5},
     "rivet{rr:1016}:w:default\x00\x01counter\x00\x01": {"fe1ae08b8b82392c-2": 1700000060.5},
 }
+LEASES = "rivet{rr:535}:l"
+"""The index of leases of a shard; its scores are times."""
 GONE = "83117e213bb630e4"
 """The id of a destroyed actor, with the key "gone"."""
 STAMP = Stamp(3, "5d41402abc4b2a76")
@@ -107,6 +110,7 @@ async def test_format_2_is_read(server: RedisServer, redis: Redis, named: bool) 
         await redis.hset(key, mapping=fields)
     for key, members in SORTED.items():
         await redis.zadd(key, members)
+    await redis.zadd(LEASES, {"host-1": 1700000000})
     if named:
         for shard in range(1024):
             identity = {"v": "2", "store": "5b6773b520612a93", "changes": "4"}
@@ -119,6 +123,7 @@ async def test_format_2_is_read(server: RedisServer, redis: Redis, named: bool) 
     assert await store.list_sizes() == [ActorSize(RECORD.id, RECORD.type, RECORD.key, 5)]
     assert await store.alarms_due(1.8e9) == [(1700000060.5, RECORD.id)]
     assert await store.find_lease("host-1") == HostLease("host-1", 7, "10.0.0.1:7000")
+    assert await store.list_hosts() == [HostLease("host-1", 7, "10.0.0.1:7000")]
     destroyed = Commit(GONE, Fence(1, "token"), 2, destroy=True, type=RECORD.type)
     assert await store.commit([destroyed]) == [CommitResult.ALREADY_DONE]
     last = Commit(RECORD.id, Fence(2, "token"), 1, type=RECORD.type)
@@ -181,8 +186,10 @@ async def test_format_2_is_written(server: RedisServer, redis: Redis) -> None:
             name.encode() if isinstance(name, str) else name: members[name] for name in members
         }
         assert dict(found) == named
+    ((member, written),) = await redis.zrange(LEASES, 0, -1, withscores=True)
+    assert (member, time.time() - written < 3600) == (b"host-1", True)
     keys = {key.decode() for key in await redis.keys()}
-    assert {key for key in keys if not key.endswith(":s")} == {*HASHES, *SORTED}
+    assert {key for key in keys if not key.endswith(":s")} == {*HASHES, *SORTED, LEASES}
 
 
 async def test_format_1_is_refused_and_left_as_it_is(server: RedisServer, redis: Redis) -> None:

@@ -126,6 +126,9 @@ class FileSystemStore:
     async def find_lease(self, incarnation: str) -> HostLease | None:
         return self._leases.find(incarnation)
 
+    async def list_hosts(self, limit: int = 1000) -> list[HostLease]:
+        return self._leases.list(limit)
+
     async def mark_dead(self, incarnation: str, beat: int) -> bool:
         return self._leases.mark_dead(incarnation, beat)
 

@@ -54,6 +54,7 @@ class Layout:
         self.earliest_alarms = f"{prefix}:w".encode()
         self.ids = [shard + b"n" for shard in self._shards]
         self.sizes = [shard + b"k" for shard in self._shards]
+        self.leases = [shard + b"l" for shard in self._shards]
 
     def actor(self, name: ActorName) -> bytes:
         return b"%sa:%s" % (self._shards[name.shard], name.digits.encode())

@@ -329,6 +329,14 @@ def lease_of(incarnation: str, reply: Reply) -> HostLease | None:
         raise damaged(f"the lease of {incarnation}") from error
 
 
+def incarnation_of(member: bytes) -> str:
+    """The incarnation that an index of leases names."""
+    try:
+        return unpack(member)
+    except ValueError as error:
+        raise damaged("its hosts") from error
+
+
 def damaged(what: str) -> StoreError:
     return StoreError(f"What Redis holds of {what} cannot be read: it was not written by us.")
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from rivet_ray_drivers.redis.alarm_scripts import ALARMS, INDEX, NEXT_ALARM
 from rivet_ray_drivers.redis.commit_script import COMMIT
 from rivet_ray_drivers.redis.layout import FORMAT
-from rivet_ray_drivers.redis.lease_scripts import KEPT, MARK_DEAD, RENEW
+from rivet_ray_drivers.redis.lease_scripts import KEPT, MARK_DEAD, RENEW, WRITTEN
 
 PRELUDE = (
     f"local FORMAT = '{FORMAT}'\n"
@@ -217,7 +217,7 @@ index = _script(INDEX)
 alarms = _script(ALARMS)
 next_alarm = _script(NEXT_ALARM)
 list_actors = _script(LIST)
-renew = _guarded(KEPT + RENEW)
-mark_dead = _guarded(KEPT + MARK_DEAD)
+renew = _guarded(KEPT + WRITTEN + RENEW)
+mark_dead = _guarded(KEPT + WRITTEN + MARK_DEAD)
 
 ALL = (begin, create, claim, commit, index, alarms, next_alarm, list_actors, renew, mark_dead)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from heapq import nlargest
 
 from rivet_ray import ids
 from rivet_ray.errors import StoreError
@@ -251,22 +252,52 @@ class RedisStore:
         )
 
     async def find_lease(self, incarnation: str) -> HostLease | None:
-        shard, lease = self._layout.lease(incarnation)
-        reply = await self._identity.read(shard, Command((b"HMGET", lease, *records.LEASE)))
-        return records.lease_of(incarnation, reply)
+        found = await self._leases([incarnation])
+        return found[0] if found else None
 
     async def mark_dead(self, incarnation: str, beat: int) -> bool:
         return await self._compare_and_set(scripts.mark_dead, incarnation, records.number(beat))
 
+    async def list_hosts(self, limit: int = 1000) -> list[HostLease]:
+        """As the port says. An index may name leases that are gone; these are left out."""
+        if limit <= 0:
+            return []
+        replies = await self._identity.read_all(
+            [
+                (shard, Command((b"ZREVRANGE", key, 0, limit - 1, b"WITHSCORES")))
+                for shard, key in enumerate(self._layout.leases)
+            ]
+        )
+        written = [one for reply in replies for one in records.members_of(reply)]
+        latest = [records.incarnation_of(packed) for _, packed in nlargest(limit, written)]
+        return await self._leases(sorted(latest))
+
+    async def _leases(self, incarnations: Sequence[str]) -> list[HostLease]:
+        """Those of them that have one."""
+        if not incarnations:
+            return []
+        places = map(self._layout.lease, incarnations)
+        replies = await self._identity.read_all(
+            [(shard, Command((b"HMGET", key, *records.LEASE))) for shard, key in places]
+        )
+        found = map(records.lease_of, incarnations, replies)
+        return [lease for lease in found if lease is not None]
+
     async def end_lease(self, incarnation: str) -> None:
-        _, lease = self._layout.lease(incarnation)
-        await self._connection.do(Command((b"DEL", lease)))
+        shard, lease = self._layout.lease(incarnation)
+        await self._connection.batch(
+            [
+                Command((b"DEL", lease)),
+                Command((b"ZREM", self._layout.leases[shard], pack(incarnation))),
+            ]
+        )
 
     async def _compare_and_set(
         self, script: scripts.Script, incarnation: str, *arguments: bytes
     ) -> bool:
         shard, lease = self._layout.lease(incarnation)
-        return await self._identity.do(script, shard, (lease,), *arguments) == [1]
+        keys = (lease, self._layout.leases[shard])
+        return await self._identity.do(script, shard, keys, pack(incarnation), *arguments) == [1]
 
     # --- Alarms ---------------------------------------------------------------
 
