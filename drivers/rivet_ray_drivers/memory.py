@@ -29,6 +29,7 @@ from rivet_ray.store import (
     NewActor,
     Ownership,
     Refusal,
+    Snapshot,
     Stamp,
     Store,
     TypeSize,
@@ -199,6 +200,19 @@ class MemoryStore:
     async def find_ownership(self, actor_id: str) -> Ownership | None:
         stored = self._living.get(actor_id)
         return None if stored is None else stored.ownership
+
+    async def read(self, actor_id: str) -> Snapshot | None:
+        stored = self._living.get(actor_id)
+        if stored is None:
+            return None
+        return Snapshot(
+            record=stored.record,
+            ownership=stored.ownership,
+            sequence=stored.sequence,
+            parts=dict(stored.parts),
+            alarm=stored.alarm,
+            entries=dict(stored.entries),
+        )
 
     async def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
         return [self._commit(commit) for commit in commits]

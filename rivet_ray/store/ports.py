@@ -23,6 +23,7 @@ from rivet_ray.store.records import (
     NewActor,
     Ownership,
     Refusal,
+    Snapshot,
     TypeSize,
 )
 
@@ -132,6 +133,15 @@ class Store(Protocol):
 
     async def find_ownership(self, actor_id: str) -> Ownership | None:
         """Who has an actor now; None when it does not live. Changes nothing."""
+        ...
+
+    async def read(self, actor_id: str) -> Snapshot | None:
+        """What the last accepted commit left of an actor; None when it does not live.
+
+        All of it is of one moment. Changes nothing: it takes no epoch and fences nobody, so
+        it may be done while the actor runs. It is for those who look; who wants to write
+        claims, since what was read may be old by the time that it is used.
+        """
         ...
 
     async def commit(self, commits: Sequence[Commit]) -> Sequence[CommitResult | StoreError]:

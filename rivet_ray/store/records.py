@@ -174,6 +174,22 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a store holds of a living actor at one moment, for those who only look."""
+
+    record: ActorRecord
+    ownership: Ownership
+    """Who has it, and the code that wrote the parts."""
+    sequence: int
+    """That of the last commit that was accepted; 0 before the first."""
+    parts: Mapping[str, bytes]
+    """As that commit left them."""
+    alarm: float | None
+    entries: Mapping[int, bytes] = field(default_factory=dict[int, bytes])
+    """The value that the actor has in each index of its type, but for index 0."""
+
+
+@dataclass(frozen=True, slots=True)
 class IndexEntry:
     """An actor in an index of its type.
 

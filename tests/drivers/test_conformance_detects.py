@@ -23,6 +23,7 @@ from rivet_ray.store import (
     Fence,
     HostLease,
     NewActor,
+    Snapshot,
     Store,
 )
 from rivet_ray.testing import DurableStoreConformance
@@ -318,6 +319,32 @@ class InputsUncounted(MemoryStore):
         ]
 
 
+class ReadsByClaiming(MemoryStore):
+    """Reads an actor by owning it."""
+
+    async def read(self, actor_id: str) -> Snapshot | None:
+        await self.claim(actor_id, "reader")
+        return await super().read(actor_id)
+
+
+class ReadsTheLatestLife(MemoryStore):
+    """Reads whatever lives under the key of an id."""
+
+    async def read(self, actor_id: str) -> Snapshot | None:
+        for identity in self._ids:
+            if identity.startswith(actor_id[:16]):
+                return await super().read(identity)
+        return None
+
+
+class ReadsWhatComes(MemoryStore):
+    """Reads parts that are changed afterwards."""
+
+    async def read(self, actor_id: str) -> Snapshot | None:
+        found = await super().read(actor_id)
+        return found and replace(found, parts=self._living[actor_id].parts)
+
+
 class HidesTheDead(MemoryStore):
     """Lists no host that was marked dead."""
 
@@ -405,6 +432,9 @@ BROKEN: list[tuple[type[MemoryStore], list[str]]] = [
     (PagesOverlap, ["a_page_goes_on_after_the_last_id"]),
     (SizesOverlap, ["sizes_are_listed_in_the_order_of_ids"]),
     (InputsUncounted, ["the_size_of_an_actor_is_that_of_its_input_and_parts"]),
+    (ReadsByClaiming, ["a_read_changes_nothing", "what_the_last_commit_left_is_read"]),
+    (ReadsTheLatestLife, ["only_what_lives_can_be_read"]),
+    (ReadsWhatComes, ["a_read_changes_nothing"]),
     (HidesTheDead, ["hosts_are_listed_in_the_order_of_incarnations"]),
     (ListsAnyHosts, ["hosts_are_listed_in_the_order_of_incarnations"]),
     (OneNamespace, ["ids_are_the_ones_that_ids_gives"]),

@@ -433,6 +433,7 @@ async def test_a_record_of_a_later_version_is_refused_and_left_alone(
         store.create(counter("a")),
         store.claim(claim.record.id, "t"),
         store.find_ownership(claim.record.id),
+        store.read(claim.record.id),
         committed(store, commit_of(claim, put={"a": b"1"}, alarm=1.0)),
         committed(store, commit_of(claim, destroy=True)),
         store.list_actors("default"),

@@ -26,6 +26,7 @@ from rivet_ray.store import (
     IndexEntry,
     NewActor,
     Ownership,
+    Snapshot,
     Stamp,
     TypeSize,
 )
@@ -129,9 +130,13 @@ async def test_format_2_is_read(server: RedisServer, redis: Redis, named: bool) 
     last = Commit(RECORD.id, Fence(2, "token"), 1, type=RECORD.type)
     assert await store.commit([last]) == [CommitResult.ALREADY_DONE]
     assert await store.find_ownership(RECORD.id) == Ownership("host-1", 2, STAMP)
+    read = await store.read(RECORD.id)
     claim = await store.claim(RECORD.id, "next")
     assert claim is not None
     assert (claim.record, claim.fence, claim.sequence) == (RECORD, Fence(3, "next"), 1)
+    assert read == Snapshot(
+        RECORD, Ownership("host-1", 2, STAMP), 1, claim.parts, claim.alarm, claim.entries
+    )
     assert (claim.stamp, claim.entries) == (STAMP, {2: b"\x80\x00"})
     assert await store.list_index(RECORD.type) == [IndexEntry(b"", RECORD.key, RECORD.id)]
     assert await store.list_index(RECORD.type, 2) == [

@@ -37,6 +37,7 @@ from rivet_ray.store import (
     NewActor,
     Ownership,
     Refusal,
+    Snapshot,
     Stamp,
     TypeSize,
     refused,
@@ -155,6 +156,19 @@ class Ledger:
     def find_ownership(self, actor_id: str) -> Ownership | None:
         _, owner = self._living(actor_id)
         return None if owner is None else _ownership(owner)
+
+    def read(self, actor_id: str) -> Snapshot | None:
+        actor, owner = self._living(actor_id)
+        if actor is None or owner is None:
+            return None
+        return Snapshot(
+            record=actor.record,
+            ownership=_ownership(owner),
+            sequence=owner.sequence,
+            parts=self._tables.parts(actor_id),
+            alarm=owner.alarm,
+            entries=self._tables.indexes.entries(actor_id),
+        )
 
     def _living(self, actor_id: str) -> tuple[SavedActor | None, Owner | None]:
         if self._tables.gathered(actor_id):

@@ -25,6 +25,7 @@ from rivet_ray.store import (
     NewActor,
     Ownership,
     Refusal,
+    Snapshot,
     Store,
     TypeSize,
 )
@@ -86,6 +87,9 @@ class FileSystemStore:
 
     async def find_ownership(self, actor_id: str) -> Ownership | None:
         return await self._writer.do(partial(self._ledger.find_ownership, actor_id))
+
+    async def read(self, actor_id: str) -> Snapshot | None:
+        return await self._writer.do(partial(self._ledger.read, actor_id))
 
     async def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
         return await self._writer.do(partial(self._ledger.commit, commits))

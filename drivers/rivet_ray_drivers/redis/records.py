@@ -14,15 +14,12 @@ from rivet_ray.store import (
     ActorRecord,
     ActorSize,
     ActorType,
-    Claim,
     Claimant,
     Commit,
     CommitResult,
-    Fence,
     HostLease,
     NewActor,
     Ownership,
-    Refusal,
     Stamp,
     TypeSize,
 )
@@ -33,7 +30,6 @@ from rivet_ray_drivers.file_system.packing import (
     pack_value,
     unpack,
     unpack_key,
-    unpack_value,
 )
 from rivet_ray_drivers.redis.connection import Argument, Reply
 from rivet_ray_drivers.redis.failures import wrong_format
@@ -47,7 +43,6 @@ SIZE = (b"v", b"generation", b"place", b"size")
 OWNERSHIP = (b"v", b"generation", b"created", b"owner", b"epoch", b"version", b"code")
 LEASE = (b"v", b"beat", b"address", b"dead")
 PART = b"p:"
-ENTRY = b"i:"
 ACTORS = b"n:"
 BYTES = b"b:"
 """Before a type, in the sizes of a shard."""
@@ -228,50 +223,16 @@ def ownership_of(actor_id: str, reply: Reply) -> Ownership | None:
         return Ownership(
             "" if owner is None else unpack(as_bytes(owner)),
             0 if epoch is None else int(as_bytes(epoch)),
-            _stamp(state_version, code),
+            stamp_of(state_version, code),
         )
     except ValueError as error:
         raise damaged(f"actor {actor_id}") from error
 
 
-def _stamp(state_version: Reply, code: Reply) -> Stamp:
+def stamp_of(state_version: Reply, code: Reply) -> Stamp:
     if state_version is None or code is None:
         return UNWRITTEN
     return Stamp(int(as_bytes(state_version)), unpack(as_bytes(code)))
-
-
-def claim_of(reply: Sequence[Reply], token: str) -> Claim | Refusal | None:
-    """What the claim script gave."""
-    if not reply:
-        return None
-    if isinstance(reply[0], bytes):
-        return Refusal(reply[0].decode())
-    names_and_values = as_list(reply[0])
-    found = dict(zip(names_and_values[::2], names_and_values[1::2], strict=True))
-    record = record_of([found.get(name) for name in RECORD])
-    if record is None:
-        raise damaged("an actor")
-    alarm = found.get(b"alarm")
-    try:
-        return Claim(
-            record=record,
-            fence=Fence(int(as_bytes(found.get(b"epoch"))), token),
-            sequence=int(as_bytes(found.get(b"sequence", b"0"))),
-            parts={
-                unpack(name[len(PART) :]): as_bytes(value)
-                for name, value in found.items()
-                if isinstance(name, bytes) and name.startswith(PART)
-            },
-            alarm=None if alarm is None else float(as_bytes(alarm)),
-            stamp=_stamp(found.get(b"version"), found.get(b"code")),
-            entries={
-                int(name[len(ENTRY) :]): unpack_value(as_bytes(value))
-                for name, value in found.items()
-                if isinstance(name, bytes) and name.startswith(ENTRY)
-            },
-        )
-    except ValueError as error:
-        raise damaged(f"actor {record.id}") from error
 
 
 def alarms_of(reply: Reply) -> list[tuple[float, str]]:

@@ -22,10 +22,11 @@ from rivet_ray.store import (
     NewActor,
     Ownership,
     Refusal,
+    Snapshot,
     TypeSize,
 )
 from rivet_ray_drivers.file_system.packing import pack, pack_type
-from rivet_ray_drivers.redis import examination, indexes, records, scripts
+from rivet_ray_drivers.redis import examination, indexes, records, scripts, snapshots
 from rivet_ray_drivers.redis.connection import (
     Argument,
     Command,
@@ -209,7 +210,7 @@ class RedisStore:
             pack(token),
             *records.claimant_of(claimant, expected),
         )
-        return records.claim_of(reply, token)
+        return snapshots.claim_of(reply, token)
 
     async def find_ownership(self, actor_id: str) -> Ownership | None:
         name = actor_name(actor_id)
@@ -217,6 +218,13 @@ class RedisStore:
             return None
         command = Command((b"HMGET", self._layout.actor(name), *records.OWNERSHIP))
         return records.ownership_of(actor_id, await self._identity.read(name.shard, command))
+
+    async def read(self, actor_id: str) -> Snapshot | None:
+        name = actor_name(actor_id)
+        if name is None:
+            return None
+        command = Command((b"HGETALL", self._layout.actor(name)))
+        return snapshots.snapshot_of(actor_id, await self._identity.read(name.shard, command))
 
     async def commit(self, commits: Sequence[Commit]) -> list[CommitResult | StoreError]:
         """As the port says, in one round trip; one script call for each shard."""

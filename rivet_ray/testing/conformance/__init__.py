@@ -37,6 +37,7 @@ pytest.register_assert_rewrite(
     "rivet_ray.testing.conformance.leases",
     "rivet_ray.testing.conformance.listing",
     "rivet_ray.testing.conformance.ownership",
+    "rivet_ray.testing.conformance.reading",
     "rivet_ray.testing.conformance.sizes",
 )
 
@@ -49,6 +50,7 @@ from rivet_ray.testing.conformance.indexes import IndexConformance  # noqa: E402
 from rivet_ray.testing.conformance.leases import LeaseConformance  # noqa: E402
 from rivet_ray.testing.conformance.listing import ListingConformance  # noqa: E402
 from rivet_ray.testing.conformance.ownership import OwnershipConformance  # noqa: E402
+from rivet_ray.testing.conformance.reading import ReadingConformance  # noqa: E402
 from rivet_ray.testing.conformance.sizes import SizeConformance  # noqa: E402
 
 __all__ = ["DurableStoreConformance", "StoreConformance"]
@@ -59,6 +61,7 @@ class StoreConformance(
     ListingConformance,
     OwnershipConformance,
     CommitConformance,
+    ReadingConformance,
     DestructionConformance,
     AlarmConformance,
     IndexConformance,

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from rivet_ray.errors import StoreUnavailable
 from rivet_ray.ids import actor_id
-from rivet_ray.store import Claim, CommitResult, Fence, IndexEntry, NewActor, Store, TypeSize
+from rivet_ray.store import Claim, CommitResult, Fence, IndexEntry, NewActor, Stamp, Store, TypeSize
 from rivet_ray.testing.conformance.base import (
     CREATED_AT,
     ConformanceBase,
@@ -75,6 +75,17 @@ class DurabilityConformance(ConformanceBase):
         assert await store.sizes() == [TypeSize(counter, 1, 3), TypeSize(other.record.type, 1, 0)]
         assert await store.alarms_due(9.0, types=[counter]) == [(5.0, owner.id)]
         assert await store.next_alarm(types=[counter]) == 5.0
+        assert [size.bytes for size in await store.list_sizes("default", limit=2)] in (
+            [3, 0],
+            [0, 3],
+        )
+
+    async def test_an_actor_is_read_again(self, store: Store) -> None:
+        owner = await create_owned(store)
+        await owner.commit(put=PARTS, stamp=Stamp(2, "code"), alarm=CREATED_AT, entries={1: b"x"})
+        before = await store.read(owner.id)
+        store = await self._again(store)
+        assert await store.read(owner.id) == before
 
     async def test_an_owner_stays_the_owner(self, store: Store) -> None:
         owner = await create_owned(store)
