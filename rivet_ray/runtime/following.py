@@ -12,11 +12,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
-from rivet_ray.clock import Clock, SystemClock, Timer
+from rivet_ray.clock import Clock, SystemClock
 from rivet_ray.errors import ActionTimedOut, ActorStopped, Outcome, RivetError
 from rivet_ray.protocol.port import (
     Attach,
@@ -33,6 +32,7 @@ from rivet_ray.protocol.port import (
 from rivet_ray.protocol.raw import RawOpen
 from rivet_ray.runtime.calls import HostClient
 from rivet_ray.runtime.failures import failure_of
+from rivet_ray.runtime.followed import Followed, Waiting
 from rivet_ray.runtime.ports import Sink
 
 log = logging.getLogger("rivet_ray.runtime")
@@ -44,37 +44,6 @@ Connect = Callable[[OnLost], Awaitable[Hosting]]
 TRY_AGAIN_LATER = 1013
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 1.0
-
-
-@dataclass(slots=True, eq=False)
-class Waiting:
-    """A call without an answer."""
-
-    call: Call | Forward | RawOpen
-    until: float
-    """Monotonic time of its deadline."""
-    sent: bool = False
-    lost: bool = False
-    """It was sent once, and what became of it is unknown."""
-    timer: Timer | None = None
-    """Runs while the call has no session to go out on."""
-
-
-@dataclass(slots=True, eq=False)
-class Followed:
-    """A connection that a client holds."""
-
-    attach: Attach
-    until: float
-    """Monotonic time by which it has to be open for the first time."""
-    timer: Timer | None = None
-    """Runs until then."""
-    open: bool = False
-    """Attached once, so that it can be resumed."""
-    away: bool = True
-    """Its host does not have it now."""
-    seen: int = 0
-    """The last event of its actor that came, or that was before it."""
 
 
 class FollowingClient(HostClient):
@@ -130,9 +99,8 @@ class FollowingClient(HostClient):
         self._send(call)
 
     def _expire(self, waiting: Waiting) -> None:
-        outcome = Outcome.UNKNOWN if waiting.lost else Outcome.NOT_STARTED
         late = ActionTimedOut("The actor's host could not be reached in time.")
-        self._fail(waiting, late, outcome)
+        self._fail(waiting, late, waiting.outcome)
 
     def _fail(self, waiting: Waiting, error: RivetError, outcome: Outcome) -> None:
         number = waiting.call.call
@@ -141,8 +109,8 @@ class FollowingClient(HostClient):
 
     def _received(self, number: int) -> None:
         waiting = self._waiting.pop(number, None)
-        if waiting is not None and waiting.timer is not None:
-            waiting.timer.cancel()
+        if waiting is not None:
+            waiting.end()
 
     def cancel(self, number: int) -> None:
         self._received(number)
@@ -175,12 +143,12 @@ class FollowingClient(HostClient):
     def _unfollow(self, connection: str) -> None:
         followed = self._followed.pop(connection, None)
         if followed is not None:
-            _stop(followed)
+            followed.stop()
 
     def _open(self, followed: Followed) -> None:
         """Attach a connection at the session that is there now, or resume it."""
         attach = followed.attach
-        _stop(followed)
+        followed.stop()
         if followed.open:
             self._number += 1
             events = sorted(event for _, event in self._events.get(attach.connection, ()))
@@ -256,7 +224,7 @@ class FollowingClient(HostClient):
         ended = ActorStopped("The connection ended before the call was sent.")
         for waiting in list(self._waiting.values()):
             if not waiting.sent and waiting.call.connection == identity:
-                self._fail(waiting, ended, _outcome(waiting))
+                self._fail(waiting, ended, waiting.outcome)
         sink = self._sinks.get(identity)
         if sink is not None:
             sink.closed(TRY_AGAIN_LATER, message.failure.code)
@@ -344,13 +312,3 @@ class FollowingClient(HostClient):
         for connection in list(self._followed):
             self._unfollow(connection)
         super().close()
-
-
-def _stop(followed: Followed) -> None:
-    if followed.timer is not None:
-        followed.timer.cancel()
-        followed.timer = None
-
-
-def _outcome(waiting: Waiting) -> Outcome:
-    return Outcome.UNKNOWN if waiting.lost else Outcome.NOT_STARTED
