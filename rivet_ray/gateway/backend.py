@@ -38,6 +38,11 @@ class Backend(Protocol):
         """What the host of this process holds for callers; None where hosts are elsewhere."""
         ...
 
+    @property
+    def unanswered(self) -> Budget | None:
+        """What calls hold that wait for hosts elsewhere; None where the host is here."""
+        ...
+
     async def start(self) -> None:
         """Open everything, once; called before each use until `started`."""
         ...

@@ -87,6 +87,8 @@ class Metadata(Page):
         }
         if self._backend.held is not None:
             found["host"] = held_by(self._backend.held)
+        if self._backend.unanswered is not None:
+            found["unanswered"] = held_by(self._backend.unanswered)
         return 200, json.dumps(found).encode(), JSON
 
 

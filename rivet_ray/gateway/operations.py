@@ -266,6 +266,12 @@ def _metadata() -> Schema:
                 "properties": {**dict.fromkeys(HELD, _COUNT), "refused": _REFUSED},
                 "required": [*HELD, "refused"],
             },
+            "unanswered": {
+                "type": "object",
+                "description": "Of calls that wait for hosts elsewhere, where they are.",
+                "properties": {**dict.fromkeys(HELD, _COUNT), "refused": _REFUSED},
+                "required": [*HELD, "refused"],
+            },
         },
         "required": ["runtime", "version", "actorNames", "gateway"],
     }

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+HEADER_OVERHEAD = 128
+"""Bytes that a header counts for beside its own."""
+
 
 class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Base of every message of the port."""
@@ -17,6 +20,12 @@ class RequestInfo(Message, frozen=True):
     headers: list[tuple[str, str]]
     client: str | None = None
     """The address that it came from, without a port; None where the server knows none."""
+
+    @property
+    def cost(self) -> int:
+        """Bytes that it counts for while it is held."""
+        headers = sum(len(name) + len(value) + HEADER_OVERHEAD for name, value in self.headers)
+        return len(self.url) + headers
 
 
 SERVER = "server"
@@ -35,6 +44,12 @@ class Caller(Message, frozen=True):
     Known on connections and for calls with an idempotency key; None where nobody
     knows who calls. The word before its colon says who gave it: `caller`, `actor`.
     """
+
+    @property
+    def cost(self) -> int:
+        """Bytes that it counts for while it is held."""
+        request = 0 if self.request is None else self.request.cost
+        return len(self.params or b"") + len(self.auth or b"") + request
 
 
 def identity_of_actor(actor: str) -> str:

@@ -84,10 +84,6 @@ class Want(Message, frozen=True, tag="want"):
     subscribed: bool
 
 
-def _cost_of(caller: Caller | None) -> int:
-    return 0 if caller is None else len(caller.params or b"") + len(caller.auth or b"")
-
-
 def subscription_cost(event: str) -> int:
     """Bytes that a connection's interest in an event counts for."""
     return CALL_OVERHEAD + getsizeof(event)
@@ -134,7 +130,8 @@ class Call(Message, frozen=True, tag="call"):
     def cost(self) -> int:
         """Bytes that it counts for while it waits or runs."""
         names = getsizeof(self.action) + getsizeof(self.key)
-        return CALL_OVERHEAD + names + len(self.arguments) + _cost_of(self.caller)
+        caller = 0 if self.caller is None else self.caller.cost
+        return CALL_OVERHEAD + names + len(self.arguments) + caller
 
 
 class Cancel(Message, frozen=True, tag="cancel"):
@@ -170,6 +167,11 @@ class Attach(Message, frozen=True, tag="attach"):
     claim: bool = False
     chain: list[str] = msgspec.field(default_factory=list[str])
     """The turns that wait for the connection to open, the outermost first."""
+
+    @property
+    def cost(self) -> int:
+        """Bytes that it counts for while it waits."""
+        return CALL_OVERHEAD + getsizeof(self.connection) + getsizeof(self.token) + self.caller.cost
 
 
 class Detach(Message, frozen=True, tag="detach"):

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 
 from rivet_ray import ids
+from rivet_ray.budget import Budget
 from rivet_ray.clock import Clock, SystemClock
 from rivet_ray.definition import ActorDefinition
 from rivet_ray.link import cluster_secret
@@ -14,6 +15,7 @@ from rivet_ray.remote.routes import Routes
 from rivet_ray.runtime import Directory
 from rivet_ray.runtime.deadline import within
 from rivet_ray.runtime.patience import Opening, close_store, open_in_time
+from rivet_ray.runtime.unanswered import Unanswered
 from rivet_ray.store import Store
 
 log = logging.getLogger("rivet_ray.remote")
@@ -39,8 +41,12 @@ class Remote:
         secret: str | bytes | None = None,
         namespace: str = ids.DEFAULT_NAMESPACE,
         clock: Clock | None = None,
+        unanswered: Unanswered | None = None,
     ) -> None:
         """`secret` is the environment's RIVET_CLUSTER_SECRET where it is not given.
+
+        `unanswered` bounds the bytes of calls and connections that wait for a host or its
+        answer: by default 256 MiB, and 64 MiB for each caller.
 
         Raises InvalidSecret.
         """
@@ -50,6 +56,7 @@ class Remote:
         self._secret = cluster_secret(secret)
         self._namespace = namespace
         self._clock: Clock = clock or SystemClock()
+        self._unanswered = unanswered or Unanswered()
         self._store: Store | None = None
         self._opening = Opening()
 
@@ -66,6 +73,11 @@ class Remote:
         """The hosts hold it, in their own processes."""
         return
 
+    @property
+    def unanswered(self) -> Budget:
+        """What calls and connections hold here while they wait for a host or its answer."""
+        return self._unanswered.budget
+
     async def start(self) -> None:
         """Open the directory's store, once. Raises StoreError when it cannot be opened."""
         await self._opening.once(lambda: self.started, self._open)
@@ -75,7 +87,7 @@ class Remote:
         self.directory = Directory(
             self.definitions, store, self._clock, self._namespace, secret=self._secret
         )
-        self.calls = Routes(self._placement, self._secret, self._clock)
+        self.calls = Routes(self._placement, self._secret, self._clock, self._unanswered)
         self._store = store
 
     async def close(self) -> None:

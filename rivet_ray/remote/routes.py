@@ -12,15 +12,19 @@ from rivet_ray.runtime import FollowingClient, Sink
 from rivet_ray.runtime.following import OnLost
 from rivet_ray.runtime.ports import Answer
 from rivet_ray.runtime.tunnel import Tunnel
+from rivet_ray.runtime.unanswered import Unanswered
 
 
 class Routes:
     """See `rivet_ray.runtime.Calls`."""
 
-    def __init__(self, placement: Placement, secret: bytes, clock: Clock) -> None:
+    def __init__(
+        self, placement: Placement, secret: bytes, clock: Clock, unanswered: Unanswered
+    ) -> None:
         self._placement = placement
         self._secret = secret
         self._clock = clock
+        self._unanswered = unanswered
         self._clients: dict[str, FollowingClient] = {}
         self._connections: dict[str, FollowingClient] = {}
 
@@ -35,7 +39,9 @@ class Routes:
                 await link.connect()
                 return link
 
-            client = self._clients[host] = FollowingClient(connect, clock=self._clock)
+            client = self._clients[host] = FollowingClient(
+                connect, clock=self._clock, unanswered=self._unanswered
+            )
         return client
 
     def start(

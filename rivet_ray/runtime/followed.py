@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rivet_ray.budget import Budget
 from rivet_ray.clock import Timer
 from rivet_ray.errors import Outcome
 from rivet_ray.protocol.port import Attach, Call, Forward
@@ -17,6 +18,9 @@ class Waiting:
     call: Call | Forward | RawOpen
     until: float
     """Monotonic time of its deadline."""
+    budget: Budget
+    """Holds its bytes until it is answered."""
+    size: int
     sent: bool = False
     lost: bool = False
     """It was sent once, and what became of it is unknown."""
@@ -30,6 +34,7 @@ class Waiting:
 
     def end(self) -> None:
         """It is answered, or given up."""
+        self.budget.give_back(self.size)
         if self.timer is not None:
             self.timer.cancel()
 
@@ -41,6 +46,9 @@ class Followed:
     attach: Attach
     until: float
     """Monotonic time by which it has to be open for the first time."""
+    budget: Budget
+    """Of its caller; holds its bytes until it is open."""
+    size: int
     timer: Timer | None = None
     """Runs until then."""
     open: bool = False
@@ -49,6 +57,11 @@ class Followed:
     """Its host does not have it now."""
     seen: int = 0
     """The last event of its actor that came, or that was before it."""
+
+    def settle(self) -> None:
+        """It waits no longer: it is open, or was given up."""
+        size, self.size = self.size, 0
+        self.budget.give_back(size)
 
     def stop(self) -> None:
         """Stop the timer."""

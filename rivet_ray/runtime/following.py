@@ -1,10 +1,11 @@
 """A caller's end of the port that outlives its host: it follows to the next one.
 
 While there is no session, calls wait up to their deadline and connections stay
-with their clients. When there is one again, connections are resumed and the
-calls go out. A call whose answer was lost is sent again only where it has an
-idempotency key; otherwise nobody can say whether it took effect, and its caller
-is told so.
+with their clients. Calls that have no answer and connections that are not open yet
+count in bytes: see `rivet_ray.runtime.unanswered`. When there is a session again,
+connections are resumed and the calls go out. A call whose answer was lost is sent
+again only where it has an idempotency key; otherwise nobody can say whether it took
+effect, and its caller is told so.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
+from rivet_ray.budget import Budget
 from rivet_ray.clock import Clock, SystemClock
-from rivet_ray.errors import ActionTimedOut, ActorStopped, Outcome, RivetError
+from rivet_ray.errors import ActionTimedOut, ActorStopped, Outcome, Overloaded, RivetError
 from rivet_ray.protocol.port import (
     Attach,
     Attached,
@@ -34,6 +36,7 @@ from rivet_ray.runtime.calls import HostClient
 from rivet_ray.runtime.failures import failure_of
 from rivet_ray.runtime.followed import Followed, Waiting
 from rivet_ray.runtime.ports import Sink
+from rivet_ray.runtime.unanswered import Unanswered
 
 log = logging.getLogger("rivet_ray.runtime")
 
@@ -50,14 +53,21 @@ class FollowingClient(HostClient):
     """See `HostClient`. Connects with the first use, and again after each loss."""
 
     def __init__(
-        self, connect: Connect, *, clock: Clock | None = None, timeout: float = 60.0
+        self,
+        connect: Connect,
+        *,
+        clock: Clock | None = None,
+        timeout: float = 60.0,
+        unanswered: Unanswered | None = None,
     ) -> None:
         """`timeout` is how many seconds a call waits that brings no limit of its own, and
-        a connection for the host that it is to be opened at."""
+        a connection for the host that it is to be opened at. `unanswered` are the bounds
+        that it shares with other clients of the process."""
         super().__init__(None)
         self._connect = connect
         self._clock: Clock = clock or SystemClock()
         self._timeout = timeout
+        self.unanswered = unanswered or Unanswered()
         self._waiting: dict[int, Waiting] = {}
         self._followed: dict[str, Followed] = {}
         self._attachments: dict[int, Followed] = {}
@@ -74,10 +84,30 @@ class FollowingClient(HostClient):
     # --- What goes out ------------------------------------------------------
 
     def _call(self, message: Call | Forward | RawOpen) -> None:
+        budget, size = self._budget_of(message), message.cost
+        try:
+            budget.take(size)
+        except Overloaded as full:
+            failure = failure_of(full, Outcome.NOT_STARTED, "call")
+            super()._receive(Failed(message.call, failure))
+            return
         limit = self._timeout if message.timeout is None else message.timeout
-        waiting = Waiting(message, self._clock.monotonic() + limit)
+        waiting = Waiting(message, self._clock.monotonic() + limit, budget, size)
         self._waiting[message.call] = waiting
         self._try(waiting)
+
+    def _budget_of(self, message: Call | Forward | RawOpen) -> Budget:
+        """The bound that a call counts against."""
+        if isinstance(message, Forward):
+            return self.unanswered.of_connection(message.connection)
+        if message.connection is not None:
+            followed = self._followed.get(message.connection)
+            if followed is not None:
+                return followed.budget
+            return self.unanswered.of_connection(message.connection)
+        return (
+            self.unanswered.budget if message.caller is None else self.unanswered.of(message.caller)
+        )
 
     def _try(self, waiting: Waiting) -> None:
         """Send a call, or keep it until it can be sent."""
@@ -120,8 +150,16 @@ class FollowingClient(HostClient):
         self._received(number)
 
     def _attach(self, message: Attach) -> None:
+        budget, size = self.unanswered.of(message.caller), message.cost
+        try:
+            budget.take(size)
+        except Overloaded as full:
+            failure = failure_of(full, Outcome.NOT_STARTED, "connect")
+            super()._receive(Failed(message.call, failure))
+            return
+        self._unfollow(message.connection)
         until = self._clock.monotonic() + self._timeout
-        followed = self._followed[message.connection] = Followed(message, until)
+        followed = self._followed[message.connection] = Followed(message, until, budget, size)
         if self._session is None:
             self._reach_to_open(followed)
         else:
@@ -143,6 +181,7 @@ class FollowingClient(HostClient):
     def _unfollow(self, connection: str) -> None:
         followed = self._followed.pop(connection, None)
         if followed is not None:
+            followed.settle()
             followed.stop()
 
     def _open(self, followed: Followed) -> None:
@@ -200,6 +239,7 @@ class FollowingClient(HostClient):
 
     def _attached_again(self, followed: Followed, message: Attached) -> None:
         identity = followed.attach.connection
+        followed.settle()
         resumed, followed.open, followed.away = followed.open, True, False
         if message.token is not None:
             followed.attach = msgspec.structs.replace(

@@ -123,7 +123,8 @@ class Session:
                         lambda instance: self._attach(instance, message),
                         lambda error: self._refuse_attach(message, error),
                         None,
-                        chain=message.chain,
+                        message.cost,
+                        message.chain,
                     )
                 case Detach():
                     self._attaching.discard(message.connection)

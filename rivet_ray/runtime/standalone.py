@@ -63,6 +63,11 @@ class Standalone:
         """What the host holds for callers."""
         return self.host.budget if self._started else None
 
+    @property
+    def unanswered(self) -> None:
+        """The host is here, and counts what waits for it."""
+        return
+
     async def start(self) -> None:
         """Open everything, once. Raises StoreError when the store cannot be opened."""
         if self._started:
