@@ -7,7 +7,6 @@ session into answers to calls, and hands events to whoever attached.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 
 from rivet_ray.errors import ActorStopped, ConnectionNotFound, IncorrectConnectionToken, Outcome
@@ -42,30 +41,18 @@ from rivet_ray.protocol.raw import (
     RawStart,
     RawTaken,
 )
+from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
+from rivet_ray.runtime.answers import Answered, instead_of
 from rivet_ray.runtime.failures import failure_of
 from rivet_ray.runtime.ports import Answer, Sink
 from rivet_ray.runtime.proofs import Proof, proves
 from rivet_ray.runtime.tunnel import Tunnel, Tunnels
 
-log = logging.getLogger("rivet_ray.runtime")
+log = logger_of_strangers("rivet_ray.runtime")
 
 GRANT = INITIAL_CREDIT // 4
 POLICY = 1008
 SERVICE_RESTART = 1012
-
-
-class _Answered:
-    """An answer that is awaited."""
-
-    __slots__ = ("future",)
-
-    def __init__(self) -> None:
-        loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[Reply | Failed] = loop.create_future()
-
-    def __call__(self, message: Reply | Failed) -> None:
-        if not self.future.done():
-            self.future.set_result(message)
 
 
 class HostClient:
@@ -132,13 +119,13 @@ class HostClient:
 
         Cancelling the wait cancels the action.
         """
-        answered = _Answered()
+        answered = Answered()
         number = self.start(
             actor, action, arguments, answered, caller=caller, key=key, chain=chain, timeout=timeout
         )
         return await self._answer(number, answered)
 
-    async def _answer(self, number: int, answered: _Answered) -> bytes | None:
+    async def _answer(self, number: int, answered: Answered) -> bytes | None:
         try:
             message = await answered.future
         except asyncio.CancelledError:
@@ -261,7 +248,7 @@ class HostClient:
         sink = self._sinks.get(connection)
         if sink is None:
             self._number = number = self._number + 1
-            answered = self._answers[number] = _Answered()
+            answered = self._answers[number] = Answered()
             self._call(Forward(number, actor, connection, token, said, timeout))
             await self._answer(number, answered)
             return
@@ -334,7 +321,10 @@ class HostClient:
             case Reply() | Failed():
                 answer = self._answers.pop(message.call, None)
                 if answer is not None:
-                    answer(message)
+                    try:
+                        answer(message)
+                    except Exception as fault:
+                        answer(instead_of(message, fault))
                 elif isinstance(message, Failed):
                     self._refused(message)
             case Deliver():
@@ -375,7 +365,8 @@ class HostClient:
                 sink.deliver(message)
             except Exception as error:
                 # One event must not cost the others theirs; who misses it is told (C5).
-                log.error("the event %r cannot be delivered: %s", message.event, error)
+                text = "the event %r cannot be delivered: %s"
+                log.error(text, message.event, error, extra=REPEATED)
                 sink.closed(SERVICE_RESTART, "resync")
 
     def _sinks_of(self, message: Deliver) -> Sequence[Sink]:

@@ -377,6 +377,31 @@ async def test_a_sink_that_raises_fails_its_own_connection(connect: Connect) -> 
 
 
 @pytest.mark.parametrize(
+    ("action", "outcome"), [("increment", "took_effect"), ("nothing", "not_started")]
+)
+async def test_an_answer_that_raises_fails_its_own_call_at_once(
+    connect: Connect, action: str, outcome: str
+) -> None:
+    """It used to wait for the timeout of its call."""
+    taken: list[ToGateway] = []
+
+    def answer(message: Reply | Failed) -> None:
+        taken.append(message)
+        if len(taken) == 1:
+            raise ZeroDivisionError("a secret text")
+
+    world, gateway = await connect()
+    actor = await world.actor()
+    async with neighbours(world, gateway):
+        gateway.calls.start(actor, action, b"\x90", answer)
+        await eventually(lambda: len(taken) == 2)
+    failed = taken[1]
+    assert isinstance(failed, Failed)
+    assert (failed.failure.code, failed.failure.outcome) == (InternalError.code, outcome)
+    assert "secret" not in failed.failure.message
+
+
+@pytest.mark.parametrize(
     ("message", "answers"),
     [
         (RawStart(7, 200, []), [RawEnd(7, *ENDED)]),
