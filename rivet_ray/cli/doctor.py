@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rivet_ray.cli.actor_checks import check_actors
+from rivet_ray.cli.actor_checks import ActorChecks, check_actors
 from rivet_ray.cli.checks import check_store
 from rivet_ray.cli.looks import look
 from rivet_ray.cli.report import Report
@@ -98,8 +98,7 @@ async def _look(
     report.hosts = await look(clock, store.list_hosts())
     report.largest = await largest(store, clock, most)
     if actors is not None:
-        report.findings += await check_actors(
-            store, clock, actors.definitions, actors.namespace, actors.most
-        )
+        checks = report.actors = ActorChecks()
+        await check_actors(checks, store, clock, actors.definitions, actors.namespace, actors.most)
     if growth:
         report.growth = await growth_since(report.sizes, growth, store, clock)

@@ -209,8 +209,9 @@ def doctor(
 
     Prints actors and bytes by type, how fast they grow, the largest actors, and the hosts.
 
-    With a registry, list the actors that its code cannot load: those that newer code saved,
-    and those whose input does not fit. Nothing is claimed or changed.
+    With a registry, list the actors that its code cannot load, and the scheduled entries that
+    it cannot run. Input, state (through migrate), connections and schedule are read as when
+    an actor starts. Nothing is claimed, saved or changed.
 
     Exits with 0 if there is nothing to mend, with 1 otherwise.
     """

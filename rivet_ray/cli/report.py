@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from textwrap import wrap
 from typing import Any
 
+from rivet_ray.cli.actor_checks import GROUPS, ActorChecks
 from rivet_ray.cli.sizes import Growth, Largest, Sizes
 from rivet_ray.ids import escape_key
 from rivet_ray.store import ActorType, Finding, HostLease, TypeSize
@@ -29,6 +30,7 @@ class Report:
     """What was found, as far as it was looked at."""
 
     findings: list[Finding] = field(default_factory=list[Finding])
+    actors: ActorChecks | None = None
     sizes: Sizes | None = None
     growth: Growth | None = None
     growth_left_out: str = ""
@@ -37,14 +39,19 @@ class Report:
     hosts: Sequence[HostLease] | None = None
 
     @property
+    def all_findings(self) -> list[Finding]:
+        return self.findings + ([] if self.actors is None else self.actors.findings())
+
+    @property
     def well(self) -> bool:
-        return not any(finding.alarming for finding in self.findings)
+        return not any(finding.alarming for finding in self.all_findings)
 
     def for_programs(self) -> str:
         """One line of JSON. What was not looked at is null."""
         told = {
             "ok": self.well,
-            "findings": [asdict(finding) for finding in self.findings],
+            "findings": [asdict(finding) for finding in self.all_findings],
+            "actors": self.actors and _checks(self.actors),
             "sizes": self.sizes and {"at": self.sizes.at, **_totals(self.sizes.types)},
             "growth": self.growth
             and {"seconds": self.growth.seconds, **_totals(self.growth.types)},
@@ -64,14 +71,14 @@ class Report:
     def for_people(self) -> str:
         """Lines of at most WIDTH characters."""
         parts = [self._findings(), self._sizes(), self._largest(), self._hosts()]
-        count = sum(finding.alarming for finding in self.findings)
+        count = sum(finding.alarming for finding in self.all_findings)
         parts.append(["Nothing to mend." if self.well else f"To mend: {count}."])
         return "\n\n".join("\n".join(lines) for lines in parts if lines)
 
     def _findings(self) -> list[str]:
-        width = max((len(finding.subject) for finding in self.findings), default=0)
+        width = max((len(finding.subject) for finding in self.all_findings), default=0)
         lines: list[str] = []
-        for finding in self.findings:
+        for finding in self.all_findings:
             start = f"{finding.verdict.value:8} {finding.subject:{width}}  "
             indent = " " * len(start)
             found = wrap(finding.found, WIDTH, initial_indent=start, subsequent_indent=indent)
@@ -177,6 +184,25 @@ def _totals(types: Sequence[TypeSize]) -> dict[str, Any]:
         "actors": total.actors,
         "bytes": total.bytes,
         "types": [{**_type(one.type), "actors": one.actors, "bytes": one.bytes} for one in types],
+    }
+
+
+def _checks(checks: ActorChecks) -> dict[str, Any]:
+    return {
+        "looked_at": checks.groups.total(),
+        "complete": checks.complete,
+        "groups": {name: checks.groups[group] for group, name in GROUPS.items()},
+        "misfits": [
+            {
+                "id": record.id,
+                **_type(record.type),
+                "key": record.key,
+                "part": misfit.part.value,
+                "why": misfit.why,
+            }
+            for record, misfit in checks.misfits
+        ],
+        "more_misfits": checks.unnamed,
     }
 
 

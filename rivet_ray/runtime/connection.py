@@ -10,7 +10,7 @@ import msgspec
 
 from rivet_ray import ids
 from rivet_ray.clock import Timer
-from rivet_ray.definition import Event
+from rivet_ray.definition import ActorDefinition, Event
 from rivet_ray.definition.fidelity import misfit
 from rivet_ray.definition.unknown import Unknown, handed_on, unknown_in
 from rivet_ray.errors import (
@@ -70,6 +70,20 @@ class Record(msgspec.Struct, array_like=True):
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Record)
+
+
+def record_of(saved: bytes) -> Record:
+    """A connection of a snapshot. Raises msgspec.DecodeError."""
+    return _decoder.decode(saved)
+
+
+def state_in(record: Record, definition: ActorDefinition) -> Any:
+    """The state of a saved connection. Raises msgspec.ValidationError, naming the path."""
+    try:
+        return definition.conn_state.decode(record.state)
+    except msgspec.ValidationError as error:
+        path, why = misfit(error)
+        raise msgspec.ValidationError(f"conn.state{path}: {why}") from error
 
 
 class Connection:
@@ -340,16 +354,11 @@ class Connection:
     @classmethod
     def load(cls, instance: Instance, identity: str, saved: bytes) -> Connection:
         """A saved connection, detached; its `expires` may not be set yet."""
-        record = _decoder.decode(saved)
+        record = record_of(saved)
         caller = Caller(record.params, record.auth, identity=record.identity)
         connection = cls(instance, None, identity, record.token, caller)
-        codec = instance.definition.conn_state
-        try:
-            connection._state = codec.decode(record.state)
-        except msgspec.ValidationError as error:
-            path, why = misfit(error)
-            raise msgspec.ValidationError(f"conn.state{path}: {why}") from error
-        good = connection._good = codec.encode(connection._state)
+        connection._state = state_in(record, instance.definition)
+        good = connection._good = instance.definition.conn_state.encode(connection._state)
         if good != record.state:
             connection._unknown = unknown_in(values.decode(record.state), values.decode(good))
         connection.events = set(record.events)
@@ -362,7 +371,7 @@ class Connection:
     def saved_expiry(saved: bytes) -> float | None:
         """When a saved connection ends, if its record says so."""
         try:
-            return _decoder.decode(saved).expires
+            return record_of(saved).expires
         except msgspec.DecodeError:
             return None
 

@@ -88,6 +88,11 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Entry)
 
 
+def entry_of(saved: bytes) -> Entry:
+    """A key of a snapshot. Raises msgspec.DecodeError."""
+    return _decoder.decode(saved)
+
+
 class Keys:
     """The idempotency keys of one actor."""
 
@@ -104,7 +109,7 @@ class Keys:
 
     def load(self, part: str, value: bytes) -> None:
         """Take over an entry from the snapshot."""
-        entry = self._entries[part] = _decoder.decode(value)
+        entry = self._entries[part] = entry_of(value)
         self._share(entry.caller).hold(entry.cost)
 
     def loaded(self) -> None:

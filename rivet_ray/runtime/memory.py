@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rivet_ray.definition import ActorDefinition
 from rivet_ray.definition.state import NOTHING_KNOWN, Known
 from rivet_ray.definition.unknown import Unknown, handed_on, unknown_in
-from rivet_ray.definition.user_code import described
 from rivet_ray.errors import InvalidStateType, ReadonlyViolated
 from rivet_ray.protocol import values
 from rivet_ray.runtime import connection, keys, schedule
-from rivet_ray.runtime.migration import MigrationFailed, migrated
-from rivet_ray.store import Claim
+from rivet_ray.runtime.migration import does_not_fit, migrated
+from rivet_ray.store import Claim, Stamp
 
 if TYPE_CHECKING:
     from rivet_ray.runtime.instance import Instance
@@ -46,11 +46,17 @@ class ReadonlyBegin:
     """The parts are what the store has: the answer may leave at once."""
 
 
-def _fields(parts: Mapping[str, bytes]) -> dict[str, bytes]:
+def fields_in(parts: Mapping[str, bytes]) -> dict[str, bytes]:
     """The parts of a snapshot that are the state's, by the names of their fields."""
     return {
         name.removeprefix(FIELD): value for name, value in parts.items() if name.startswith(FIELD)
     }
+
+
+def needs_migration(definition: ActorDefinition, stamp: Stamp, parts: Mapping[str, bytes]) -> bool:
+    """Whether older code has saved these parts, and the class says how to read that."""
+    older = stamp.state_version < definition.state_version
+    return older and CREATED in parts and "migrate" in definition.hooks
 
 
 class Memory:
@@ -113,15 +119,13 @@ class Memory:
 
     def needs_migration(self, claim: Claim) -> bool:
         """Whether older code has saved the state, and this class says how to read that."""
-        definition = self._instance.definition
-        older = claim.stamp.state_version < definition.state_version
-        return older and CREATED in claim.parts and "migrate" in definition.hooks
+        return needs_migration(self._instance.definition, claim.stamp, claim.parts)
 
     def _migrate(self, claim: Claim) -> None:
         """Load the state by way of `migrate`. What differs is saved with the next commit."""
         instance = self._instance
         version = claim.stamp.state_version
-        fields = migrated(instance.definition.actor, instance, _fields(claim.parts), version)
+        fields = migrated(instance.definition.actor, instance, fields_in(claim.parts), version)
         parts = {FIELD + name: value for name, value in fields.items()}
         try:
             self._load_state(
@@ -130,17 +134,14 @@ class Memory:
             )
             self.begins()
         except Exception as error:
-            raise MigrationFailed(
-                f"what migrate made of state_version {version} does not fit"
-                f" the state: {described(error)}"
-            ) from error
+            raise does_not_fit(version, error) from error
 
     def _load_state(
         self, parts: Mapping[str, bytes], saved: Mapping[str, bytes] | None = None
     ) -> None:
         """`saved` are those parts that the store has as they are; all, if it is not given."""
         knows = self._instance.definition.state.knows
-        self._join({name: value for name, value in _fields(parts).items() if knows(name)})
+        self._join({name: value for name, value in fields_in(parts).items() if knows(name)})
         self._find_unknown(parts if saved is None else saved)
 
     def _join(self, fields: Mapping[str, bytes]) -> None:
@@ -238,7 +239,7 @@ class Memory:
 
     def verify(self, changed: Mapping[str, bytes]) -> None:
         """Raise InvalidStateType if something would not be read back as it is."""
-        fields = _fields(changed)
+        fields = fields_in(changed)
         if fields:
             self._instance.definition.state.verify(self._instance.actor.state, fields)
 
@@ -246,7 +247,7 @@ class Memory:
         """Put the fields that cannot be saved back to what they were; leave the others."""
         state, actor = self._instance.definition.state, self._instance.actor
         parts = self._known_good() if before is None else {**self._large_now(), **before}
-        actor.state = state.mend(actor.state, state.faults(actor.state), _fields(parts))
+        actor.state = state.mend(actor.state, state.faults(actor.state), fields_in(parts))
 
     def _large_now(self) -> dict[str, bytes]:
         """The large fields as they are, or as they were last if they cannot be encoded."""
@@ -301,7 +302,7 @@ class Memory:
             pass  # It has changed, and into something worse.
         if not plain:
             raise ReadonlyViolated("a readonly action changed the state")
-        self._join(_fields(begin.parts))
+        self._join(fields_in(begin.parts))
         raise ReadonlyViolated("a readonly action changed the state; the change is undone")
 
     def begin_again(self, parts: Mapping[str, bytes]) -> None:

@@ -13,6 +13,13 @@ class MigrationFailed(UserCodeFailed):
     """`migrate` raised, or returned what is no state; its text says which versions and field."""
 
 
+def does_not_fit(version: int, error: Exception) -> MigrationFailed:
+    """What `migrate` returned is no state of its class."""
+    return MigrationFailed(
+        f"what migrate made of state_version {version} does not fit the state: {described(error)}"
+    )
+
+
 def migrated(
     actor: type[Any], owner: object, fields: Mapping[str, bytes], version: int
 ) -> dict[str, bytes]:

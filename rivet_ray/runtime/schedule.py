@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from rivet_ray.clock import Timer
-from rivet_ray.definition import Action, ActionDefinition, Scheduled
+from rivet_ray.definition import Action, ActionDefinition, ActorDefinition, Scheduled
 from rivet_ray.definition.user_code import call, described
 from rivet_ray.errors import ActionNotFound, InvalidArgument
 from rivet_ray.protocol import values
@@ -106,6 +106,25 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Entry)
 
 
+def entry_of(saved: bytes) -> Entry:
+    """An entry of a snapshot. Raises msgspec.DecodeError."""
+    return _decoder.decode(saved)
+
+
+def misfit_of(of: ActorDefinition, owner: object, entry: Entry) -> str | None:
+    """Why the code of a class cannot run an entry that other code has made, or None."""
+    definition = of.actions.get(entry.action)
+    if definition is None:
+        return f"this code has no action {entry.action!r}"
+    try:
+        call(owner, definition.arguments.decode, entry.arguments)
+    except InvalidArgument as error:
+        return f"its arguments do not fit this code: {error}"
+    except Exception:
+        return None  # An attempt fails with it, and may not the next time.
+    return None
+
+
 class ActorSchedule:
     """The entries of one actor, and the running of those that are due."""
 
@@ -121,7 +140,7 @@ class ActorSchedule:
     def load(self, part: str, value: bytes) -> None:
         """Take over an entry from the snapshot."""
         identity = part.removeprefix(PART)
-        entry = self._entries[identity] = _decoder.decode(value)
+        entry = self._entries[identity] = entry_of(value)
         if entry.unfit and self._misfit(entry) is None:
             entry.take_up()
             self._instance.ledger.put(part, _encoder.encode(entry))
@@ -241,16 +260,7 @@ class ActorSchedule:
 
     def _misfit(self, entry: Entry) -> str | None:
         """Why this code cannot run an entry that other code has made, or None."""
-        definition = self._instance.definition.actions.get(entry.action)
-        if definition is None:
-            return f"this code has no action {entry.action!r}"
-        try:
-            call(self._instance, definition.arguments.decode, entry.arguments)
-        except InvalidArgument as error:
-            return f"its arguments do not fit this code: {error}"
-        except Exception:
-            return None  # An attempt fails with it, and may not the next time.
-        return None
+        return misfit_of(self._instance.definition, self._instance, entry)
 
     def _fits(self, identity: str, now: float) -> bool:
         """Whether an entry that is due can run here. One that cannot is kept, and visible."""

@@ -21,8 +21,12 @@ class CannotLoad(InternalError):
 
 def cannot_load(actor: object, place: str, error: BaseException) -> CannotLoad:
     """Name the actor, the path in what is saved of it, and why that does not fit."""
-    text = str(error) if isinstance(error, MigrationFailed) else misfit_at(place, error)
-    return CannotLoad(f"{actor!r} cannot be loaded by this code: {text}")
+    return CannotLoad(f"{actor!r} cannot be loaded by this code: {why_not(place, error)}")
+
+
+def why_not(place: str, error: BaseException) -> str:
+    """The path in what is saved, beginning with `place`, and why it does not fit."""
+    return str(error) if isinstance(error, MigrationFailed) else misfit_at(place, error)
 
 
 def misfit_at(place: str, error: BaseException) -> str:

@@ -96,14 +96,14 @@ async def test_it_lists_those_that_cannot_be_loaded(
             (
                 f"<thing 'fed' {ids[3]}>",
                 "problem",
-                "Expected `array | null`, got `object`",
+                "input: Expected `array | null`, got `object`",
             ),
         ]
     )
     assert await told(_app(Two, version=2)) == [
         (
             "actors",
-            "unknown",
+            "ok",
             "4 looked at: 1 saved by this code, 3 saved by code with other state types",
         )
     ]

@@ -12,13 +12,22 @@ from typing import Any
 
 import pytest
 
+from rivet_ray import Actor, Registry, use
 from rivet_ray.cli.doctor import ActorsOf, examined
 from rivet_ray.cli.looks import LOOK
 from rivet_ray.runtime import patience
 from rivet_ray.runtime.patience import STORE_CLOSE, STORE_OPEN
-from rivet_ray.store import Verdict
+from rivet_ray.store import NewActor, Verdict
 from rivet_ray.testing import ManualClock
 from rivet_ray_drivers.memory import MemoryStore
+
+
+class Thing(Actor[None]):
+    pass
+
+
+class App(Registry):
+    thing = use(Thing)
 
 
 class Silent(MemoryStore):
@@ -40,7 +49,7 @@ class Silent(MemoryStore):
         ("sizes", LOOK, ["durability", "looking"]),
         ("list_hosts", LOOK, ["durability", "looking"]),
         ("list_sizes", LOOK, ["durability", "looking"]),
-        ("list_actors", LOOK, ["durability", "looking"]),
+        ("read", LOOK, ["durability", "looking", "actors"]),
         ("close", STORE_CLOSE, ["durability", "actors"]),
     ],
 )
@@ -49,6 +58,8 @@ async def test_each_look_has_an_end(
 ) -> None:
     """What was found before is told; a store that does not close takes nothing of it."""
     store = Silent(method)
+    if method == "read":
+        await store.create(NewActor("default", "thing", ("a",)))
 
     async def open_store(_: str) -> Any:
         if method == "open":
@@ -57,15 +68,15 @@ async def test_each_look_has_an_end(
 
     monkeypatch.setattr(patience, "open_store", open_store)
     clock = ManualClock()
-    looking = asyncio.ensure_future(examined("memory://", clock, ActorsOf({})))
+    looking = asyncio.ensure_future(examined("memory://", clock, ActorsOf(App.definitions())))
     await clock.advance(seconds - 0.1)
     assert not looking.done()
     await clock.advance(0.2)
-    found = (await looking).findings
+    found = (await looking).all_findings
     assert [finding.subject for finding in found] == subjects
     if method != "close":
-        assert found[-1].verdict is Verdict.PROBLEM
-        assert f"did not answer within {seconds:g} s" in found[-1].found
+        (problem,) = (finding for finding in found if finding.verdict is Verdict.PROBLEM)
+        assert f"did not answer within {seconds:g} s" in problem.found
 
 
 @pytest.fixture
