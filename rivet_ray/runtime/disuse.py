@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,8 @@ import msgspec
 from rivet_ray.clock import Timer
 from rivet_ray.definition.user_code import settle
 from rivet_ray.runtime.alarms import LONGEST_WAIT, RESOLUTION
-from rivet_ray.runtime.connection import RESUME_WINDOW
+from rivet_ray.runtime.connection import PART as CONNECTION
+from rivet_ray.runtime.connection import RESUME_WINDOW, Connection
 from rivet_ray.runtime.deadline import within
 from rivet_ray.runtime.lifecycle import State
 
@@ -67,7 +69,8 @@ class Disuse:
         "expiry",
     )
 
-    def __init__(self, instance: Instance, after: float, saved: bytes | None) -> None:
+    def __init__(self, instance: Instance, after: float, parts: Mapping[str, bytes]) -> None:
+        """`parts` is the snapshot of the actor; empty for a new one."""
         self._instance = instance
         self._after = after
         self._slack = max(SLACK * after, SHORTEST_SLACK)
@@ -77,15 +80,17 @@ class Disuse:
         """When the actor is destroyed unless somebody uses it; in seconds since the epoch."""
         self._enough_until = 0.0
         """Until when a use needs no later expiry."""
-        found = _read(saved)
+        found = _read(parts.get(PART))
         if found is None:
             self._set(instance.clock.now() + after + self._slack)
         elif found.after != after:
             self._set(found.expiry - found.after + after)
         else:
             self._take(found.expiry)
+        if self.over and (end := _last_return(parts)) > self.expiry:
+            self._set(end)
         self._loaded_over = self.over
-        """Nobody came back to a connection that was saved either, until the time was over."""
+        """Nobody came back in time to the connections that were open when their host crashed."""
         self._watch()
 
     @property
@@ -143,7 +148,7 @@ class Disuse:
                 # Whose gateway or host is lost may come back for so long.
                 keep = max(keep, RESUME_WINDOW)
             needed = instance.clock.now() + keep
-            if self.expiry < needed + 2 * self._reserve:
+            if self.expiry <= needed + 2 * self._reserve + RESOLUTION:
                 self._keep_until(needed + self._slack)
         self._watch()
 
@@ -199,15 +204,21 @@ def _read(saved: bytes | None) -> Saved | None:
         return None  # Other code has saved it. It counts as used now.
 
 
-def disuse_of(instance: Instance, saved: bytes | None) -> Disuse | None:
-    """What the instance needs if its class has `destroy_after`; `saved` is its part.
+def _last_return(parts: Mapping[str, bytes]) -> float:
+    """Until when a connection of the snapshot that lost its gateway may come back; or 0."""
+    saved = (value for name, value in parts.items() if name.startswith(CONNECTION))
+    return max((Connection.saved_expiry(value) or 0.0 for value in saved), default=0.0)
+
+
+def disuse_of(instance: Instance, parts: Mapping[str, bytes]) -> Disuse | None:
+    """What the instance needs if its class has `destroy_after`; `parts` is its snapshot.
 
     If the class has it no more, the part is removed.
     """
     after = instance.definition.destroy_after
     if after is not None:
-        return Disuse(instance, after, saved)
-    if saved is not None:
+        return Disuse(instance, after, parts)
+    if PART in parts:
         instance.ledger.delete(PART)
     return None
 

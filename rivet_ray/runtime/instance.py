@@ -18,7 +18,6 @@ from rivet_ray.runtime.checkpoint import Checkpoint
 from rivet_ray.runtime.connections import Connections
 from rivet_ray.runtime.context import Context
 from rivet_ray.runtime.deadline import ended
-from rivet_ray.runtime.disuse import PART as DISUSE
 from rivet_ray.runtime.disuse import Disuse, disuse_of, on_start
 from rivet_ray.runtime.events import Events
 from rivet_ray.runtime.exchanges import Exchanges
@@ -416,8 +415,7 @@ class Instance:
                 if "on_create" in hooks:
                     await settle(self, self.actor.on_create, self.context.input)
                 call(self, self.memory.begins)
-            saved = claim.parts.get(DISUSE) if CREATED in claim.parts else None
-            self.disuse = disuse_of(self, saved)
+            self.disuse = disuse_of(self, claim.parts)
             if "on_start" in hooks:
                 await on_start(self)
         self._starting = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis.strategies import DataObject, data, lists, sampled_from, tuples
 from runtime_worlds import Probe, Tap, open_file, part, quiet, started
 
 from rivet_ray import Actor, ActorNotFound, Registry, action, use
@@ -133,6 +136,16 @@ def code(definition: ActorDefinition, after: float | None) -> Generator[None]:
         definition.destroy_after = before
 
 
+@contextmanager
+def awake(definition: ActorDefinition) -> Generator[None]:
+    """Actors of the type stay in memory."""
+    before, definition.sleep_after = definition.sleep_after, math.inf
+    try:
+        yield
+    finally:
+        definition.sleep_after = before
+
+
 async def lives(test: Setup[App], actor: str) -> bool:
     return await test.store.find_by_id(actor) is not None
 
@@ -188,6 +201,15 @@ async def test_each_use_moves_it(test: Setup[App], use: str) -> None:
     assert not await lives(test, actor)
 
 
+async def test_actors_that_sleep_leave_no_timers(test: Setup[App]) -> None:
+    pending = test.clock.pending
+    for number in range(20):
+        await test.client.guest.get_or_create(str(number)).get()
+    await test.clock.advance(20)
+    assert test.backend.host.resident == 0
+    assert test.clock.pending <= pending + 2, "of the host, for alarms and deadlines"
+
+
 async def test_a_look_at_the_directory_is_no_use(test: Setup[App]) -> None:
     guest = test.client.guest.get_or_create("k")
     actor = await guest.resolve()
@@ -219,19 +241,21 @@ async def test_the_answer_waits_for_the_expiry_that_it_needs(
     """Of a read, and of a relaxed type: the use is saved before anybody is told."""
     test, store = probed
     tap = Tap(test)
-    actor = await started(test, getattr(test.client, name).get_or_create("k"))
-    await test.clock.advance(5)
-    store.hold()
-    early = tap.call(actor, "get")
-    await settle()
-    assert tap.output(early) == 0, "the saved expiry is late enough: nothing to wait for"
-    await test.clock.advance(80)
-    late = tap.call(actor, "get")
-    await settle()
-    assert tap.answer(late) is None
-    store.release()
-    await settle()
-    assert tap.output(late) == 0
+    with awake(App.definitions()[name]):
+        actor = await started(test, getattr(test.client, name).get_or_create("k"))
+        await test.clock.advance(74)
+        store.hold()
+        early = tap.call(actor, "get")
+        await settle()
+        assert tap.output(early) == 0, "the saved expiry is late enough: nothing to wait for"
+        await test.clock.advance(2)
+        assert not [commit for commit in store.commits if "disuse" in commit.put][1:]
+        late = tap.call(actor, "get")
+        await settle()
+        assert tap.answer(late) is None
+        store.release()
+        await settle()
+        assert tap.output(late) == 0
     assert part(test, actor, "disuse") == [test.clock.now() + LATEST, AFTER]
 
 
@@ -309,6 +333,58 @@ async def test_over_file_with_a_real_restart(tmp_path: Path) -> None:
         await store.close()
 
 
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data())
+def test_whatever_happens_it_is_between_1_and_1_1_times_the_time(drawn: DataObject) -> None:
+    """Uses, crashes, restarts and time in any order: no use is lost, and the end comes."""
+    asyncio.run(_whatever_happens(drawn))
+
+
+async def _whatever_happens(drawn: DataObject) -> None:
+    steps = lists(tuples(sampled_from(STEPS), sampled_from(TIMES)), min_size=3, max_size=25)
+    async with setup_test(App, store=MemoryStore(), settings=SETTINGS) as test:
+        name = drawn.draw(sampled_from(["guest", "relaxed"]))
+
+        def handle() -> Any:
+            return getattr(test.client, name).get_or_create("k")
+
+        await handle().get()
+        life, used = await handle().resolve(), test.clock.now()
+        tap, attached, number = Tap(test), "", 0
+        for step, seconds in drawn.draw(steps):
+            match step:
+                case "use":
+                    await handle().get()
+                    life = await handle().resolve()
+                    used = test.clock.now()
+                case "attach" if not attached:
+                    await handle().get()
+                    life, number = await handle().resolve(), number + 1
+                    attached = f"c{number}"
+                    await tap.attach(life, attached)
+                case "detach" if attached:
+                    tap.detach(attached)
+                    attached, used = "", test.clock.now()
+                case "crash" | "restart":
+                    used = test.clock.now() if attached else used
+                    await getattr(test, step)()
+                    tap, attached = Tap(test), ""
+                case _:
+                    pass
+            await test.clock.advance(seconds * AFTER)
+            if attached:
+                used = test.clock.now()
+            passed = test.clock.now() - used
+            if passed < AFTER:
+                assert await lives(test, life), (step, passed)
+            if passed > LATEST:
+                assert not await lives(test, life), (step, passed)
+
+
+STEPS = ["use", "use", "attach", "detach", "crash", "restart", "wait"]
+TIMES = [0.0, 0.001, 0.01, 0.05, 0.0751, 0.2, 0.5, 0.9, 0.999, 1.0, 1.101]
+
+
 # --- Connections --------------------------------------------------------------------------
 
 
@@ -324,16 +400,49 @@ async def test_a_connection_keeps_it(test: Setup[App]) -> None:
     assert not await lives(test, actor)
 
 
+async def test_a_connection_is_a_use_though_it_ends_at_once(test: Setup[App]) -> None:
+    actor = await started(test, test.client.guest.get_or_create("k"))
+    await test.clock.advance(950)
+    tap = Tap(test)
+    await tap.attach(actor, "c")
+    tap.detach("c")
+    await test.crash()
+    await test.clock.advance(AFTER - 0.001)
+    assert await lives(test, actor)
+    await test.clock.advance(LATEST - AFTER + 0.001)
+    assert not await lives(test, actor)
+
+
 async def test_a_crash_with_a_connection_counts_from_the_crash(test: Setup[App]) -> None:
     tap, actor = Tap(test), await started(test, test.client.guest.get_or_create("k"))
     await tap.attach(actor, "c")
     await test.clock.advance(5.77 * AFTER)
+    crashed = test.clock.now()
     await test.crash()
-    await test.clock.advance(AFTER - 0.001)
+    expiry = part(test, actor, "disuse")[0]
+    assert crashed + AFTER < expiry <= crashed + LATEST
+    await test.clock.advance(expiry - crashed - 0.001)
     assert await lives(test, actor)
     assert test.backend.host.resident == 0
-    await test.clock.advance(LATEST - AFTER + 0.001)
+    await test.clock.advance(0.002)
     assert not await lives(test, actor), "nobody came back to the connection"
+
+
+async def test_a_connection_may_come_back_after_a_crash(test: Setup[App]) -> None:
+    """Where the time is shorter than that in which one may come back."""
+    with code(App.definitions()["guest"], 1.0):
+        tap, actor = Tap(test), await started(test, test.client.guest.get_or_create("k"))
+        await tap.attach(actor, "c")
+        await test.clock.advance(60)
+        await test.crash()
+        await test.clock.advance(20)
+        assert await lives(test, actor)
+        assert await test.client.guest.get("k").get() == 0
+        await test.clock.advance(29)  # From that call on it may come back for 30 s.
+        assert await lives(test, actor)
+        tap = Tap(test)
+        await tap.resume(actor, "c")
+        assert tap.seen() == ["attached"]
 
 
 async def test_a_connection_that_may_come_back_keeps_it(test: Setup[App]) -> None:
@@ -533,8 +642,8 @@ async def test_a_host_for_one_actor_destroys_its_own(test: Setup[App]) -> None:
     one = await started(test, test.client.guest.get_or_create("one"))
     two = await started(test, test.client.guest.get_or_create("two"))
     test.backend.abandon()
-    settings = HostSettings(alone=one, stop_grace=0.05)
-    host = Host(App.definitions(), test.store, clock=test.clock, settings=settings)
+    alone = HostSettings(alone=one, stop_grace=0.05)
+    host = Host(App.definitions(), test.store, clock=test.clock, settings=alone)
     host.start()
     await test.clock.advance(AFTER)
     assert host.resident == 0
