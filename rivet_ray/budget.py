@@ -53,10 +53,14 @@ class Budget:
     def __repr__(self) -> str:
         return f"<budget of a {self.name}: {self.held} of {self.limit} bytes>"
 
-    def exceeded(self, size: int) -> Budget | None:
-        """Return the first bound that `size` more bytes would exceed, or None."""
+    def exceeded(self, size: int, own: int | None = None) -> Budget | None:
+        """Return the first bound that `size` more bytes would exceed, or None.
+
+        With `own`, which is how many of the bytes the one who asks holds already, a bound
+        under which nobody else holds anything is not exceeded.
+        """
         for budget in self._bounds:
-            if budget.held + size > budget.limit:
+            if budget.held + size > budget.limit and (own is None or budget.held > own):
                 return budget
         return None
 

@@ -29,9 +29,10 @@ class Backlog:
     until less than half of the room is taken. Belongs to one thread at a time.
     """
 
-    def __init__(self, label: str, limit: int) -> None:
+    def __init__(self, label: str, limit: int, *above: Budget) -> None:
+        """`above` is the bound of the whole client."""
         self._label = label
-        self._events = Budget("events", limit)
+        self._events = Budget("events", limit, *above)
         self._lifecycle = Budget("life-cycle events", LIFECYCLE_SIZE)
         self.dropped = 0
         """How many events were dropped because too much waited."""
@@ -48,7 +49,8 @@ class Backlog:
         lifecycle = event in LIFECYCLE
         budget = self._lifecycle if lifecycle else events
         room = MAX_UNREAD + (MAX_LIFECYCLE if lifecycle else 0)
-        if waiting < room and admit(budget, size):
+        full = admit(budget, size) if waiting < room else None
+        if waiting < room and full is None:
             return True
         self.dropped += 1
         if self._dropping:
@@ -59,12 +61,13 @@ class Backlog:
                 "the handlers of %s are too slow: %r is dropped", self._label, event, extra=REPEATED
             )
             return False
-        what = f"{MAX_UNREAD} events wait" if waiting >= room else f"{events.limit} bytes wait"
+        what = f"{MAX_UNREAD} events wait" if full is None else f"{full.limit} bytes wait"
+        setting = "max_unread_size" if full in (None, events) else "max_held_size"
         raise SlowConsumer(
             f"The handlers of {self._label} are too slow: {what} for them. "
             f"An event {event!r} was dropped, and more will be until half of them are handled "
             f"({self.dropped} so far). Do less in handlers, read conn.events(…), or raise "
-            "ClientSettings.max_unread_size."
+            f"ClientSettings.{setting}."
         )
 
     def give_back(self, event: str, size: int) -> None:

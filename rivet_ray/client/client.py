@@ -16,7 +16,7 @@ from rivet_ray.client.connection import ActorConnection
 from rivet_ray.client.handle import ActorHandle, TypedHandle
 from rivet_ray.client.inputs import Encoded, encoded_input
 from rivet_ray.client.interface import Interface
-from rivet_ray.client.settings import DEFAULTS, ClientSettings
+from rivet_ray.client.settings import DEFAULTS, ClientSettings, Held
 from rivet_ray.client.transport import ConnectionTransport, Fetch, Options, Transport
 from rivet_ray.definition import user_code
 from rivet_ray.definition.remote import ActorAccessor, Connection, KeyLike, ParamsLike
@@ -79,6 +79,7 @@ class Client:
         # Imported here so that a server's own client loads no HTTP client.
         from rivet_ray.client.http import HttpTransport
 
+        held = Held(settings)
         self._setup(
             HttpTransport(
                 url,
@@ -87,24 +88,32 @@ class Client:
                 transport=transport,
                 heartbeat=heartbeat,
                 settings=settings,
+                held=held,
             ),
             timeout,
             reconnect,
             settings,
+            held,
         )
 
     @classmethod
     def over(cls, transport: Transport, *, timeout: float = 65.0, reconnect: bool = False) -> Self:
         """A client on a transport of another kind, which it then owns."""
         client = cls.__new__(cls)
-        client._setup(transport, timeout, reconnect, DEFAULTS)
+        client._setup(transport, timeout, reconnect, DEFAULTS, Held())
         return client
 
     def _setup(
-        self, transport: Transport, timeout: float, reconnect: bool, settings: ClientSettings
+        self,
+        transport: Transport,
+        timeout: float,
+        reconnect: bool,
+        settings: ClientSettings,
+        held: Held,
     ) -> None:
         self._transport = transport
         self._settings = settings
+        self._held = held
         self._reconnect = reconnect
         self._timeout = timeout
         self._accessors: dict[tuple[str, type[Any]], Accessor[Any]] = {}
@@ -288,6 +297,7 @@ class Address:
             timeout=client._timeout,
             reconnect=client._reconnect,
             settings=client._settings,
+            held=client._held,
             started=client._connections.add,
             ended=client._connections.discard,
         )

@@ -25,7 +25,7 @@ from rivet_ray.client.reconnecting import (
     wait_of,
 )
 from rivet_ray.client.session import Session, Socket, again
-from rivet_ray.client.settings import ClientSettings
+from rivet_ray.client.settings import ClientSettings, Held
 from rivet_ray.client.transport import ConnectionTransport, Fetch, Options
 from rivet_ray.definition.events import Event
 from rivet_ray.definition.remote import LIFECYCLE, Connection, EventStream, Unsubscribe
@@ -44,8 +44,8 @@ class ActorConnection(Connection[Actor_T]):
     nobody waits, as a handler does not, it is tried again until somebody does.
 
     `dial` makes the transport of each life of it. `timeout` is how many seconds
-    opening may take, and each call. `ended` is called once, when nothing of the
-    connection is left.
+    opening may take, and each call. `held` is what its client holds. `ended` is called
+    once, when nothing of the connection is left.
     """
 
     def __init__(
@@ -59,15 +59,17 @@ class ActorConnection(Connection[Actor_T]):
         settings: ClientSettings,
         started: Callable[[ActorConnection[Any]], None],
         ended: Callable[[ActorConnection[Any]], None],
+        held: Held | None = None,
     ) -> None:
         self.label = label
         self.settings = settings
+        self.held = held = held or Held(settings)
         self._dial = dial
         self._reconnect = reconnect
         self._timeout = timeout
         self._on_start = started
         self._on_end = ended
-        self._session = Session(label, comes_back=reconnect, settings=settings)
+        self._session = Session(label, comes_back=reconnect, settings=settings, held=held)
         self._listeners = self._session.listeners
         self._init: Init | None = None
         self._settled = asyncio.Event()
@@ -108,7 +110,7 @@ class ActorConnection(Connection[Actor_T]):
 
     @property
     def refused_calls(self) -> int:
-        return self._session.waiting.refused
+        return self._session.refused_calls
 
     # --- Events --------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from rivet_ray.client.backlog import EVENT, Backlog
 from rivet_ray.client.listeners import LaterHandler
+from rivet_ray.client.settings import Held
 from rivet_ray.definition import user_code
 
 CLOSE_TIMEOUT = 5.0
@@ -31,18 +32,25 @@ class HandlerThread:
     actor, would hold up the answer that it waits for.
     """
 
-    def __init__(self, label: str, failed: Callable[[str, Exception], None], limit: int) -> None:
+    def __init__(
+        self,
+        label: str,
+        failed: Callable[[str, Exception], None],
+        limit: int,
+        held: Held | None = None,
+    ) -> None:
         """`failed` is called in this thread with an event and what its handler raised.
 
-        `limit` is how many bytes of events may wait.
+        `limit` is how many bytes of events may wait, `held` what the whole client holds.
         """
+        held = held or Held()
         self._label = label
         self._failed = failed
         self._work: SimpleQueue[Work] = SimpleQueue()
-        self._lock = threading.Lock()
+        self._lock = held.lock
         self._thread: threading.Thread | None = None
         self._closed = False
-        self._backlog = Backlog(label, limit)
+        self._backlog = Backlog(label, limit, held.handlers)
         """Guarded by the lock."""
 
     @property

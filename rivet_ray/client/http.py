@@ -18,9 +18,10 @@ import msgspec
 from websockets.asyncio.client import ClientConnection
 
 from rivet_ray.client.addresses import below, registry_url
+from rivet_ray.client.answers import CALL, Share, read_body, read_whole
 from rivet_ray.client.either import EitherConnection
 from rivet_ray.client.event_stream import EventStreamConnection
-from rivet_ray.client.settings import DEFAULTS, ClientSettings
+from rivet_ray.client.settings import DEFAULTS, ClientSettings, Held
 from rivet_ray.client.transport import (
     ConnectionTransport,
     Fetch,
@@ -29,7 +30,7 @@ from rivet_ray.client.transport import (
     retry_after,
 )
 from rivet_ray.client.websocket import WebSocketConnection, raw_websocket
-from rivet_ray.errors import MessageTooLong, Outcome, RequestFailed, RivetError
+from rivet_ray.errors import MessageTooLong, Outcome, Overloaded, RequestFailed, RivetError
 from rivet_ray.protocol import values
 from rivet_ray.protocol.encodings import ENCODINGS, JSON, DecodeFault
 from rivet_ray.protocol.queries import ActorQuery, encode_query
@@ -80,8 +81,11 @@ class HttpTransport:
         transport: Way = "auto",
         heartbeat: float | None = 10.0,
         settings: ClientSettings = DEFAULTS,
+        held: Held | None = None,
     ) -> None:
-        """Raises ValueError for a URL, an encoding or a transport that cannot be used."""
+        """`held` is what the whole client holds.
+
+        Raises ValueError for a URL, an encoding or a transport that cannot be used."""
         if encoding not in ENCODINGS:
             raise ValueError(f"encoding must be one of {', '.join(ENCODINGS)}, not {encoding!r}")
         if transport not in get_args(Way):
@@ -94,6 +98,7 @@ class HttpTransport:
         self._heartbeat = heartbeat
         self._settings = settings
         self._longest = settings.max_message_size
+        self._held = (held or Held(settings)).budget
         self._encoding = ENCODINGS[encoding]
         self._base = registry_url(url)
         self._url = url
@@ -107,7 +112,8 @@ class HttpTransport:
     async def resolve(self, query: ActorQuery, params: Any) -> str:
         body = self._encoding.encode({})
         headers = self._headers(query, params)
-        answer = await self._post("actors/resolve", body, headers, self._timeout)
+        with Share(self._held) as share:
+            answer = await self._post("actors/resolve", body, headers, self._timeout, share)
         try:
             return decode_resolved(self._encoding, answer)
         except DecodeFault as fault:
@@ -124,7 +130,10 @@ class HttpTransport:
     ) -> bytes | None:
         body = encode_action_request(self._encoding, arguments)
         path = f"actors/actions/{quote(action, safe='')}"
-        answer = await self._post(path, body, self._headers(query, params, key), timeout)
+        headers = self._headers(query, params, key)
+        with Share(self._held) as share:
+            share.take(CALL + len(body))
+            answer = await self._post(path, body, headers, timeout, share)
         try:
             return decode_action_response(self._encoding, answer, self._settings.max_message_items)
         except HeavyFault as fault:
@@ -199,8 +208,12 @@ class HttpTransport:
         request = self._http.build_request(fetch.method, url, headers=headers, content=fetch.body)
         if "Content-Type" not in httpx.Headers(fetch.headers):
             del request.headers["Content-Type"]
-        async with self._reaching(timeout):
-            return await self._http.send(request, stream=fetch.stream)
+        with Share(self._held) as share:
+            async with self._reaching(timeout):
+                answer = await self._http.send(request, stream=True)
+                if not fetch.stream:
+                    await read_whole(answer, self._longest, share)
+                return answer
 
     def websocket(
         self, query: ActorQuery, params: Any, path: str, protocols: Sequence[str]
@@ -266,10 +279,11 @@ class HttpTransport:
         return headers
 
     async def _say(self, path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
-        return await self._post(path, body, headers, self._timeout)
+        with Share(self._held) as share:  # What is sent counts for its connection.
+            return await self._post(path, body, headers, self._timeout, share)
 
     async def _post(
-        self, path: str, body: bytes, headers: Mapping[str, str], timeout: float
+        self, path: str, body: bytes, headers: Mapping[str, str], timeout: float, share: Share
     ) -> bytes:
         self._join_loop()
         request = self._http.build_request(
@@ -278,28 +292,12 @@ class HttpTransport:
         async with self._reaching(timeout):
             answer = await self._http.send(request, stream=True)
             try:
-                content = await self._read(answer)
+                content = await read_body(answer, self._longest, share)
             finally:
                 await answer.aclose()
         if answer.is_success:
             return content
         raise self._failure(answer, content)
-
-    async def _read(self, answer: httpx.Response) -> bytes:
-        """The body of an answer. Raises MessageTooLong."""
-        read: list[bytes] = []
-        size = 0
-        async for piece in answer.aiter_bytes():
-            size += len(piece)
-            if size > self._longest:
-                told = Outcome.TOOK_EFFECT if answer.is_success else Outcome.UNKNOWN
-                raise MessageTooLong(
-                    f"The answer of {self._url} has more than {self._longest} bytes. Let it return "
-                    "less at once, or raise ClientSettings.max_message_size.",
-                    outcome=read_outcome(answer.headers.get(OUTCOME_HEADER), told),
-                )
-            read.append(piece)
-        return b"".join(read)
 
     @asynccontextmanager
     async def _reaching(self, timeout: float) -> AsyncGenerator[None]:
@@ -329,8 +327,9 @@ class HttpTransport:
     async def _failure_of(self, answer: httpx.Response) -> RivetError:
         """The error in an answer that is not read yet."""
         try:
-            return self._failure(answer, await self._read(answer))
-        except MessageTooLong as error:
+            with Share(self._held) as share:
+                return self._failure(answer, await read_body(answer, self._longest, share))
+        except (MessageTooLong, Overloaded) as error:
             return error
         except httpx.HTTPError as error:
             return self._unreadable(f"status {answer.status_code}, then {_text(error)}")

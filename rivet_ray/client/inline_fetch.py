@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from typing_extensions import override
 
+from rivet_ray.budget import Budget
+from rivet_ray.client.answers import Share, read_whole
+from rivet_ray.client.settings import DEFAULTS
 from rivet_ray.client.transport import Fetch
 from rivet_ray.errors import InternalError, Outcome, RequestFailed, RivetError
 from rivet_ray.protocol import v0, values
@@ -70,10 +73,9 @@ async def fetch_inline(
             except RivetError as error:
                 return _refusal(error, request)
             if not fetch.stream:
-                try:
-                    await response.aread()
-                finally:
-                    await response.aclose()
+                longest = DEFAULTS.max_message_size
+                with Share(Budget("fetch", longest)) as share:
+                    await read_whole(response, longest, share)
             return response
     except TimeoutError as error:
         late = f"The actor did not answer within {timeout:g} s; it may still do what was asked."

@@ -7,6 +7,7 @@ import asyncio
 import inspect
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -55,12 +56,14 @@ class Listeners:
     is called when an event gets its first listener or loses its last.
     """
 
-    def __init__(self, changed: Callable[[], None], label: str, limit: int) -> None:
+    def __init__(self, changed: Callable[[], None], label: str, limit: int, client: Budget) -> None:
         """`limit`: bytes of events for all handlers together, and for each stream."""
         self._changed = changed
         self.label = label
         self.limit = limit
-        self.backlog = Backlog(label, limit)
+        self.client = client
+        """The bound of the whole client."""
+        self.backlog = Backlog(label, limit, client)
         self._listeners: dict[str, list[Listener]] = {}
         self._lifecycle: dict[str, list[Handler]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -279,17 +282,26 @@ class Stream:
         self._decode = decode
         self._start = start
         self._unread: deque[bytes] = deque()
-        self._held = Budget("stream", listeners.limit)
+        self._held = Budget("stream", listeners.limit, listeners.client)
         self._news = asyncio.Event()
         self._ended = False
         self._error: RivetError | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.active = True
 
+    def __del__(self) -> None:
+        """What nobody will read is held no longer; perhaps in another thread than the loop's."""
+        if self._unread and self._loop is not None:
+            with suppress(RuntimeError):  # The loop has ended, and the client with it.
+                self._loop.call_soon_threadsafe(self._held.end)
+
     def receive(self, arguments: bytes) -> None:
+        self._loop = self._loop or asyncio.get_running_loop()
         few = len(self._unread) < MAX_UNREAD
-        if not few or not admit(self._held, EVENT + len(arguments)):
+        full = admit(self._held, EVENT + len(arguments)) if few else self._held
+        if full is not None:
             self._listeners.backlog.dropped += 1
-            most = f"{self._held.limit} bytes of" if few else f"{MAX_UNREAD}"
+            most = f"{full.limit} bytes of" if few else f"{MAX_UNREAD}"
             self.end(
                 SlowConsumer(
                     f"More than {most} events {self._event!r} were not read in time. "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rivet_ray.budget import Budget
 from rivet_ray.client.listeners import Listeners, log
-from rivet_ray.client.settings import DEFAULTS, ClientSettings, admit
+from rivet_ray.client.settings import DEFAULTS, ClientSettings, Held, admit
 from rivet_ray.client.transport import Closing, ConnectionTransport, Refused, rebuild
 from rivet_ray.errors import (
     ActionTimedOut,
@@ -55,16 +55,25 @@ class Session:
     """
 
     def __init__(
-        self, label: str, *, comes_back: bool = True, settings: ClientSettings = DEFAULTS
+        self,
+        label: str,
+        *,
+        comes_back: bool = True,
+        settings: ClientSettings = DEFAULTS,
+        held: Held | None = None,
     ) -> None:
-        """`comes_back`: a socket that is lost is followed by another."""
+        """`comes_back`: a socket that is lost is followed by another. `held` is what the
+        whole client holds."""
         self.label = label
         self._comes_back = comes_back
-        self.listeners = Listeners(self._change, label, settings.max_unread_size)
+        client = (held or Held(settings)).budget
+        self.listeners = Listeners(self._change, label, settings.max_unread_size, client)
         self.news = asyncio.Event()
         """Set when there may be something to send."""
-        self.waiting = Budget("calls", settings.max_waiting_size)
+        self._waiting = Budget("calls", settings.max_waiting_size, client)
         """Bytes of the calls that are not answered yet."""
+        self.refused_calls = 0
+        """Calls that were refused because too much waited."""
         self._calls: dict[int, _Call] = {}
         self._unsent: dict[int, _Call] = {}
         self._announced: set[str] = set()
@@ -109,11 +118,15 @@ class Session:
         Raises Overloaded where too much waits already.
         """
         size = CALL + len(action) + len(arguments) + len(key or "")
-        if not admit(self.waiting, size):
+        full = admit(self._waiting, size)
+        if full is not None:
+            self.refused_calls += 1
+            own = full is self._waiting
+            what = f"the connection to {self.label}: calls" if own else "this client: it holds all"
+            setting = "max_waiting_size" if own else "max_held_size"
             raise Overloaded(
-                f"Too much waits for the connection to {self.label}: calls of "
-                f"{self.waiting.limit} bytes. Wait for some of them before you call {action!r}, "
-                "or raise ClientSettings.max_waiting_size.",
+                f"Too much waits for {what} of {full.limit} bytes. Wait for some of them before "
+                f"you call {action!r}, or raise ClientSettings.{setting}.",
                 outcome=Outcome.NOT_STARTED,
             )
         number = self._next_id
@@ -134,7 +147,7 @@ class Session:
         finally:
             self._calls.pop(number, None)
             self._unsent.pop(number, None)
-            self.waiting.give_back(size)
+            self._waiting.give_back(size)
 
     def begin(self) -> None:
         """A new socket is open: nothing was announced on it yet."""

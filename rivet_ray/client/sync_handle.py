@@ -151,7 +151,7 @@ class SyncConnection(Generic[Actor_co]):
         self._thread = thread
         self._connection = connection
         self._handlers = HandlerThread(
-            connection.label, self._failed, connection.settings.max_unread_size
+            connection.label, self._failed, connection.settings.max_unread_size, connection.held
         )
         self.actor: SyncHandle[Actor_co] = SyncHandle(thread, connection.actor, actor)
         """The actor; calls of this handle travel over the connection."""
