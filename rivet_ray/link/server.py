@@ -30,6 +30,9 @@ from rivet_ray.protocol.port import Deliver, Handed, HostSession, ToGateway, ToH
 class LinkedSession(HostSession, Protocol):
     """A session with a gateway that is beyond a link."""
 
+    on_lost: Callable[[], None] | None
+    """Called if the session gives the gateway up; ends the link."""
+
     def missed(self, event: Deliver, /) -> None:
         """An event that no link carries: those whom it is for are told (promise C5)."""
         ...
@@ -166,6 +169,10 @@ class _ServerEnd:
 
     def opened(self) -> None:
         self._session = self._host.open(self.connection.send)
+        self._session.on_lost = self._given_up
+
+    def _given_up(self) -> None:
+        self.connection.drop(LinkOverflow("The gateway takes nothing of what waits for it."))
 
     def received(self, message: ToHost) -> None:
         if self._session is not None:

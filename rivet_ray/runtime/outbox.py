@@ -7,10 +7,24 @@ from collections.abc import Callable
 
 from rivet_ray.budget import Budget
 from rivet_ray.errors import Outcome, Overloaded
-from rivet_ray.protocol.port import INITIAL_CREDIT, Deliver, Failed, Reply, ToGateway
-from rivet_ray.protocol.raw import RawData
+from rivet_ray.protocol.caller import HEADER_OVERHEAD
+from rivet_ray.protocol.port import (
+    INITIAL_CREDIT,
+    Ask,
+    Attached,
+    Close,
+    Deliver,
+    Failed,
+    Handed,
+    Reply,
+    ToGateway,
+    subscription_cost,
+)
+from rivet_ray.protocol.raw import RawData, RawEnd, RawStart
 from rivet_ray.runtime.failures import failure_of
 
+SMALL = 2
+"""How many times its bound what is small may make a gateway's queue grow."""
 OVERHEAD = 256
 """Bytes that a message counts for beside what it carries."""
 
@@ -21,21 +35,43 @@ class Outbox:
     `Deliver` messages cost one credit each. Without credit everything waits here, in
     order, and counts in bytes against `budget`. Policy beyond it: an event is dropped
     and the connections it was for are closed (`overflow`), so that their clients know of
-    the gap (promise C5); an answer becomes the error `overloaded`, as one that took
-    effect. What is small and comes once for each call or connection always waits.
+    the gap (promise C5). What else may be long is replaced by what `instead` returns, or
+    left out: an answer becomes the error `overloaded`, as one that took effect.
+
+    What is small and ends or opens something always waits: it comes once or twice for
+    each call, connection and raw request, and for each `GRANT` bytes of a raw body, whose
+    pieces wait in a lane of 4 MiB before they come here. A gateway that takes nothing
+    may still begin and cancel calls, so that is bounded too: if `SMALL` times the
+    budget's bound is held, `give_up` is called, once; the session ends with its queue.
     """
 
-    __slots__ = ("_budget", "_credit", "_overflow", "_queue", "_receive", "dropped")
+    __slots__ = (
+        "_budget",
+        "_credit",
+        "_give_up",
+        "_given_up",
+        "_instead",
+        "_overflow",
+        "_queue",
+        "_receive",
+        "dropped",
+    )
 
     def __init__(
         self,
         receive: Callable[[ToGateway], None],
         overflow: Callable[[Deliver], None],
         budget: Budget,
+        *,
+        instead: Callable[[ToGateway], ToGateway | None] = lambda message: message,
+        give_up: Callable[[], None] = lambda: None,
     ) -> None:
         self._receive = receive
         self._overflow = overflow
         self._budget = budget
+        self._instead = instead
+        self._give_up = give_up
+        self._given_up = False
         self._credit = INITIAL_CREDIT
         self._queue: deque[ToGateway] = deque()
         self.dropped = 0
@@ -52,11 +88,21 @@ class Outbox:
         elif isinstance(message, Deliver):
             self.dropped += 1
             self._overflow(message)
+        elif isinstance(message, Reply):
+            self._keep(_instead_of(message))
         else:
-            if isinstance(message, Reply):
-                message = _instead_of(message)
-            self._budget.hold(_cost(message))
-            self._queue.append(message)
+            small = self._instead(message)
+            if small is not None:
+                self._keep(small)
+
+    def _keep(self, message: ToGateway) -> None:
+        """Queue what is small, whatever waits already."""
+        self._budget.hold(_cost(message))
+        self._queue.append(message)
+        if self._budget.held > SMALL * self._budget.limit and not self._given_up:
+            self._given_up = True
+            self._budget.refuse("gateway that takes nothing")
+            self._give_up()
 
     def grant(self, frames: int) -> None:
         """The gateway can take `frames` more events."""
@@ -86,6 +132,15 @@ def _cost(message: ToGateway) -> int:
         return OVERHEAD + len(message.data)
     if isinstance(message, Failed):
         return OVERHEAD + len(message.failure.message) + len(message.failure.metadata or b"")
+    if isinstance(message, RawStart):
+        headers = sum(len(name) + len(value) + HEADER_OVERHEAD for name, value in message.headers)
+        return OVERHEAD + headers
+    if isinstance(message, Attached):
+        return OVERHEAD + sum(map(subscription_cost, message.events))
+    if isinstance(message, Handed):
+        return OVERHEAD + (message.said.cost if isinstance(message.said, Ask) else 0)
+    if isinstance(message, Close | RawEnd):
+        return OVERHEAD + len(message.reason)
     return OVERHEAD
 
 

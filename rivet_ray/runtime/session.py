@@ -19,6 +19,7 @@ from rivet_ray.errors import (
 )
 from rivet_ray.protocol.port import (
     Attach,
+    Attached,
     Call,
     Cancel,
     Close,
@@ -71,12 +72,17 @@ class Session:
         "_outbox",
         "_parked",
         "_running",
+        "on_lost",
     )
 
     def __init__(self, host: Host, receive: Callable[[ToGateway], None]) -> None:
         self._host = host
         budget = Budget("gateway", host.settings.max_queued_size, host.budget)
-        self._outbox = Outbox(receive, self.overflow, budget)
+        self._outbox = Outbox(
+            receive, self.overflow, budget, instead=self._instead_of, give_up=self._give_up
+        )
+        self.on_lost: Callable[[], None] | None = None
+        """Ends what is between here and the gateway, and with it this session."""
         self._running: dict[int, asyncio.Task[None]] = {}
         self._connections: dict[str, Instance] = {}
         self._attaching: set[str] = set()
@@ -174,6 +180,10 @@ class Session:
         self._outbox.end()
         self._host.end_session(self)
 
+    def _give_up(self) -> None:
+        """The gateway takes nothing: its calls are lost, its connections may be resumed."""
+        asyncio.get_running_loop().call_soon(self.on_lost or self.close)
+
     def _refuse_attach(self, message: Attach, error: BaseException) -> None:
         self._attaching.discard(message.connection)
         self._refuse(message.call, error)
@@ -244,12 +254,19 @@ class Session:
             instance.connections.detach(connection.id)
             self.deliver(Reply(message.call, None))
         else:
+            budget, size = self._host.budget_of(message.actor), message.cost
 
             def held(holder: Session | RivetError) -> None:
-                if isinstance(holder, Session):
-                    holder.hand(message.connection, message.said, told)
-                else:
+                if not isinstance(holder, Session):
                     told(holder)
+                elif budget.fits(size):
+                    holder.hand(message.connection, message.said, handed)
+                else:
+                    told(_full("actor"))
+
+            def handed(error: RivetError | None) -> None:
+                budget.give_back(size)
+                told(error)
 
             def told(error: RivetError | None) -> None:
                 if error is None:
@@ -257,7 +274,7 @@ class Session:
                 else:
                     self.deliver(Failed(message.call, failure_of(error, None, "forward")))
 
-            connection.when_held(held, message.cost)
+            connection.when_held(held, size)
 
     def hand(self, connection: str, said: Said, told: Callable[[RivetError | None], None]) -> None:
         """Give this gateway what its connection's client said elsewhere.
@@ -307,6 +324,22 @@ class Session:
         if self._open:
             self._outbox.put(message)
 
+    def _instead_of(self, message: ToGateway) -> ToGateway | None:
+        """What still goes to a gateway for which too much waits: what is small."""
+        match message:
+            case Handed():
+                self.unhanded(message, _full("gateway"))
+                return None
+            case Attached():
+                return Failed(message.call, failure_of(_full("gateway"), None, "outbox"))
+            case RawStart():
+                end = RawEnd(message.call, TRY_AGAIN_LATER, Overloaded.code)
+                asyncio.get_running_loop().call_soon(self.send, end)
+                full = _full("gateway", Outcome.TOOK_EFFECT)
+                return Failed(message.call, failure_of(full, None, "outbox"))
+            case _:
+                return message
+
     def overflow(self, message: Deliver) -> None:
         """Too much waits: the gateway, or the store, is too slow for the actor."""
         self._tell_missed(message, TRY_AGAIN_LATER, "slow_consumer")
@@ -351,3 +384,7 @@ class Session:
 
 def _not_found() -> ConnectionNotFound:
     return ConnectionNotFound("The connection is not open.", outcome=Outcome.NOT_STARTED)
+
+
+def _full(party: str, outcome: Outcome = Outcome.NOT_STARTED) -> Overloaded:
+    return Overloaded(f"Too much waits for this {party}. Try again later.", outcome=outcome)

@@ -93,6 +93,22 @@ async def test_a_peer_that_does_not_read_is_bounded_and_dropped(serve: Serve) ->
     await raw.close()
 
 
+async def test_a_gateway_that_its_session_gives_up_is_dropped(serve: Serve) -> None:
+    world = await serve()
+    raw = await world.raw()
+    assert await raw.prove() is not None
+    await eventually(lambda: world.host._sessions)
+    [session] = world.host._sessions
+    other = await world.gateway()
+    actor = await world.actor()
+    session._give_up()
+    await eventually(lambda: world.server.statistics.drops)
+    assert world.server.statistics.drops == {LinkOverflow.code: 1}
+    await eventually(lambda: len(world.host._sessions) == 1)
+    assert await other.call(actor, "increment") == 1
+    await raw.close()
+
+
 def name_of(raw: Raw) -> str:
     host, port = raw.writer.get_extra_info("sockname")
     return f"{host}:{port}"
