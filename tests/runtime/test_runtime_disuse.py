@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import AsyncIterator, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -428,9 +428,11 @@ async def test_a_crash_with_a_connection_counts_from_the_crash(test: Setup[App])
     assert not await lives(test, actor), "nobody came back to the connection"
 
 
-async def test_a_connection_may_come_back_after_a_crash(test: Setup[App]) -> None:
+@pytest.mark.parametrize("sleeps", [True, False])
+async def test_a_connection_may_come_back_after_a_crash(test: Setup[App], sleeps: bool) -> None:
     """Where the time is shorter than that in which one may come back."""
-    with code(App.definitions()["guest"], 1.0):
+    guest = App.definitions()["guest"]
+    with code(guest, 1.0), nullcontext() if sleeps else awake(guest):
         tap, actor = Tap(test), await started(test, test.client.guest.get_or_create("k"))
         await tap.attach(actor, "c")
         await test.clock.advance(60)
