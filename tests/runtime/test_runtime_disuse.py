@@ -333,7 +333,7 @@ async def test_over_file_with_a_real_restart(tmp_path: Path) -> None:
         await store.close()
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data())
 def test_whatever_happens_it_is_between_1_and_1_1_times_the_time(drawn: DataObject) -> None:
     """Uses, crashes, restarts and time in any order: no use is lost, and the end comes."""
