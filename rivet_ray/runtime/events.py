@@ -68,6 +68,15 @@ _numbers = msgspec.msgpack.Decoder(int | Numbers)
 _saved = msgspec.msgpack.Decoder(Saved)
 
 
+def check_part(name: str, saved: bytes) -> None:
+    """Raise what a start raises if it cannot read this part of a snapshot."""
+    if name == NUMBERS:
+        _numbers.decode(saved)
+    elif name.startswith(PART):
+        int(name.removeprefix(PART))
+        _saved.decode(saved)
+
+
 class Events:
     """One instance's."""
 

@@ -15,7 +15,7 @@ import msgspec
 from rivet_ray.definition import ActorDefinition
 from rivet_ray.definition.user_code import call, described
 from rivet_ray.errors import InvalidParams, RivetError
-from rivet_ray.runtime import connection, keys, schedule
+from rivet_ray.runtime import connection, events, keys, schedule
 from rivet_ray.runtime.memory import CREATED, fields_in, needs_migration
 from rivet_ray.runtime.migration import does_not_fit, migrated
 from rivet_ray.runtime.unloadable import why_not
@@ -106,6 +106,8 @@ def _load_others(
                 found.append(Misfit(Part.CONNECTION, f"{name}: {why}"))
         elif name.startswith(keys.PART):
             keys.entry_of(value)
+        else:
+            events.check_part(name, value)
 
 
 def _misfit_of_connection(definition: ActorDefinition, saved: bytes) -> str | None:

@@ -268,7 +268,7 @@ async def test_states_of_connections_are_read(store: MemoryStore) -> None:
     assert told["actors"]["groups"]["cannot_be_loaded"] == 0
 
 
-@pytest.mark.parametrize("part", ["schedule/x", "key/x"])
+@pytest.mark.parametrize("part", ["schedule/x", "key/x", "events", "event/1", "event/x"])
 async def test_parts_of_the_runtime_that_are_damaged_are_found(
     store: MemoryStore, part: str
 ) -> None:
