@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import signal
 import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
-log = logging.getLogger("rivet_ray.runtime")
+from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
+
+log = logger_of_strangers("rivet_ray.runtime")
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
@@ -54,6 +55,7 @@ def last(run: Callable[[asyncio.Future[Any]], Any], future: asyncio.Future[Any])
                 "for every actor. Raise an error instead, such as UserError.",
                 error,
                 exc_info=error,
+                extra=REPEATED,
             )
 
 

@@ -23,6 +23,7 @@ from rivet_ray.link.substitutes import (
 )
 from rivet_ray.protocol.caller import Message
 from rivet_ray.protocol.port import HostSession, ToGateway, ToHost
+from rivet_ray.repeated_lines import REPEATED
 
 OnLost = Callable[[Exception | None], None]
 
@@ -201,4 +202,4 @@ class _ClientEnd:
             try:
                 self.received(told)
             except Exception:
-                log.exception("%s broke its receiver.", type(told).__name__)
+                log.exception("%s broke its receiver.", type(told).__name__, extra=REPEATED)

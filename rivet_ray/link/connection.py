@@ -151,7 +151,7 @@ class Connection(asyncio.Protocol, Generic[InT]):
             else:
                 self.drop(fault)
         except Exception as fault:
-            log.exception("A fault of the link")
+            log.exception("A fault of the link", extra=REPEATED)
             self.drop(LinkGarbled(f"A fault of the link: {fault!r}"))
 
     def eof_received(self) -> None:
@@ -176,7 +176,7 @@ class Connection(asyncio.Protocol, Generic[InT]):
         try:
             self._end.ended(self._reason)
         except Exception:
-            log.exception("A fault after the end of the link with %s.", self.peer)
+            log.exception("A fault after the end of the link with %s.", self.peer, extra=REPEATED)
         finally:
             self._gone.set()
 
@@ -211,7 +211,7 @@ class Connection(asyncio.Protocol, Generic[InT]):
         try:
             self._end.received(message)
         except Exception:
-            log.exception("%s broke its receiver.", type(message).__name__)
+            log.exception("%s broke its receiver.", type(message).__name__, extra=REPEATED)
             self._end.broke(message)
 
     def _unreadable(self, item: Unreadable) -> None:
@@ -237,7 +237,8 @@ class Connection(asyncio.Protocol, Generic[InT]):
         try:
             instead = self._end.unsendable(message, fault)
         except Exception:
-            log.exception("%s that cannot be sent broke its sender.", type(message).__name__)
+            text = "%s that cannot be sent broke its sender."
+            log.exception(text, type(message).__name__, extra=REPEATED)
             instead = ()
         self._statistics.messages_out += len(instead) - 1
         return instead
@@ -291,4 +292,4 @@ class Connection(asyncio.Protocol, Generic[InT]):
         """What is kept, counted and logged as the reason of the end."""
         self._reason = reason
         self._statistics.drops[reason.code] += 1
-        log.warning("The link with %s ends: %s", self.peer, reason)
+        log.warning("The link with %s ends: %s", self.peer, reason, extra=REPEATED)

@@ -25,6 +25,7 @@ from rivet_ray.link.substitutes import (
 )
 from rivet_ray.protocol.caller import Message
 from rivet_ray.protocol.port import Deliver, Handed, HostSession, ToGateway, ToHost
+from rivet_ray.repeated_lines import REPEATED
 
 
 class LinkedSession(HostSession, Protocol):
@@ -150,7 +151,7 @@ class _Refusal(asyncio.Protocol):
     """For one connection too many."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        log.warning("A connection is refused: too many have not proven themselves.")
+        log.warning("A connection is refused: too many have not proven themselves.", extra=REPEATED)
         cast("asyncio.Transport", transport).abort()
 
 

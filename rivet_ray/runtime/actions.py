@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +31,7 @@ from rivet_ray.errors import (
 from rivet_ray.protocol import values
 from rivet_ray.protocol.caller import Caller
 from rivet_ray.protocol.port import Call, Failed, Reply
+from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 from rivet_ray.runtime.failures import failure_of
 from rivet_ray.runtime.gate import OVERHEAD
 from rivet_ray.runtime.keys import readdressed
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from rivet_ray.runtime.instance import Instance
     from rivet_ray.runtime.session import Session
 
-log = logging.getLogger("rivet_ray.runtime")
+log = logger_of_strangers("rivet_ray.runtime")
 
 OWN_DEADLINE_GRACE = 0.25
 """Seconds."""
@@ -297,7 +297,8 @@ class Actions:
             try:
                 output = await settle(instance, hook, action.name, arguments, output)
             except Exception:
-                log.exception("%r: on_before_action_response failed; ignored", instance)
+                text = "%r: on_before_action_response failed; ignored"
+                log.exception(text, instance, extra=REPEATED)
         return output
 
     async def run_scheduled(
@@ -318,7 +319,8 @@ class Actions:
                 raise
             turn.error = ActionTimedOut(f"{action.name} took longer than {limit:g} s.")
         if turn.error is not None:
-            log.error("%r: scheduled %s failed", instance, action.name, exc_info=turn.error)
+            text, error = "%r: scheduled %s failed", turn.error
+            log.error(text, instance, action.name, exc_info=error, extra=REPEATED)
         return turn.error
 
     # --- Answers, one for each call ------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import Protocol
@@ -11,12 +10,13 @@ from typing import Protocol
 from rivet_ray.clock import Clock, Timer
 from rivet_ray.definition.user_tasks import own_task
 from rivet_ray.errors import ActorNotFound, StateTooNew, StoreError
+from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 from rivet_ray.runtime.deadline import CANCELLED, ended
 from rivet_ray.runtime.patience import answered
 from rivet_ray.runtime.store_clock import refreshed
 from rivet_ray.store import ActorType, Store
 
-log = logging.getLogger("rivet_ray.runtime")
+log = logger_of_strangers("rivet_ray.runtime")
 
 RESOLUTION = 1e-6
 """Seconds; what a float can tell of a time of today, and some. Not early, but equal."""
@@ -139,14 +139,20 @@ class Alarms:
         try:
             self._host.wake(actor, partial(self._failed, actor))
         except Exception as error:  # It must not keep the others asleep.
-            log.exception("actor %s broke its waking", actor)
+            log.exception("actor %s broke its waking", actor, extra=REPEATED)
             self._failed(actor, error)
 
     def _failed(self, actor: str, error: BaseException) -> None:
         if isinstance(error, (NotHere, TooNewHere)):
             self._try_again(actor, RETRY_OF_OTHERS)
             return
-        log.warning("actor %s could not be woken, trying again in %g s: %s", actor, RETRY, error)
+        log.warning(
+            "actor %s could not be woken, trying again in %g s: %s",
+            actor,
+            RETRY,
+            error,
+            extra=REPEATED,
+        )
         self._try_again(actor)
 
     def _try_again(self, actor: str, delay: float = RETRY) -> None:

@@ -11,7 +11,6 @@ is away, these are repeated on their own, and the next group does not wait.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,12 +27,13 @@ from rivet_ray.errors import (
     StoreLostData,
     StoreUnavailable,
 )
+from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 from rivet_ray.runtime.checkpoint import Checkpoint
 from rivet_ray.runtime.deadline import Deadlines, sleep, within
 from rivet_ray.runtime.patience import silent
 from rivet_ray.store import Commit, CommitResult, Store
 
-log = logging.getLogger("rivet_ray.runtime")
+log = logger_of_strangers("rivet_ray.runtime")
 
 FIRST_RETRY = 0.05
 LONGEST_RETRY = 1.0
@@ -140,7 +140,7 @@ class Checkpointer:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
-                log.exception("%r cannot be saved", instance)
+                log.exception("%r cannot be saved", instance, extra=REPEATED)
                 lose(instance, StoreError(f"the actor cannot be saved: {error}"))
                 continue
             if commit is not None:
@@ -299,7 +299,7 @@ class Checkpointer:
             else:
                 self._refused(instance, commit, result)
         except Exception:
-            log.exception("%r: its write came back, and that failed", instance)
+            log.exception("%r: its write came back, and that failed", instance, extra=REPEATED)
             self._give_up([(instance, commit)])
 
     def _refused(self, instance: Saved, commit: Commit, result: CommitResult) -> None:
@@ -323,7 +323,8 @@ class Checkpointer:
         if isinstance(error, StoreLostData):
             instance.give_up(lost_data())  # The driver has logged it, once for all actors.
             return
-        log.error("the store cannot take a commit: actor=%s: %s", commit.actor_id, error)
+        text = "the store cannot take a commit: actor=%s: %s"
+        log.error(text, commit.actor_id, error, extra=REPEATED)
         instance.give_up(unconfirmed())
 
     @staticmethod
@@ -365,7 +366,7 @@ def lose(instance: Saved, error: RivetError) -> None:
     try:
         instance.give_up(error)
     except Exception:
-        log.exception("%r was given up, and that failed", instance)
+        log.exception("%r was given up, and that failed", instance, extra=REPEATED)
 
 
 def unconfirmed() -> StoreUnavailable:

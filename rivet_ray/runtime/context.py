@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Coroutine, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rivet_ray.definition import Log, Schedule
 from rivet_ray.definition.user_code import finish
 from rivet_ray.errors import InternalError, NoConnection
+from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 from rivet_ray.runtime.deadline import within
 from rivet_ray.runtime.turn import Turn, current_turn
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rivet_ray.runtime.connection import Connection
     from rivet_ray.runtime.instance import Instance
 
-log = logging.getLogger("rivet_ray.runtime")
+log = logger_of_strangers("rivet_ray.runtime")
 
 CLOSE_TIMEOUT = 5.0
 """Seconds for the connections of an actor's clients to end when it leaves memory."""
@@ -120,7 +120,7 @@ class Context:
             try:
                 await finish(self._instance, work, work)
             except Exception:
-                log.exception("%r: work given to wait_until failed", self._instance)
+                log.exception("%r: work given to wait_until failed", self._instance, extra=REPEATED)
             finally:
                 self._instance.touch()
 
@@ -156,7 +156,7 @@ class Context:
             async with within(self._instance.clock, CLOSE_TIMEOUT, "the end of its connections"):
                 await client.aclose()
         except Exception:
-            log.exception("%r: a client of its is not closed", self._instance)
+            log.exception("%r: a client of its is not closed", self._instance, extra=REPEATED)
 
     @property
     def log(self) -> Log:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from rivet_ray.clock import Clock, Timer
+from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 
-log = logging.getLogger("rivet_ray.runtime")
+log = logger_of_strangers("rivet_ray.runtime")
 
 CANCELLED = 1.0
 """Seconds for what was cancelled to end; what takes longer is not waited for."""
@@ -118,7 +118,7 @@ class Deadlines:
                 try:
                     entry[1]()
                 except Exception:
-                    log.exception("what was to happen at a deadline failed")
+                    log.exception("what was to happen at a deadline failed", extra=REPEATED)
         if self._entries:
             self._set(min(at for at, _ in self._entries.values()))
 

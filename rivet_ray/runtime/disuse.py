@@ -13,7 +13,6 @@ connection), a timer saves a later time before the reserve is used.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ import msgspec
 
 from rivet_ray.clock import Timer
 from rivet_ray.definition.user_code import settle
+from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 from rivet_ray.runtime.alarms import LONGEST_WAIT, RESOLUTION
 from rivet_ray.runtime.connection import PART as CONNECTION
 from rivet_ray.runtime.connection import RESUME_WINDOW, Connection
@@ -31,7 +31,7 @@ from rivet_ray.runtime.lifecycle import State
 if TYPE_CHECKING:
     from rivet_ray.runtime.instance import Instance
 
-log = logging.getLogger("rivet_ray.runtime")
+log = logger_of_strangers("rivet_ray.runtime")
 
 PART = "disuse"
 SLACK = 0.1
@@ -193,6 +193,7 @@ class Disuse:
                 "%r: on_start failed, and nobody has used the actor for %s: it is destroyed",
                 instance,
                 timedelta(seconds=self._after),
+                extra=REPEATED,
             )
             instance.leaving.destroy()
 

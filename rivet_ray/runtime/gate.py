@@ -23,13 +23,13 @@ waits at the gate like a reply, and is the way to order such I/O after a write.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 
 from rivet_ray.budget import KIB, Budget
 from rivet_ray.errors import RivetError
+from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 
-log = logging.getLogger("rivet_ray.runtime")
+log = logger_of_strangers("rivet_ray.runtime")
 
 OVERHEAD = 256
 """Bytes that something held counts for beside what it carries."""
@@ -135,4 +135,6 @@ def _release(released: Sequence[Release], error: RivetError | None) -> None:
         try:
             release(error)
         except Exception:
-            log.exception("something that an actor gave away could not be delivered")
+            log.exception(
+                "something that an actor gave away could not be delivered", extra=REPEATED
+            )

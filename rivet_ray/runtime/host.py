@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -23,6 +22,7 @@ from rivet_ray.errors import (
     ServerStopping,
 )
 from rivet_ray.protocol.port import ToGateway
+from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 from rivet_ray.runtime.alarms import Alarms, NotHere, TooNewHere
 from rivet_ray.runtime.checkpointer import Checkpointer, lose, unconfirmed
 from rivet_ray.runtime.deadline import CANCELLED, Deadlines, ended, within
@@ -41,7 +41,7 @@ from rivet_ray.runtime.waits import Waits
 from rivet_ray.shutdown import tell_of_unsaved
 from rivet_ray.store import ActorType, Claim, Claimant, Refusal, Store
 
-log = logging.getLogger("rivet_ray.runtime")
+log = logger_of_strangers("rivet_ray.runtime")
 
 
 T = TypeVar("T")
@@ -180,7 +180,7 @@ class Host:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._ending.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("something that ends with an actor failed", exc_info=error)
+            log.error("something that ends with an actor failed", exc_info=error, extra=REPEATED)
 
     # --- Activation, at most one at a time for each actor -------------------
 
@@ -268,7 +268,7 @@ class Host:
                     parked.fail(error or ServerStopping("The server is shutting down."))
             except Exception:
                 # The others that wait have nothing to do with it.
-                log.exception("what waited for actor %s could not go on", actor)
+                log.exception("what waited for actor %s could not go on", actor, extra=REPEATED)
 
     def _wait_for_next(self, actor: str, waiting: list[Parked]) -> None:
         """What has not begun goes on with the actor's next life."""

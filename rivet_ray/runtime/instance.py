@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Coroutine, Generator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from rivet_ray.definition import ActorDefinition, bind
 from rivet_ray.definition.user_code import call, finish, settle
 from rivet_ray.definition.user_tasks import cancel_tasks_of, own_task
 from rivet_ray.errors import ActorStopped, InvalidStateType, Outcome, RivetError
+from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 from rivet_ray.runtime.actions import Actions
 from rivet_ray.runtime.checkpoint import Checkpoint
 from rivet_ray.runtime.connections import Connections
@@ -37,7 +37,7 @@ from rivet_ray.store import Claim, Commit, Stamp
 if TYPE_CHECKING:
     from rivet_ray.runtime.host import Host
 
-log = logging.getLogger("rivet_ray.runtime")
+log = logger_of_strangers("rivet_ray.runtime")
 
 NORMAL = 1000
 INTERNAL = 1011
@@ -262,11 +262,16 @@ class Instance:
                 if asyncio.iscoroutine(result):
                     self.own(self._finish_state_change(result))
             except Exception:
-                log.exception("%r: on_state_change failed", self)
+                log.exception("%r: on_state_change failed", self, extra=REPEATED)
         try:
             return self.split()
         except InvalidStateType as error:
-            log.error("%r: on_state_change: %s; the field is as it was before", self, error)
+            log.error(
+                "%r: on_state_change: %s; the field is as it was before",
+                self,
+                error,
+                extra=REPEATED,
+            )
             call(self, self.memory.restore)
             return self.split()
 
@@ -274,7 +279,7 @@ class Instance:
         try:
             await finish(self, self.actor.on_state_change, work)
         except Exception:
-            log.exception("%r: on_state_change failed", self)
+            log.exception("%r: on_state_change failed", self, extra=REPEATED)
 
     def before_comparison(self) -> None:
         call(self, self.connections.record_changes)
@@ -305,7 +310,7 @@ class Instance:
     # --- Saved: what the checkpointer asks for ------------------------------
 
     def undo(self, error: InvalidStateType) -> None:
-        log.error("%r: %s; the field is as it was before", self, error)
+        log.error("%r: %s; the field is as it was before", self, error, extra=REPEATED)
         call(self, self.memory.restore)
         self.turnstile.mark_undone()
         self.events.record()
@@ -327,7 +332,7 @@ class Instance:
         """Break the gate with `error` and leave memory at once."""
         self.leave(Move.BREAK)
         if not error.public:
-            log.error("%r stops: %s", self, error)
+            log.error("%r stops: %s", self, error, extra=REPEATED)
         self.checkpoint.gate.break_with(error)
         reason = error.code if error.public else "internal_error"
         # Behind the cancelled tasks, so that their callers hear of the outcome first.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from rivet_ray.definition.user_code import settle
 from rivet_ray.errors import RivetError
+from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 from rivet_ray.runtime.checkpointer import unconfirmed
 from rivet_ray.runtime.deadline import CANCELLED, ended, within
 from rivet_ray.runtime.lifecycle import Move, State, after
@@ -16,7 +16,7 @@ from rivet_ray.runtime.turn import Turn
 if TYPE_CHECKING:
     from rivet_ray.runtime.instance import Instance
 
-log = logging.getLogger("rivet_ray.runtime")
+log = logger_of_strangers("rivet_ray.runtime")
 
 GOING_AWAY = 1001
 LAST_SAVE = 25.0
@@ -72,7 +72,7 @@ class Leaving:
             )
             instance.give_up(unconfirmed())
         except Exception:
-            log.exception("%r could not stop in good order", instance)
+            log.exception("%r could not stop in good order", instance, extra=REPEATED)
         finally:
             if instance.state is State.STOPPING:
                 instance.leave(Move.STOPPED)
@@ -86,12 +86,17 @@ class Leaving:
                 try:
                     await settle(instance, instance.actor.on_stop)
                 except Exception:
-                    log.exception("%r: on_stop failed", instance)
+                    log.exception("%r: on_stop failed", instance, extra=REPEATED)
                 finally:
                     self.in_last_hook = False
 
         if await ended(instance.clock, [instance.own(hook())], seconds):
-            log.warning("%r: on_stop took longer than %g s; it is cut off", instance, seconds)
+            log.warning(
+                "%r: on_stop took longer than %g s; it is cut off",
+                instance,
+                seconds,
+                extra=REPEATED,
+            )
 
     # --- Destroy --------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from rivet_ray.definition.state import NOTHING_KNOWN, Known
 from rivet_ray.definition.unknown import Unknown, handed_on, unknown_in
 from rivet_ray.errors import InvalidStateType, ReadonlyViolated
 from rivet_ray.protocol import values
+from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 from rivet_ray.runtime import connection, keys, schedule
 from rivet_ray.runtime.migration import does_not_fit, migrated
 from rivet_ray.store import Claim, Stamp
@@ -19,7 +19,7 @@ from rivet_ray.store import Claim, Stamp
 if TYPE_CHECKING:
     from rivet_ray.runtime.instance import Instance
 
-log = logging.getLogger("rivet_ray.runtime")
+log = logger_of_strangers("rivet_ray.runtime")
 
 CREATED = "created"
 """The part that says that `create_state` and `on_create` have run."""
@@ -324,4 +324,5 @@ class Memory:
                     name.removeprefix(FIELD) or "(whole)",
                     len(value),
                     limit,
+                    extra=REPEATED,
                 )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-
 from rivet_ray.clock import Clock, Timer
 from rivet_ray.errors import ActorNotFound
+from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 from rivet_ray.runtime.alarms import LONGEST_WAIT, RETRY, Wakes
 
-log = logging.getLogger("rivet_ray.runtime")
+log = logger_of_strangers("rivet_ray.runtime")
 
 
 class OwnAlarm:
@@ -67,14 +66,16 @@ class OwnAlarm:
             try:
                 self._host.wake(self._actor, self._failed)
             except Exception as error:
-                log.exception("actor %s broke its waking", self._actor)
+                log.exception("actor %s broke its waking", self._actor, extra=REPEATED)
                 self._failed(error)
 
     def _failed(self, error: BaseException) -> None:
         self._waking = False
         if isinstance(error, ActorNotFound):
             return
-        log.warning("actor %s could not be woken, trying again: %s", self._actor, error)
+        log.warning(
+            "actor %s could not be woken, trying again: %s", self._actor, error, extra=REPEATED
+        )
         self._alarm = None
         self._arm(self._clock.now() + RETRY)
 

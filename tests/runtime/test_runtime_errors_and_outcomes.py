@@ -122,6 +122,14 @@ class Counter(Actor[State]):
         self.spoil.local(how)
 
     @action
+    def spoil_in_the_background(self, how: str) -> None:
+        async def work() -> None:
+            await asyncio.sleep(0)
+            self.spoil.local(how)
+
+        self.wait_until(work())
+
+    @action
     def spoil_and_schedule(self) -> None:
         self.schedule.after(60_000, Counter.add, 1)
         self.state.free = object()

@@ -41,6 +41,21 @@ async def test_what_cannot_be_saved_fails_its_action_and_leaves_the_state(
     assert await world.test.client.counter.get_or_create("k").get() == 8
 
 
+async def test_a_thousand_of_them_write_few_lines(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A caller chooses how often: each call used to write lines of its own."""
+    with caplog.at_level(logging.WARNING):
+        for _ in range(1_000):
+            await world.handle.spoil_in_the_background("object")
+            await settle()
+            with pytest.raises(InternalError):
+                await world.handle.spoil("object")
+    assert await world.handle.add(1) == 1
+    assert BAD["object"][2] in caplog.text
+    assert len(caplog.records) <= 3
+
+
 async def test_neighbour_of_the_same_tick_keeps_its_change(world: World) -> None:
     calls = [
         world.tap.call(world.actor, "add", 1),
