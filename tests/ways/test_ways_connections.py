@@ -9,7 +9,7 @@ import pytest
 from ways import CONNECTING, World, eventually, over
 from ways_actors import Point, Porter, Room
 
-from rivet_ray import UserError
+from rivet_ray import UserError, repeated_lines
 from rivet_ray.errors import (
     ActionNotFound,
     ActorNotFound,
@@ -17,6 +17,7 @@ from rivet_ray.errors import (
     InternalError,
     PublicError,
 )
+from rivet_ray.protocol.values import MOST_LEVELS
 
 pytestmark = [
     pytest.mark.timeout(150),
@@ -179,8 +180,10 @@ async def test_what_is_sent_before_the_client_is_in(world: World, key: str) -> N
             assert slow == [("slow", text) for text in ("first", *("meanwhile",) * 2, "second")]
 
 
-async def test_what_is_nested_too_deep_is_not_sent(world: World, key: str) -> None:
-    """It fails where it is given, and costs nobody the connection."""
+async def test_what_is_nested_too_deep_is_not_sent(
+    world: World, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It fails where it is given, the log names the depth, and nobody loses the connection."""
     handle = world.client.actor("porter", key)
     async with handle.connect(params="ann") as ann:
         seen: list[Any] = []
@@ -191,14 +194,24 @@ async def test_what_is_nested_too_deep_is_not_sent(world: World, key: str) -> No
         for alone in (True, False):
             with pytest.raises(InternalError):
                 await handle.call("greet_deep", 150, alone)
+            _names_the_depth(world, caplog)
         for caller in (handle, ann.actor):
             with pytest.raises(InternalError):
                 await caller.call("deep", 150)
+            _names_the_depth(world, caplog)
             assert await caller.call("deep", 95) is not None
         seen.clear()
         await handle.call("greet_deep", 94, False)
         await eventually(lambda: len(seen) == 1)
         assert ended == []
+
+
+def _names_the_depth(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Where the log can be read: other servers are processes of their own."""
+    if world.way.transport == "inline":
+        assert f"nested deeper than {MOST_LEVELS} levels" in caplog.text
+        caplog.clear()
+        repeated_lines.forget()
 
 
 # --- The end ----------------------------------------------------------------------------
