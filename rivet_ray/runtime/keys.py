@@ -189,8 +189,8 @@ class Keys:
         self._share(caller).hold(OVERHEAD)
 
     def _expire_all(self, now: float) -> None:
-        old = takewhile(lambda item: now - item[1].at > MAX_AGE, list(self._entries.items()))
-        for part, entry in old:
+        old = takewhile(lambda item: now - item[1].at > MAX_AGE, self._entries.items())
+        for part, entry in list(old):  # Not all: each refused call comes through here.
             self._expire(part, entry, now)
 
     def _expire(self, part: str, entry: Entry, now: float) -> None:

@@ -62,7 +62,8 @@ class Honest:
 async def endure(server: Server, name: str, *, short: bool) -> float:
     """Do one row to a server, and look after the others. The longest honest call."""
     before = peak(server.process.pid)
-    everybody = [Honest(f"honest {number} {name}") for number in range(HONEST)]
+    which = f"{name}, short" if short else name
+    everybody = [Honest(f"honest {number} {which}") for number in range(HONEST)]
     async with AsyncExitStack() as exits:
         http = await exits.enter_async_context(
             httpx.AsyncClient(timeout=30, limits=httpx.Limits(max_connections=400))
@@ -75,7 +76,7 @@ async def endure(server: Server, name: str, *, short: bool) -> float:
             one.longest = 0.0
         calls = sum(one.calls for one in everybody)
         try:
-            await ROWS[name](Place(server.url, http, short, f"mallory {name}"))
+            await ROWS[name](Place(server.url, http, short, f"mallory {which}"))
             await asyncio.sleep(0.2)
             _raise_failures(working)
         finally:

@@ -291,6 +291,32 @@ async def test_a_caller_fills_its_own_share_only() -> None:
         assert world.test.backend.host.budget.refusals == {"idempotency keys of a caller": 3}
 
 
+class Counted(dict[str, Any]):
+    """Counts how many of its items are looked at."""
+
+    looked_at = 0
+
+    def items(self) -> Any:
+        for item in super().items():
+            self.looked_at += 1
+            yield item
+
+
+async def test_a_refusal_does_not_look_at_all_keys() -> None:
+    """Before, each refused call copied the table: 8,000 keys held up everybody for seconds."""
+    keys = [f"{number}" for number in range(200)]
+    async with limited(KeyLimits(size_per_caller=len(keys) * (OVERHEAD + 3))) as world:
+        for key in keys:
+            await world.output("add", key=key, who="mallory")
+        instance = world.test.backend.host.running(world.actor)
+        assert instance is not None
+        table = instance.keys._entries = Counted(instance.keys._entries)
+        for number in range(100):
+            await refused(world, f"more {number}", "mallory")
+        assert len(table) == len(keys)
+        assert 0 < table.looked_at < 10 * 100
+
+
 @pytest.mark.parametrize("move", ["restart", "crash"])
 async def test_shares_are_known_after_a_restart(move: str) -> None:
     async with limited(FEW) as world:
