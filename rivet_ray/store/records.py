@@ -229,8 +229,8 @@ class ActorSize:
 class Commit:
     """One atomic change of one actor's snapshot.
 
-    Parts that are neither in `put` nor in `delete` stay as they are. `alarm`
-    replaces the stored alarm (None removes it).
+    Parts that are neither in `put` nor in `delete` stay as they are; what is in both
+    is put. `alarm` replaces the stored alarm (None removes it).
     """
 
     actor_id: str

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rivet_ray.ids import actor_id, owner_token
-from rivet_ray.store import ActorType, Commit, CommitResult, Fence, Store
+from rivet_ray.store import ActorType, Commit, CommitResult, Fence, Store, TypeSize
 
 NAME = "crash"
+TYPE = ActorType("default", NAME)
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Saved:
     sequence: int = 0
     parts: dict[str, str] = field(default_factory=dict)
     alarm: float | None = None
+    entries: dict[int, str] = field(default_factory=dict)
 
 
 NOTHING = Saved(generation=0, living=False)
@@ -38,11 +40,14 @@ def after(saved: Saved, operation: dict[str, Any]) -> Saved:
             return saved if saved.living else Saved(saved.generation + 1)
         case "commit":
             parts = {k: v for k, v in saved.parts.items() if k not in operation["delete"]}
+            changed = {int(number): value for number, value in operation["entries"].items()}
+            entries = saved.entries | changed
             return replace(
                 saved,
                 sequence=operation["sequence"],
                 parts=parts | operation["put"],
                 alarm=operation["alarm"],
+                entries={number: value for number, value in entries.items() if value is not None},
             )
         case "destroy":
             return Saved(saved.generation, living=False)
@@ -60,6 +65,8 @@ class Checker:
         self.acknowledged = 0
         self.landed = 0
         """Operations that were not acknowledged and yet are there."""
+        self.unknown = 0
+        """Operations that were under way when the last writer ended."""
         self.killed: str | None = None
         """The step at which the last writer died by its own hand."""
         self.steps = 0
@@ -91,6 +98,7 @@ class Checker:
 
     async def check(self, store: Store, crashed: bool) -> None:
         """Compare; from then on, what the store holds is what it has to hold."""
+        self.unknown = len(self.under_way)
         seen: dict[str, Saved] = {}
         for key in self.saved.keys() | self.under_way.keys():
             saved = self.saved.get(key, NOTHING)
@@ -108,10 +116,28 @@ class Checker:
         }
         listed = await store.list_actors("default", NAME)
         assert [record.id for record in listed] == sorted(living)
+        await self._check_indexes(store, living)
         alarms = sorted((now.alarm, of) for of, now in living.items() if now.alarm is not None)
         assert await store.alarms_due(1e9) == alarms
+        assert await store.alarms_due(1e9, types=[TYPE]) == alarms
         self.saved = seen
         self.under_way = {}
+
+    async def _check_indexes(self, store: Store, living: dict[str, Saved]) -> None:
+        """The entries and sizes are those of the actors that live, and of no others."""
+        listed = [entry.id for entry in await store.list_index(TYPE)]
+        assert sorted(listed) == sorted(living)
+        for number in (1, 2):
+            expected = [
+                (now.entries[number], of) for of, now in living.items() if number in now.entries
+            ]
+            entries = await store.list_index(TYPE, number)
+            assert sorted((entry.value.decode(), entry.id) for entry in entries) == sorted(expected)
+            assert [entry.value for entry in entries] == sorted(entry.value for entry in entries)
+        parts = sum(len(text) for now in living.values() for text in now.parts.values())
+        size = TypeSize(TYPE, len(living), parts + len(living) * len("input"))
+        sizes = await store.sizes()
+        assert sizes == ([size] if living else []), f"{sizes}, and not {size}"
 
     async def _fence_is_void(self, store: Store, key: str, saved: Saved) -> None:
         """Nobody who owned the actor before the crash can write after it."""
@@ -123,7 +149,7 @@ class Checker:
                     self.fences[key],
                     sequence,
                     {"a": b"stale"},
-                    type=ActorType("default", "counter"),
+                    type=TYPE,
                 )
                 [result] = await store.commit([stale])
                 # Done already: it is the one that was under way.
@@ -144,4 +170,5 @@ class Checker:
             claim.sequence,
             {name: value.decode() for name, value in claim.parts.items()},
             claim.alarm,
+            {number: value.decode() for number, value in claim.entries.items()},
         )

@@ -1,9 +1,9 @@
-"""A process that writes to a `file://` store, tells what it did, and is killed.
+"""A process that writes to a store, tells what it did, and is killed, or its Redis is.
 
 Each line on standard output is JSON: `{"try": key, ...}` before an operation,
 `{"done": key, ...}` after the store has acknowledged it. `--kill-at N` makes it
 send itself SIGKILL at the driver's N-th step of writing, `--kill-at=-N` at the
-N-th step of closing.
+N-th step of closing. When its store is away it tells `{"away": true}` and ends.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ import os
 import random
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rivet_ray.errors import StoreError, StoreUnavailable
 from rivet_ray.ids import owner_token
-from rivet_ray.store import Claim, Commit, CommitResult, NewActor
-from rivet_ray_drivers.file_system import FileSystemStore, open_directory
+from rivet_ray.store import Claim, Claimant, Commit, CommitResult, NewActor, Store, open_store
+from rivet_ray_drivers.file_system import open_directory
 from rivet_ray_drivers.file_system.tables import Tables
 from rivet_ray_drivers.file_system.writer import Job, Writer
+from rivet_ray_drivers.redis import RedisStore
 
 NAME = "crash"
 PARTS = ["a", "b", "c", "d"]
@@ -53,21 +56,26 @@ class Steps:
 class Actor:
     """One key and what is done to it, one operation after the other."""
 
-    def __init__(self, store: FileSystemStore, key: str, dice: random.Random) -> None:
+    def __init__(self, store: Store, key: str, dice: random.Random) -> None:
         self.store = store
         self.key = key
         self.dice = dice
         self.claim: Claim | None = None
         self.sequence = 0
+        self.indexed: list[int] = []
+        """The indexes that it is in, beside index 0."""
 
     async def own(self) -> None:
         tell({"try": self.key, "do": "create"})
         record, _ = await self.store.create(NewActor("default", NAME, (self.key,), b"input"))
         tell({"done": self.key, "id": record.id})
         tell({"try": self.key, "do": "claim"})
-        self.claim = await self.store.claim(record.id, owner_token())
-        assert self.claim is not None
+        seen = await self.store.find_ownership(record.id)
+        claim = await self.store.claim(record.id, owner_token(), Claimant("host"), expected=seen)
+        assert isinstance(claim, Claim)
+        self.claim = claim
         self.sequence = self.claim.sequence
+        self.indexed = sorted(self.claim.entries)
         fence = [self.claim.fence.epoch, self.claim.fence.token]
         tell({"done": self.key, "fence": fence})
 
@@ -80,6 +88,10 @@ class Actor:
         put = {} if destroy else {name: text for name in PARTS if self.dice.random() < 0.7}
         delete = [] if destroy else [name for name in PARTS if self.dice.random() < 0.2]
         alarm = None if destroy or self.dice.random() < 0.5 else self.dice.random() * 100
+        indexed = self.indexed if destroy else [1, 2] if self.dice.random() < 0.6 else []
+        gone = destroy or self.dice.random() < 0.2
+        entries = {number: None if gone else self.dice.choice("xyz") for number in indexed}
+        self.indexed = sorted({*self.indexed, *indexed} - ({*indexed} if gone else set()))
         tell(
             {
                 "try": self.key,
@@ -88,6 +100,7 @@ class Actor:
                 "put": put,
                 "delete": delete,
                 "alarm": alarm,
+                "entries": entries,
             }
         )
         return Commit(
@@ -98,10 +111,13 @@ class Actor:
             frozenset(delete),
             alarm,
             destroy,
+            entries={number: value and value.encode() for number, value in entries.items()},
             type=self.claim.record.type,
         )
 
-    async def finish(self, commit: Commit, result: CommitResult) -> None:
+    async def finish(self, commit: Commit, result: CommitResult | StoreError) -> None:
+        if isinstance(result, StoreError):
+            raise result
         assert result is CommitResult.COMMITTED, result
         tell({"done": self.key})
         if commit.destroy:
@@ -119,14 +135,21 @@ async def together(actors: list[Actor], rounds: int) -> None:
             await actor.finish(commit, result)
 
 
-async def write(directory: Path, seed: int, rounds: int, kill_at: int) -> None:
+async def write(place: str, seed: int, rounds: int, kill_at: int) -> None:
     steps = Steps(kill_at)
-    store = await open_directory(directory, steps)
+    store: Store
+    if "://" in place:
+        store = await open_store(place)
+    else:
+        store = await open_directory(Path(place), steps)
 
     def actors(keys: str) -> list[Actor]:
         return [Actor(store, key, random.Random(f"{seed}{key}")) for key in keys]
 
-    await asyncio.gather(*(together(actors(keys), rounds) for keys in ("k", "mn")))
+    try:
+        await asyncio.gather(*(together(actors(keys), rounds) for keys in ("k", "mn")))
+    except StoreUnavailable:
+        tell({"away": True})
     steps.closing()
     await store.close()
     tell({"steps": steps.count})
@@ -156,12 +179,34 @@ def commit_each_statement() -> None:
     Tables._write = write  # type: ignore[method-assign]
 
 
-FAULTS = {"early": acknowledge_before_commit, "torn": commit_each_statement}
+def acknowledge_before_sending() -> None:
+    """A fault to be found: results go out before Redis has the commits."""
+    original, sending, turn = RedisStore.commit, set[asyncio.Task[Any]](), asyncio.Lock()
+
+    async def send(store: RedisStore, commits: Sequence[Commit]) -> Any:
+        async with turn:
+            return await original(store, commits)
+
+    async def commit(store: RedisStore, commits: Sequence[Commit]) -> Any:
+        task = asyncio.create_task(send(store, commits))
+        if any(commit.destroy for commit in commits):  # The next life needs it done.
+            return await task
+        sending.add(task)
+        return [CommitResult.COMMITTED] * len(commits)
+
+    RedisStore.commit = commit  # type: ignore[method-assign]
+
+
+FAULTS = {
+    "early": acknowledge_before_commit,
+    "torn": commit_each_statement,
+    "unsent": acknowledge_before_sending,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("directory", type=Path)
+    parser.add_argument("place", help="a directory, or the URL of a store")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--kill-at", type=int, default=0)
@@ -169,7 +214,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.fault:
         FAULTS[given.fault]()
-    asyncio.run(write(given.directory, given.seed, given.rounds, given.kill_at))
+    asyncio.run(write(given.place, given.seed, given.rounds, given.kill_at))
 
 
 if __name__ == "__main__":

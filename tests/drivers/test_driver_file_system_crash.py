@@ -89,6 +89,7 @@ async def test_killed_at_each_step_of_writing(tmp_path: Path) -> None:
         "after INSERT INTO actors",
         "after INSERT INTO owners",
         "after INSERT INTO parts",
+        "after WITH given (type,",  # of entries
         "after UPDATE runs SET",
         "before COMMIT",
         "after COMMIT",

@@ -100,6 +100,7 @@ def commits_of_shard(
     for name, commit in commits:
         packed = pack_type(commit.type)
         entries = entries_of(commit)
+        deleted = commit.delete - commit.put.keys() if commit.delete else ()
         keys += (layout.actor(name), layout.alarms(shard, packed))
         keys += (layout.index(shard, entry, packed) for entry in entries)
         arguments += (
@@ -112,12 +113,12 @@ def commits_of_shard(
             b"" if commit.alarm is None else time(commit.alarm),
             b"1" if commit.destroy else b"",
             len(entries),
-            len(commit.delete),
+            len(deleted),
             2 * len(commit.put) + (0 if commit.stamp is None else 4),
         )
         for entry, value in entries.items():
             arguments += (entry, b"-" if value is None else b"+" + pack_value(value))
-        arguments += (PART + pack(part) for part in commit.delete)
+        arguments += (PART + pack(part) for part in deleted)
         for part, value in commit.put.items():
             arguments += (PART + pack(part), value)
         if commit.stamp is not None:

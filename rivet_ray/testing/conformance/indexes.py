@@ -170,6 +170,8 @@ class IndexConformance(ConformanceBase):
         assert await store.sizes() == [TypeSize(COUNTER, 2, 9), other]
         await one.commit(put={"a": b"12", "c": b"789"}, delete=frozenset({"b", "none"}))
         assert await store.sizes() == [TypeSize(COUNTER, 2, 8), other]
+        await one.commit(put={"a": b"1"}, delete=frozenset({"a", "b"}))
+        assert await store.sizes() == [TypeSize(COUNTER, 2, 7), other], "what is in both is put"
         await one.commit(put={"a": b"21"})
         await one.commit(destroy=True)
         assert await store.sizes() == [TypeSize(COUNTER, 1, 3), other]
