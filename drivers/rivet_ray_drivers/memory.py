@@ -38,11 +38,12 @@ from rivet_ray.store import (
 )
 from rivet_ray_drivers.file_system.packing import pack
 from rivet_ray_drivers.leases import Leases
+from rivet_ray_drivers.tombstones import Tombstones
 
 
 @dataclass(slots=True)
 class Stored:
-    """An actor that lives, or the tombstone of one that was destroyed."""
+    """An actor that lives."""
 
     record: ActorRecord
     generation: int
@@ -74,11 +75,11 @@ class MemoryStore:
         self._living: dict[str, Stored] = {}
         self._by_key: dict[tuple[str, str, Key], Stored] = {}
         self._ids: list[str] = []
-        self._destroyed: dict[str, tuple[Fence, int]] = {}
+        self._tombstones = Tombstones()
 
     async def find(self, namespace: str, name: str, key: Sequence[str]) -> ActorRecord | None:
         stored = self._by_key.get((namespace, name, tuple(key)))
-        return stored.record if stored and stored.record.id in self._living else None
+        return stored.record if stored else None
 
     async def find_by_id(self, actor_id: str) -> ActorRecord | None:
         stored = self._living.get(actor_id)
@@ -86,9 +87,10 @@ class MemoryStore:
 
     async def create(self, actor: NewActor) -> tuple[ActorRecord, bool]:
         place = (actor.namespace, actor.name, actor.key)
-        previous = self._by_key.get(place)
-        if previous is not None and previous.record.id in self._living:
-            return previous.record, False
+        living = self._by_key.get(place)
+        if living is not None:
+            return living.record, False
+        previous = self._tombstones.find(place)
         generation = previous.generation + 1 if previous else 1
         record = ActorRecord(
             id=actor_id(actor.namespace, actor.name, actor.key, generation),
@@ -219,10 +221,7 @@ class MemoryStore:
 
     def _commit(self, commit: Commit) -> CommitResult:
         stored = self._living.get(commit.actor_id)
-        if stored is None and self._destroyed.get(commit.actor_id) == (
-            commit.fence,
-            commit.sequence,
-        ):
+        if stored is None and self._tombstones.made(commit):
             return CommitResult.ALREADY_DONE
         if stored is None or (stored.fence, stored.record.type) != (commit.fence, commit.type):
             return CommitResult.FENCED
@@ -249,11 +248,11 @@ class MemoryStore:
         return CommitResult.COMMITTED
 
     def _destroy(self, stored: Stored, commit: Commit) -> None:
-        self._destroyed[commit.actor_id] = (commit.fence, commit.sequence)
-        del self._living[stored.record.id]
-        del self._ids[bisect.bisect_left(self._ids, stored.record.id)]
-        stored.parts.clear()
-        stored.alarm = None
+        record = stored.record
+        place = (record.namespace, record.name, record.key)
+        self._tombstones.bury(place, stored.generation, stored.epoch, commit)
+        del self._living[record.id], self._by_key[place]
+        del self._ids[bisect.bisect_left(self._ids, record.id)]
 
     async def renew_lease(self, incarnation: str, beat: int, address: str = "") -> bool:
         return self._leases.renew(incarnation, beat, address)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+from driver_tombstones import destroyed
+
 from rivet_ray.ids import actor_id
-from rivet_ray.store import TOMBSTONE_KEPT, TOMBSTONES, Claim, Commit, CommitResult, NewActor
-from rivet_ray_drivers.file_system import FileSystemStore, open_directory
+from rivet_ray.store import TOMBSTONE_KEPT, TOMBSTONES, CommitResult, NewActor
+from rivet_ray_drivers.file_system import open_directory
 from rivet_ray_drivers.file_system.database import DATABASE_NAME
 
 ALREADY_DONE, COMMITTED, FENCED = (
@@ -15,17 +17,6 @@ ALREADY_DONE, COMMITTED, FENCED = (
     CommitResult.COMMITTED,
     CommitResult.FENCED,
 )
-
-
-async def destroyed(store: FileSystemStore, key: str) -> Commit:
-    """The commit that ended one life of a key."""
-    record, created = await store.create(NewActor("default", "counter", (key,)))
-    assert created
-    claim = await store.claim(record.id, "owner")
-    assert isinstance(claim, Claim)
-    destroy = Commit(record.id, claim.fence, 1, destroy=True, type=record.type)
-    assert await store.commit([destroy]) == [COMMITTED]
-    return destroy
 
 
 def tombstones(directory: Path) -> set[int]:
