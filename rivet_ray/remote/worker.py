@@ -99,6 +99,7 @@ class Worker:
                 settings=self._settings,
                 connect=self._connect,
                 handle=self._handle,
+                incarnation=self.incarnation,
             )
             await standalone.start()
             link = LinkServer(standalone.host, self._secret, clock=self._clock)

@@ -77,10 +77,12 @@ class Host:
         settings: HostSettings | None = None,
         connect: Connect | None = None,
         handle: Handle | None = None,
+        incarnation: str | None = None,
     ) -> None:
         """`connect` makes the clients that actors use to call others.
 
-        `handle` serves raw requests and sockets; `rivet_ray.asgi` has one.
+        `handle` serves raw requests and sockets; `rivet_ray.asgi` has one. `incarnation`
+        names the host's lease, which its claims carry.
         """
         self.settings = settings or HostSettings()
         self.clock = clock_of(store, clock)
@@ -91,7 +93,7 @@ class Host:
         """Of answers that wait for their save."""
         self._definitions = definitions
         self._claimant = Claimant(
-            ids.owner_token(),
+            incarnation or ids.owner_token(),
             self.settings.namespace,
             {name: definition.state_version for name, definition in definitions.items()},
         )

@@ -38,8 +38,9 @@ class Standalone:
         settings: HostSettings | None = None,
         connect: Callable[[Standalone], Connect] | None = None,
         handle: Handle | None = None,
+        incarnation: str | None = None,
     ) -> None:
-        """`connect` gives actors their way to others, `handle` serves raw requests: see `Host`."""
+        """`connect` gives actors their way to others; see `Host` for it and the others."""
         self.definitions = definitions
         self._given = store
         self._store: Store | None = None
@@ -47,6 +48,7 @@ class Standalone:
         self._settings = settings or HostSettings()
         self._connect = connect(self) if connect else None
         self._handle = handle
+        self._incarnation = incarnation
         self._started = False
         self._opening = Opening()
 
@@ -86,6 +88,7 @@ class Standalone:
             settings=self._settings,
             connect=self._connect,
             handle=self._handle,
+            incarnation=self._incarnation,
         )
         self.calls = HostClient(self.host)
         self.directory = Directory(self.definitions, store, self._clock, self._settings.namespace)

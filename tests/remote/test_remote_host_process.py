@@ -90,6 +90,24 @@ async def test_actors_of_a_host_call_one_another(store: str, host: HostProcess) 
         assert await client.counter.get("two").read() == 1
 
 
+async def test_a_claim_carries_the_name_of_the_hosts_lease(store: str, host: HostProcess) -> None:
+    """Who finds an actor's owner can look whether that host lives."""
+    opened = await open_store(store)
+    owners: set[str] = set()
+    async with gateway(store, host) as url, App.client(url) as client:
+        for key in ("one", "two"):
+            counter = client.counter.get_or_create(key)
+            await counter.increment()
+            ownership = await opened.find_ownership(await counter.resolve())
+            assert ownership is not None
+            owners.add(ownership.owner)
+    assert len(owners) == 1
+    lease = await opened.find_lease(owners.pop())
+    assert lease is not None
+    assert not lease.dead
+    await opened.close()
+
+
 async def test_a_callback_of_user_code_does_not_end_it(store: str, host: HostProcess) -> None:
     async with gateway(store, host) as url, App.client(url) as client:
         counter = client.counter.get_or_create("k")
