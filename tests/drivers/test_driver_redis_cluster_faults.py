@@ -14,7 +14,7 @@ from redis_cluster import RedisCluster, running
 
 from rivet_ray.errors import StoreError, StoreUnavailable
 from rivet_ray.ids import actor_id
-from rivet_ray.store import Claim, Commit, CommitResult, NewActor, Store
+from rivet_ray.store import ActorType, Claim, Commit, CommitResult, NewActor, Store
 from rivet_ray_drivers.redis import cluster as cluster_module
 from rivet_ray_drivers.redis import connection as connection_module
 from rivet_ray_drivers.redis import open_redis
@@ -94,26 +94,44 @@ def commit_of(claim: Claim, sequence: int = 1, **change: Any) -> Commit:
     return Commit(claim.record.id, claim.fence, sequence, **change, type=claim.record.type)
 
 
+TYPE = ActorType("default", "counter")
+CLAIM_EVERY = 5
+
+
+def value_of(sequence: int) -> bytes:
+    """Sorts as the number does."""
+    return (2**31 + sequence).to_bytes(4)
+
+
 class Writers:
     """Actors that are written one commit after the other, as a host does."""
 
     def __init__(self, store: Store, claims: list[Claim]) -> None:
         self._store = store
         self.acknowledged = {claim.record.id: 0 for claim in claims}
-        self._claims = claims
+        self._claims = {claim.record.id: claim for claim in claims}
         self.unknown = 0
+        self.claimed = 0
         self.finished = asyncio.Event()
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
-            for claim in self._claims:
+            for claim in tuple(self._claims.values()):
                 group.create_task(self._write(claim))
 
     async def _write(self, claim: Claim) -> None:
         identity = claim.record.id
         while not self.finished.is_set():
             sequence = self.acknowledged[identity] + 1
-            commit = commit_of(claim, sequence, put={f"{sequence}": b"1"}, alarm=float(sequence))
+            if sequence % CLAIM_EVERY == 0:
+                claim = self._claims[identity] = await self._claimed_again(claim)
+            commit = commit_of(
+                claim,
+                sequence,
+                put={f"{sequence}": b"1"},
+                alarm=float(sequence),
+                entries={1: value_of(sequence), 2: value_of(-sequence)},
+            )
             allowed = {COMMITTED}
             while (result := await self._committed(commit)) is UNKNOWN:
                 self.unknown += 1
@@ -122,13 +140,32 @@ class Writers:
             assert result in allowed
             self.acknowledged[identity] = sequence
 
+    async def _claimed_again(self, claim: Claim) -> Claim:
+        """The same actor by another claim, that says who it takes it from."""
+        while True:
+            try:
+                owner = await self._store.find_ownership(claim.record.id)
+                assert owner is not None
+                assert owner.epoch >= claim.fence.epoch
+                again = await self._store.claim(claim.record.id, "owner", expected=owner)
+            except StoreUnavailable:
+                self.unknown += 1
+                await asyncio.sleep(0.01)
+                continue
+            assert isinstance(again, Claim), "nobody else claims it"
+            assert again.fence.epoch == owner.epoch + 1
+            assert again.sequence == self.acknowledged[claim.record.id]
+            self.claimed += 1
+            return again
+
     async def _committed(self, commit: Commit) -> Result:
         (result,) = await results(self._store, [commit])
         return result
 
     async def verify(self) -> None:
         """Every acknowledged commit is there, once, and nothing is between them."""
-        for claim in self._claims:
+        assert self.claimed > len(self._claims)
+        for claim in self._claims.values():
             last = self.acknowledged[claim.record.id]
             found = await self._store.claim(claim.record.id, "onlooker")
             assert found is not None
@@ -138,6 +175,16 @@ class Writers:
             assert set(found.parts) == {str(number) for number in range(1, last + 1)}
         expected = sorted((float(last), identity) for identity, last in self.acknowledged.items())
         assert await self._store.alarms_due(1e9, len(expected)) == expected
+        for number, sign in ((1, 1), (2, -1)):
+            entries = await self._store.list_index(TYPE, number)
+            values = {
+                identity: value_of(sign * last) for identity, last in self.acknowledged.items()
+            }
+            assert {entry.id: entry.value for entry in entries} == values
+            assert len(entries) == len(values)
+        (size,) = await self._store.sizes()
+        written = sum(self.acknowledged.values())
+        assert (size.type, size.actors, size.bytes) == (TYPE, len(self._claims), written)
 
 
 # --- Slots that move -----------------------------------------------------------

@@ -17,12 +17,12 @@ from rivet_ray import Actor, Registry, action, use
 from rivet_ray.client.between import between_actors
 from rivet_ray.client.client import Client
 from rivet_ray.client.inline import InlineTransport
-from rivet_ray.runtime import Standalone
+from rivet_ray.runtime import HostSettings, Standalone
 from rivet_ray.runtime.schedule import PART
 from rivet_ray.store import Commit, CommitResult, open_store
 from rivet_ray_drivers.memory import MemoryStore
 
-HOSTS = 3
+HOSTS = 4
 ACTORS = 60
 ENTRIES = 3
 BEGUN: list[str] = []
@@ -52,6 +52,10 @@ class Bell(Actor[State]):
 
 class App(Registry):
     bell = use(Bell)
+
+
+class Others(Registry):
+    chime = use(Bell)
 
 
 class Counting:
@@ -100,10 +104,13 @@ async def stores(request: pytest.FixtureRequest) -> AsyncIterator[list[Counting]
 
 
 @asynccontextmanager
-async def host_on(store: Any) -> AsyncIterator[tuple[Standalone, App]]:
-    host = Standalone(App.definitions(), store, connect=between_actors)
+async def host_on(
+    store: Any, registry: type[Any] = App, namespace: str = "default"
+) -> AsyncIterator[tuple[Standalone, Any]]:
+    settings = HostSettings(namespace=namespace)
+    host = Standalone(registry.definitions(), store, connect=between_actors, settings=settings)
     await host.start()
-    client = App(Client.over(InlineTransport(host)))
+    client = registry(Client.over(InlineTransport(host)))
     try:
         yield host, client
     finally:
@@ -142,6 +149,40 @@ async def test_each_entry_has_its_effect_once(stores: list[Counting]) -> None:
     check(rung, stores)
     assert len(BEGUN) >= ACTORS * ENTRIES
     assert refused > 0, "no two hosts ever met on an actor: this run has shown nothing"
+
+
+FOREIGN = [(App, "default"), (App, "other"), (Others, "default"), (Others, "other")]
+"""Hosts of which none can run an actor of another."""
+
+
+async def test_hosts_of_other_namespaces_and_registries_are_never_fenced(
+    stores: list[Counting],
+) -> None:
+    """Row F3 of faults.md: they claimed what they could not run, and its owner was fenced."""
+    async with AsyncExitStack() as exits:
+        hosts = [
+            await exits.enter_async_context(host_on(store, registry, namespace))
+            for store, (registry, namespace) in zip(stores, FOREIGN, strict=True)
+        ]
+        bells = [
+            (client.bell if registry is App else client.chime).get_or_create(str(number))
+            for (_, client), (registry, _) in zip(hosts, FOREIGN, strict=True)
+            for number in range(ACTORS)
+        ]
+        # The same keys everywhere, due at once, while all of them look.
+        await asyncio.gather(*(bell.set(0.5) for bell in bells))
+        async with asyncio.timeout(60):
+            while await stores[0].next_alarm() is not None:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        assert [await bell.rung() for bell in bells] == [list(range(ENTRIES))] * len(bells)
+        ids = [await bell.resolve() for bell in bells]
+        assert len(set(ids)) == len(FOREIGN) * ACTORS
+        owners = [await stores[0].find_ownership(one) for one in ids]
+        assert {owner.epoch for owner in owners} == {1}, "nobody else claimed one"
+        assert [host.host.checkpointer.refused for host, _ in hosts] == [0] * len(FOREIGN)
+    removed = sum((store.removed for store in stores), Counter[tuple[str, str]]())
+    assert len(removed) == len(FOREIGN) * ACTORS * ENTRIES
+    assert set(removed.values()) == {1}
 
 
 async def test_the_check_sees_a_fence_that_is_switched_off() -> None:
