@@ -35,6 +35,8 @@ SECONDS = 2.0
 SIZES = {"1 KB": 1_000, "100 KB": 100_000, "1 MB": 1_000_000}
 ACTORS = 64
 """Each in flight has an actor of its own, so that a commit carries up to 64."""
+LIVES = 2_000
+"""Actors that are created, and then woken."""
 
 
 @dataclass
@@ -78,9 +80,46 @@ async def once(store: str, pid: int) -> dict[str, float]:
             found |= await _load(backend, client, place, in_flight, pid, size)
     place = f"a field beside 1 MB, {ACTORS} in flight"
     found |= await _load(backend, client, place, ACTORS, pid, 0)
+    for in_flight in (1, ACTORS):
+        found |= await _lives(backend, client, in_flight)
     await client.aclose()
     await backend.close()
     return found
+
+
+async def _lives(backend: Standalone, client: App, in_flight: int) -> dict[str, float]:
+    """Actors that are created, and actors that are woken, each for one action of 1 KB."""
+    host, store = backend.host, backend.host.store
+    keys = [f"life {in_flight} {number}" for number in range(LIVES)]
+    found: dict[str, float] = {}
+    for what in ("create", "wake"):
+        found[f"{what}, {in_flight} in flight|/s"] = await _each(client, keys, in_flight)
+        for key in keys:
+            record = await store.find("default", "document", (key,))
+            instance = host.running(record.id) if record else None
+            if instance is not None:
+                host.sleep(instance)
+        while any([await _awake(backend, key) for key in keys]):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    return found
+
+
+async def _awake(backend: Standalone, key: str) -> bool:
+    record = await backend.host.store.find("default", "document", (key,))
+    return record is not None and backend.host.running(record.id) is not None
+
+
+async def _each(client: App, keys: list[str], in_flight: int) -> float:
+    """How many of them are served each second, by `in_flight` callers."""
+    left = iter(keys)
+
+    async def work() -> None:
+        for key in left:
+            await client.document.get_or_create(key).write(SIZES["1 KB"])
+
+    started = time.perf_counter()
+    await asyncio.gather(*(work() for _ in range(in_flight)))
+    return len(keys) / (time.perf_counter() - started)
 
 
 async def _load(
