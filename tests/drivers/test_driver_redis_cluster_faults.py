@@ -284,6 +284,29 @@ async def test_a_slot_on_its_way_answers_from_where_its_keys_are(
     assert await results(store, [commit_of(again, 2, put={"b": b"2"})]) == [COMMITTED]
 
 
+async def test_a_commit_is_whole_while_its_slot_begins_to_move(
+    store: ClusterStore, cluster: RedisCluster
+) -> None:
+    """Redis ends a script that writes a key which is not there any more: half of it was done."""
+    claim = await owned(store, keys_on_node(0, 10)[9])
+    first = commit_of(claim, put={"a": b"1"}, alarm=5.0, entries={1: b"x"})
+    assert await results(store, [first]) == [COMMITTED]
+    second = commit_of(claim, 2, put={"b": b"2"}, alarm=7.0, entries={1: b"y"})
+    destroy = commit_of(claim, 3, destroy=True, entries={1: None})
+    async with Move(cluster, slot_of_id(claim.record.id), 0, 1):
+        assert await results(store, [second]) == [COMMITTED]
+        found = await store.read(claim.record.id)
+        assert found is not None
+        assert (found.parts, found.alarm) == ({"a": b"1", "b": b"2"}, 7.0)
+        assert [entry.value for entry in await store.list_index(TYPE, 1)] == [b"y"]
+        assert await results(store, [destroy]) == [COMMITTED]
+    assert await results(store, [destroy]) == [ALREADY_DONE]
+    assert await store.list_index(TYPE, 1) == []
+    again = await owned(store, claim.record.key[0])
+    assert again.record.id == actor_id("default", "counter", claim.record.key, 2)
+    assert again.fence.epoch == claim.fence.epoch + 1
+
+
 async def test_a_list_does_not_miss_who_is_on_its_way(
     store: ClusterStore, cluster: RedisCluster
 ) -> None:

@@ -34,7 +34,17 @@ local function earliest_of(alarms)
   return redis.call('ZRANGE', alarms, 0, 0, 'WITHSCORES')[2]
 end
 
--- Reads what is going to be written, so that a key of another kind fails first.
+local function earliest_without(alarms, id)
+  local found = redis.call('ZRANGE', alarms, 0, 1, 'WITHSCORES')
+  if found[1] == id then
+    return found[4]
+  end
+  return found[2]
+end
+
+-- Reads what is going to be written, so that a key of another kind fails first. From here
+-- on no key may be used once it has gone: while its slot moves, Redis takes it for one
+-- that has moved, and ends the script. So what is new is added before the old is removed.
 local function look(one, alarm, bytes)
   if alarm ~= one.stored_alarm then
     one.earliest = earliest_of(one.alarms)
@@ -52,15 +62,16 @@ local function set_alarm(one, alarm)
   if alarm == one.stored_alarm then
     return
   end
-  local before = one.earliest
+  local before, now = one.earliest, nil
   if alarm == '' then
     redis.call('HDEL', one.actor, 'alarm')
+    now = earliest_without(one.alarms, one.id)
     redis.call('ZREM', one.alarms, one.id)
   else
     redis.call('HSET', one.actor, 'alarm', alarm)
     redis.call('ZADD', one.alarms, alarm, one.id)
+    now = earliest_of(one.alarms)
   end
-  local now = earliest_of(one.alarms)
   if now and now ~= before then
     redis.call('ZADD', alarm_types, now, one.kind)
   elseif not now and before then
@@ -78,14 +89,15 @@ local function set_entries(one, place)
     local index, wanted = ARGV[one.first + 2 * number - 2], ARGV[one.first + 2 * number - 1]
     local entries, field = one.indexes[number], 'i:' .. index
     local stored = index == '0' and '' or redis.call('HGET', one.actor, field)
-    if stored then
-      redis.call('ZREM', entries, stored .. key)
-    end
-    if string.sub(wanted, 1, 1) == '+' then
-      redis.call('HSET', one.actor, field, string.sub(wanted, 2))
-      redis.call('ZADD', entries, 0, string.sub(wanted, 2) .. key)
+    local value = string.sub(wanted, 1, 1) == '+' and string.sub(wanted, 2)
+    if value then
+      redis.call('HSET', one.actor, field, value)
+      redis.call('ZADD', entries, 0, value .. key)
     else
       redis.call('HDEL', one.actor, field)
+    end
+    if stored and stored ~= value then
+      redis.call('ZREM', entries, stored .. key)
     end
   end
 end
@@ -114,11 +126,29 @@ local function tombstones_with(one, tombstone)
   return kept
 end
 
+-- Leaves the fields of a tombstone alone.
+local function bury(one, kept)
+  local stay, gone = {v = true, generation = true, epoch = true}, {}
+  for at = 1, #kept, 2 do
+    stay[kept[at]] = true
+  end
+  for _, field in ipairs(redis.call('HKEYS', one.actor)) do
+    if not stay[field] then
+      gone[#gone + 1] = field
+    end
+  end
+  for start = 1, #gone, 1000 do
+    redis.call('HDEL', one.actor, unpack(gone, start, math.min(start + 999, #gone)))
+  end
+  redis.call('EXPIRE', one.actor, TOMBSTONE_KEPT)
+end
+
 local function destroy(one, place, tombstone, size)
   local kept = tombstones_with(one, tombstone)
   look(one, '', -1)
   redis.call('ZCARD', ids)
-  redis.call('HSET', one.actor, kept[1], kept[2])
+  redis.call('HSET', one.actor, 'v', FORMAT, 'generation', one.generation, 'epoch', one.epoch,
+    unpack(kept))
   set_alarm(one, '')
   set_entries(one, place)
   redis.call('ZREM', ids, one.id)
@@ -126,10 +156,7 @@ local function destroy(one, place, tombstone, size)
   if size ~= '0' then
     redis.call('HINCRBY', sizes, 'b:' .. one.kind, '-' .. size)
   end
-  redis.call('UNLINK', one.actor)
-  redis.call('HSET', one.actor, 'v', FORMAT, 'generation', one.generation, 'epoch', one.epoch,
-    unpack(kept))
-  redis.call('EXPIRE', one.actor, TOMBSTONE_KEPT)
+  bury(one, kept)
 end
 
 local function growth(one, deletes, puts, last)
