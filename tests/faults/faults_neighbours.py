@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -20,66 +19,6 @@ import httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
-
-from rivet_ray import Actor, Registry, Request, action, use
-
-# --- The server ---------------------------------------------------------------
-
-
-@dataclass
-class State:
-    count: int = 0
-    large: list[str] = field(default_factory=list[str])
-
-
-class Thing(Actor[State]):
-    """Honest callers and hostile ones have one each, on the same host."""
-
-    @classmethod
-    def on_auth(cls, request: Request, params: Any, intents: Any) -> Any:
-        return {"iss": "tests", "sub": params}
-
-    @action
-    def increment(self) -> int:
-        self.state.count += 1
-        return self.state.count
-
-    @action
-    def read(self, length: int) -> str:
-        return "x" * length
-
-    @action
-    def grow(self) -> None:
-        self.state.large = ["x" * 100] * 9_000
-
-    @action
-    async def wait(self, text: str = "") -> None:
-        await asyncio.sleep(20)
-
-    @action(exclusive=True)
-    async def alone(self, text: str = "") -> None:
-        await asyncio.sleep(20)
-
-    @action
-    async def leave(self) -> None:
-        await asyncio.sleep(0)
-        sys.exit(3)
-
-    @action
-    async def cancelled(self) -> None:
-        task = asyncio.create_task(asyncio.sleep(0))
-        task.cancel()
-        await asyncio.wait([task])
-        task.result()
-
-    @action
-    async def from_a_thread(self) -> None:
-        await asyncio.to_thread(self.broadcast, "said", 1)
-
-
-class App(Registry):
-    thing = use(Thing)
-
 
 # --- A hostile caller ---------------------------------------------------------
 
@@ -97,16 +36,21 @@ class Place:
     def times(self, number: int) -> int:
         return max(number // 20, 20) if self.short else number
 
-    def _query(self, key: str) -> str:
-        return json.dumps({"getOrCreateForKey": {"name": "thing", "key": [key]}})
+    def _query(self, key: str, kind: str = "thing") -> str:
+        return json.dumps({"getOrCreateForKey": {"name": kind, "key": [key]}})
 
-    async def call(self, name: str, *args: Any, key: str | None = None) -> httpx.Response | None:
-        """An action over HTTP; None where there is no answer."""
-        headers = {
-            "X-RivetKit-Query": self._query(self.who),
+    def headers(self, query: str) -> dict[str, str]:
+        return {
+            "X-RivetKit-Query": query,
             "X-RivetKit-Encoding": "json",
             "X-RivetKit-Conn-Params": json.dumps(self.who),
         }
+
+    async def call(
+        self, name: str, *args: Any, key: str | None = None, kind: str = "thing", at: str = ""
+    ) -> httpx.Response | None:
+        """An action over HTTP, of another actor beside theirs with `at`; None: no answer."""
+        headers = self.headers(self._query(self.who + at, kind))
         if key is not None:
             headers["Idempotency-Key"] = key
         return await self.post(f"/actors/actions/{name}", headers, json.dumps({"a": args}).encode())
@@ -117,18 +61,28 @@ class Place:
         return None
 
     @asynccontextmanager
-    async def socket(self, **options: Any) -> AsyncIterator[ClientConnection]:
+    async def socket(
+        self,
+        *,
+        kind: str = "thing",
+        params: str | None = None,
+        offer: Sequence[str] = (),
+        first: Callable[[Any], None] = lambda _: None,
+        **options: Any,
+    ) -> AsyncIterator[ClientConnection]:
+        """A connection; `first` gets its first message, the Init."""
         protocols: list[Any] = [
-            f"query.{quote(self._query(self.who), safe='')}",
+            f"query.{quote(self._query(self.who, kind), safe='')}",
             "encoding.json",
-            f"conn_params.{quote(json.dumps(self.who), safe='')}",
+            f"conn_params.{quote(json.dumps(params or self.who), safe='')}",
+            *offer,
             "rivetkit",
         ]
         address = self.url.replace("http", "ws") + "/actors/connect/websocket"
         async with connect(
             address, subprotocols=protocols, proxy=None, max_size=None, close_timeout=1, **options
         ) as socket:
-            await socket.recv()
+            first(json.loads(await socket.recv()))
             try:
                 # The server may close it: that is its right.
                 with contextlib.suppress(ConnectionClosed, OSError):

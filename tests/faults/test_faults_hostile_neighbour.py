@@ -1,7 +1,9 @@
 """Twenty honest callers on a server, while somebody does each row of the cases to it.
 
 No honest call fails or waits for long, memory stays below a bound, and the server says
-what it refused. Rows are in `faults_neighbours`; add yours there.
+what it refused. Rows are in `faults_neighbours` and `faults_strangers`; add yours there.
+A9, a scheduled action that ends the process, is left out: it does end it, and how often it
+runs again is in `test_runtime_schedule_faults`.
 """
 
 from __future__ import annotations
@@ -13,10 +15,14 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import faults_strangers
 import httpx
 import pytest
-from faults_neighbours import ROWS, App, Place
+from faults_hostile_actors import App
+from faults_neighbours import ROWS, Place
 from faults_server import Server
+
+assert faults_strangers, "its rows are in ROWS by its import"
 
 HONEST = 20
 WAIT = 1.0
@@ -99,7 +105,7 @@ def _raise_failures(working: list[asyncio.Future[None]]) -> None:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One for all rows: what a row leaves behind must not hurt those after it either."""
     store = tmp_path_factory.mktemp("hostile") / "store"
-    with Server("faults_neighbours:App", store) as server:
+    with Server("faults_hostile_actors:App", store) as server:
         yield server
         assert server.process.poll() is None, server.output
 
@@ -124,4 +130,5 @@ async def test_the_counters_say_what_was_refused(server: Server) -> None:
     async with httpx.AsyncClient() as http:
         told = (await http.get(f"{server.url}/metadata")).json()["gateway"]
     assert told["refused"].keys() >= {"connection", "subscriptions"}, told
+    assert told["slowConsumers"] >= 1, told
     assert told["mostHeldBytes"] < 300 * 2**20
