@@ -28,10 +28,17 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from rivet_ray.gateway import GatewaySettings
-    from rivet_ray.runtime import Standalone
+    from rivet_ray.runtime import HostSettings, Standalone
 
 DEFAULT_STORE = "file://./.rivet"
 """Where state is kept if nothing else is said: a directory of the current one."""
+
+SERVED_WITH = {
+    "__cors__": "CORS",
+    "__host_settings__": "host_settings",
+    "__gateway_settings__": "gateway_settings",
+}
+"""What a registry says of how it is served."""
 
 RegistryT = TypeVar("RegistryT", bound="Registry")
 
@@ -48,16 +55,31 @@ class Registry(ActorRegistry):
 
     The class is the registry. Its instances are clients, typed by it.
 
-    `class App(Registry, cors=CORS(...))` says which pages of other origins may
-    call, wherever the registry is served.
+    The keywords of the class hold wherever the registry is served:
+
+        class App(Registry, cors=CORS(...), host_settings=HostSettings(...)):
+
+    `cors` says which pages of other origins may call. `host_settings` and
+    `gateway_settings` bound what is held for callers; see `HostSettings` of
+    `rivet_ray.runtime` and `GatewaySettings` of `rivet_ray.gateway`.
     """
 
     __cors__: ClassVar[CORS | None] = None
+    __host_settings__: ClassVar[HostSettings | None] = None
+    __gateway_settings__: ClassVar[GatewaySettings | None] = None
 
-    def __init_subclass__(cls, *, cors: CORS | None = None, **kwargs: Any) -> None:
+    def __init_subclass__(
+        cls,
+        *,
+        cors: CORS | None = None,
+        host_settings: HostSettings | None = None,
+        gateway_settings: GatewaySettings | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init_subclass__(**kwargs)
-        if cors is not None:
-            cls.__cors__ = cors
+        cls.__cors__ = cors or cls.__cors__
+        cls.__host_settings__ = host_settings or cls.__host_settings__
+        cls.__gateway_settings__ = gateway_settings or cls.__gateway_settings__
 
     @classmethod
     def client(
@@ -135,20 +157,21 @@ class Registry(ActorRegistry):
 
         `store` is a URL: `file://./.rivet`, the default, keeps state in that
         directory; `memory://` keeps it as long as the process lives. It is
-        opened with the first use. `cors` is that of the registry where it is not
-        given; an application of yours that has its own CORS needs none here. Of `grace`
-        seconds that a stop may take the actors have CLOSE of `rivet_ray.shutdown`, 15 of 25.
+        opened with the first use. `settings` and `cors` are those of the registry where
+        they are not given; an application of yours that has its own CORS needs none here. Of
+        `grace` seconds that a stop may take the actors have CLOSE of `rivet_ray.shutdown`, 15
+        of 25.
         """
         from rivet_ray.asgi import serve_exchange
         from rivet_ray.client.between import between_actors
         from rivet_ray.client.inline import InlineTransport
         from rivet_ray.gateway import create_app
-        from rivet_ray.runtime import HostSettings, Standalone
+        from rivet_ray.runtime import Standalone
 
         backend = Standalone(
             cls.definitions(),
             store,
-            settings=HostSettings(close_timeout=grace * CLOSE),
+            settings=host_settings_of(cls, close_timeout=grace * CLOSE),
             connect=between_actors,
             handle=serve_exchange,
         )
@@ -248,8 +271,15 @@ def settings_of(
     """The settings of a gateway to a registry: `cors` as given, in the settings, or its own."""
     from rivet_ray.gateway.settings import GatewaySettings
 
-    chosen = settings or GatewaySettings()
+    chosen = settings or registry.__gateway_settings__ or GatewaySettings()
     return replace(chosen, cors=cors or chosen.cors or registry.__cors__)
+
+
+def host_settings_of(registry: type[Registry], **served: Any) -> HostSettings:
+    """The settings of a host of a registry; `served` are those that its server decides."""
+    from rivet_ray.runtime import HostSettings
+
+    return replace(registry.__host_settings__ or HostSettings(), **served)
 
 
 def setup(
@@ -267,7 +297,10 @@ def setup(
 
 
 def merge(registries: Sequence[type[Registry]]) -> type[Registry]:
-    """One registry with the actor types and the CORS of all. Raises DefinitionError for a clash."""
+    """One registry with the actor types, CORS and settings of all.
+
+    Raises DefinitionError for a clash.
+    """
     if len(registries) == 1:
         return registries[0]
     found: dict[str, Use[Any]] = {}
@@ -277,12 +310,15 @@ def merge(registries: Sequence[type[Registry]]) -> type[Registry]:
             if name in found and found[name].actor is not used.actor:
                 faults.append(f"two actor types are called {name!r}")
             found[name] = used
-    policies = [item.__cors__ for item in registries if item.__cors__ is not None]
-    if any(policy != policies[0] for policy in policies):
-        faults.append("they say different things of CORS; give them one, or say it to the server")
+    said: dict[str, Any] = {}
+    for attribute, what in SERVED_WITH.items():
+        values = [getattr(item, attribute) for item in registries]
+        values = [value for value in values if value is not None]
+        if any(value != values[0] for value in values):
+            faults.append(f"they have different {what}; give them the same, or one of them only")
+        said[attribute] = values[0] if values else None
     if faults:
         raise DefinitionError(" + ".join(item.__qualname__ for item in registries), faults)
     members = {f"use_{name}": make_use(used.actor, name=name) for name, used in found.items()}
-    made: type[Registry] = type("App", (Registry,), members)
-    made.__cors__ = policies[0] if policies else None
+    made: type[Registry] = type("App", (Registry,), members | said)
     return made

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from socket import socket
 
 from fastapi import FastAPI
@@ -14,9 +15,8 @@ from fastapi import FastAPI
 from rivet_ray.cli.checks import CommandError, check_store, cors_of, try_store
 from rivet_ray.gateway.origins import host_of, is_loopback
 from rivet_ray.gateway.server import PortTaken, Server, bind, uvicorn_config
-from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.loading import load
-from rivet_ray.registry import Registry
+from rivet_ray.registry import Registry, settings_of
 from rivet_ray.shutdown import DRAIN, GRACE
 from rivet_ray.store import shown
 
@@ -102,7 +102,7 @@ def app_from_environment() -> FastAPI:
 def _app(
     registry: type[Registry], store: str, origins: list[str], hosts: list[str], grace: float
 ) -> FastAPI:
-    settings = GatewaySettings(open=True, loopback_origins=True, hosts=hosts)
+    settings = replace(settings_of(registry), open=True, loopback_origins=True, hosts=hosts)
     cors = cors_of(origins)
     return registry.create_server(store=store, settings=settings, cors=cors, grace=grace).handler
 

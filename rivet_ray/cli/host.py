@@ -10,9 +10,9 @@ from rivet_ray.cli.checks import CommandError, check_store
 from rivet_ray.client.between import between_actors
 from rivet_ray.link import InvalidSecret, LinkError
 from rivet_ray.loading import load
+from rivet_ray.registry import host_settings_of
 from rivet_ray.remote import Worker
 from rivet_ray.remote.worker import Deposed, run_on_own_loop
-from rivet_ray.runtime import HostSettings
 from rivet_ray.shutdown import CLOSE, GRACE, Shutdown
 
 
@@ -26,7 +26,7 @@ def serve_host(
         worker = Worker(
             registry.definitions(),
             store,
-            settings=HostSettings(close_timeout=grace * CLOSE),
+            settings=host_settings_of(registry, close_timeout=grace * CLOSE),
             connect=between_actors,
             handle=serve_exchange,
         )

@@ -21,11 +21,13 @@ import ray.util
 from rivet_ray.asgi import serve_exchange
 from rivet_ray.client.between import between_actors
 from rivet_ray.cluster import spares
-from rivet_ray.cluster.backend import backend_of, definitions_of
+from rivet_ray.cluster.backend import backend_of
 from rivet_ray.cluster.spec import ClusterSpec
+from rivet_ray.loading import load
+from rivet_ray.registry import host_settings_of
 from rivet_ray.remote import Worker
 from rivet_ray.remote.worker import run_on_own_loop
-from rivet_ray.runtime import HostSettings, Standalone
+from rivet_ray.runtime import Standalone
 from rivet_ray.runtime.host import Connect
 
 log = logging.getLogger("rivet_ray.cluster")
@@ -77,10 +79,12 @@ class HostActor:
     async def _serve(self) -> None:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         spec = self._spec
+        registry = load(spec.registries)
         worker = Worker(
-            definitions_of(spec),
+            registry.definitions(),
             spec.store_url,
-            settings=HostSettings(
+            settings=host_settings_of(
+                registry,
                 namespace=spec.namespace,
                 close_timeout=spec.close_timeout,
                 alone=self._host if spec.topology == "partition" else None,
