@@ -23,7 +23,7 @@ from rivet_ray.errors import (
     RivetError,
 )
 from rivet_ray.gateway.backend import Backend
-from rivet_ray.gateway.seals import seal_of
+from rivet_ray.gateway.seals import opened_token
 from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.protocol import values
 from rivet_ray.protocol.caller import Caller, RequestInfo
@@ -99,8 +99,9 @@ class Admission:
     async def _proves(self, query: GetById, resume: Resume | None) -> bool:
         if resume is None or resume.connection is None or resume.token is None:
             return False
-        seal = await seal_of(self._backend.directory)
-        return seal.opened(query.actor_id, resume.connection, resume.token) is not None
+        directory = self._backend.directory
+        token = await opened_token(directory, query.actor_id, resume.connection, resume.token)
+        return token is not None
 
     async def _authorize(
         self,

@@ -20,7 +20,7 @@ from rivet_ray.gateway.negotiate import (
     require,
 )
 from rivet_ray.gateway.responses import JSON, respond
-from rivet_ray.gateway.seals import seal_of
+from rivet_ray.gateway.seals import opened_token
 from rivet_ray.gateway.settings import GatewaySettings
 from rivet_ray.protocol import v0
 from rivet_ray.protocol.port import Ask, Leave, Said, Unreadable, Want
@@ -61,7 +61,7 @@ class SendMessage(Endpoint):
         backend = self.backend
         if not backend.started:
             await backend.start()
-        token = (await seal_of(backend.directory)).opened(actor, connection, shown)
+        token = await opened_token(backend.directory, actor, connection, shown)
         if token is None:
             # The same for every actor and connection, whether there is one or not.
             raise IncorrectConnectionToken(

@@ -54,3 +54,9 @@ class Seal:
 async def seal_of(directory: Directory) -> Seal:
     """The seal of a deployment's gateways. Raises StoreError where its key cannot be read."""
     return Seal(await directory.secret())
+
+
+async def opened_token(directory: Directory, actor: str, connection: str, shown: str) -> str | None:
+    """See `Seal.opened`. Where there is no key yet, nobody was given a token. Raises StoreError."""
+    secret = await directory.secret_if_made()
+    return None if secret is None else Seal(secret).opened(actor, connection, shown)

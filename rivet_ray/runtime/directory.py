@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 REMEMBERED = 64 * MIB
 """Bytes of the actors that are remembered; the one that was used longest ago is forgotten."""
-SECRETS = "rivet_ray/secrets"
+SECRET = ("rivet_ray/secrets", "secret", ("gateways",))
 """The namespace of what a store keeps for gateways; no actor is in it."""
 RECORD = 512
 """Bytes that one counts for beside its key and its input."""
@@ -78,15 +78,20 @@ class Directory:
         """
         if self._secret is None:
             made = NewActor(
-                namespace=SECRETS,
-                name="secret",
-                key=("gateways",),
+                *SECRET,
                 input=secrets.token_bytes(32),
                 created_at=self._clock.now(),
             )
             # Whoever asks first makes it. It is a record as any, which every driver keeps.
             record, _ = await self._patience.again(lambda: self._store.create(made))
             self._secret = record.input or b""
+        return self._secret
+
+    async def secret_if_made(self) -> bytes | None:
+        """The same where there is one; writes nothing. Raises StoreError."""
+        if self._secret is None:
+            record = await self._patience.again(lambda: self._store.find(*SECRET))
+            self._secret = None if record is None else record.input or b""
         return self._secret
 
     async def check_writes(self) -> None:

@@ -19,6 +19,7 @@ from rivet_ray import Actor, Registry, action, ids, use
 from rivet_ray.gateway import create_app
 from rivet_ray.gateway.seals import Seal
 from rivet_ray.runtime import Standalone
+from rivet_ray.store import NewActor
 from rivet_ray_drivers.memory import MemoryStore
 
 STARTED: list[str] = []
@@ -53,6 +54,10 @@ class Watched(MemoryStore):
     async def find_by_id(self, actor_id: str) -> Any:
         self.asked.append(f"find {actor_id}")
         return await super().find_by_id(actor_id)
+
+    async def create(self, actor: NewActor) -> Any:
+        self.asked.append(f"create {actor.name}")
+        return await super().create(actor)
 
 
 @pytest.fixture
