@@ -84,15 +84,16 @@ class App(
 
 async def test_rivet_ray_dev(tmp_path: Path) -> None:
     (tmp_path / "limited.py").write_text(textwrap.dedent(FILE))
-    headers = {
-        "X-RivetKit-Query": json.dumps({"getOrCreateForKey": {"name": "echo", "key": ["k"]}}),
-        "X-RivetKit-Encoding": "json",
-    }
 
-    async def ask(text: str, params: str = "null") -> str:
+    async def ask(key: str, text: str, params: str = "null") -> str:
+        query = {"getOrCreateForKey": {"name": "echo", "key": [key]}}
         answer = await http.post(
             f"{server.url}/actors/actions/echo",
-            headers={**headers, "X-RivetKit-Conn-Params": params},
+            headers={
+                "X-RivetKit-Query": json.dumps(query),
+                "X-RivetKit-Encoding": "json",
+                "X-RivetKit-Conn-Params": params,
+            },
             content=json.dumps({"a": [text]}),
         )
         found = answer.json()
@@ -100,6 +101,6 @@ async def test_rivet_ray_dev(tmp_path: Path) -> None:
 
     with DevServer("limited:App", cwd=tmp_path) as server:
         async with httpx.AsyncClient() as http:
-            assert await ask("hello") == "hello"
-            assert await ask("hello", '"much too long"') == "invalid_params"
-            assert await ask("x" * 60_000) == "overloaded"
+            assert await ask("one", "hello") == "hello"
+            assert await ask("one", "hello", '"much too long"') == "invalid_params"
+            assert await ask("it waits for its start", "x" * 60_000) == "overloaded"
