@@ -14,6 +14,7 @@ from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 from rivet_ray.runtime.deadline import CANCELLED, ended
 from rivet_ray.runtime.patience import answered
 from rivet_ray.runtime.store_clock import refreshed
+from rivet_ray.runtime.unloadable import CannotLoad
 from rivet_ray.store import ActorType, Store
 
 log = logger_of_strangers("rivet_ray.runtime")
@@ -143,7 +144,9 @@ class Alarms:
             self._failed(actor, error)
 
     def _failed(self, actor: str, error: BaseException) -> None:
-        if isinstance(error, (NotHere, TooNewHere)):
+        if isinstance(error, (NotHere, TooNewHere, CannotLoad)):  # The log has it already.
+            if (sooner := self._retries.pop(actor, None)) is not None:
+                sooner.cancel()  # It has left memory, but not because something was away.
             self._try_again(actor, RETRY_OF_OTHERS)
             return
         log.warning(

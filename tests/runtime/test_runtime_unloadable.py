@@ -7,6 +7,7 @@ from typing import Any
 
 import pydantic
 import pytest
+from runtime_worlds import quiet
 
 from rivet_ray import Actor, InternalError, Registry, action, use
 from rivet_ray.testing import setup_test
@@ -53,6 +54,10 @@ def _app(kind: Any, input: Any = Any) -> Any:
         def look(self) -> str:
             return repr(self.state)
 
+        @action
+        def look_later(self) -> None:
+            self.schedule.after(1_000, "look")
+
     class App(Registry):
         thing = use(Thing)
 
@@ -93,3 +98,27 @@ async def test_it_is_named_with_type_key_and_path(
     assert {actor: dict(stored.parts) for actor, stored in store._living.items()} == saved
     async with setup_test(_app(Board), store=store) as test:
         assert await test.client.thing.get("one").look() == before
+
+
+async def test_its_alarm_is_looked_at_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    """Before, it was claimed every five seconds, with a line in the log each time."""
+    store = MemoryStore()
+    async with setup_test(_app(Board), store=store) as test:
+        await test.client.thing.get_or_create("k").look()
+        await test.client.thing.get_or_create("k").look_later()
+        actor = await test.client.thing.get("k").resolve()
+    async with setup_test(_app(TextBoard), store=store) as test:
+        before = await store.find_ownership(actor)
+        for _ in range(60):
+            await test.clock.advance(5)
+            await quiet(test)
+        after = await store.find_ownership(actor)
+    assert before is not None
+    assert after is not None
+    assert 1 <= after.epoch - before.epoch <= 6
+    assert not [line for line in caplog.messages if "could not be woken" in line]
+    assert len([line for line in caplog.messages if "nothing of it is changed" in line]) == 1
+    async with setup_test(_app(Board), store=store) as test:
+        await test.clock.advance(10)
+        await quiet(test)
+        assert await store.next_alarm() is None, "code that can load it runs what was due"
