@@ -10,7 +10,7 @@ from functools import partial
 import msgspec
 
 from rivet_ray import ids
-from rivet_ray.budget import Budget
+from rivet_ray.budget import KIB, Budget
 from rivet_ray.errors import (
     ActorNotFound,
     ConnectionNotFound,
@@ -58,6 +58,8 @@ TOO_MANY = (
     "The connection subscribes to too many events, or to one whose name is too long. "
     "End subscriptions that are not needed."
 )
+SHORT_REQUEST = 8 * KIB
+"""Bytes of a request that count for nothing: connections are bounded by their number too."""
 MOST_LEFT_OUT = 64
 """Events of which a connection is told that some are left out."""
 MAY_COME_BACK = frozenset({"server_stopping", SLOW, "taken_over"})
@@ -71,6 +73,7 @@ class Connection(ABC):
         "_asked",
         "_ending",
         "_frames",
+        "_kept",
         "_left_out",
         "_share",
         "_subscriptions",
@@ -113,6 +116,7 @@ class Connection(ABC):
         self.left = False
         """The client said goodbye, or was told that the connection is over."""
         self._share = share
+        self._kept = 0
         self._asked = Asked(settings, outgoing, share.incoming, self._start)
         limit = settings.max_subscriptions_size
         self._subscriptions = Budget("subscriptions", limit, share.incoming)
@@ -166,9 +170,13 @@ class Connection(ABC):
             self.outgoing.end()
             self._asked.end()
             self._subscriptions.end()
+            self._share.incoming.give_back(self._kept)
 
     async def _attach_then_read(self, caller: Caller, query: ActorQuery) -> None:
         try:
+            # Hooks may look at the request for as long as the connection lives.
+            self._share.incoming.take(long := max(0, caller.cost - SHORT_REQUEST))
+            self._kept = long
             self.seal = await seal_of(self.backend.directory)
             if not await self._claim(caller):
                 await self._attach(caller, query)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from typing import Any
 
+import pytest
 from gateway_bounds_actors import Library
 from gateway_room import Room, gate
 from gateway_streams import statistics
 from gateway_wire import Serve, eventually, get_or_create
+from websockets.exceptions import ConnectionClosedError
 
 from rivet_ray.gateway import GatewaySettings
 
@@ -85,6 +88,35 @@ async def test_a_name_of_an_event_counts(serve: Serve) -> None:
         assert (await socket.next())["e"]["c"] == "too_many_subscriptions"
         await socket.subscribe("x" * 5_000)
         assert await socket.ask(0, "echo", 1) == 1
+
+
+async def test_a_long_request_counts_while_its_connection_is_open(serve: Serve) -> None:
+    """E5: hooks may look at it later, so the gateway keeps it; it counted for no caller."""
+    site = await serve(ACTORS, settings=GatewaySettings(max_held_size_per_caller=30_000))
+    async with AsyncExitStack() as exits:
+        site.forged = {"X-Long": "x" * 12_000}
+        opened = 0
+
+        async def open_many() -> None:
+            nonlocal opened
+            while opened < 10:
+                await exits.enter_async_context(site.connect(A))
+                opened += 1
+
+        with pytest.raises(ConnectionClosedError, match="overloaded"):
+            await open_many()
+        assert opened >= 2
+        site.forged = {}
+        told = await statistics(site)
+        assert told["heldBytes"] > 4_000 * opened
+        assert told["refused"] == {"caller": 1}
+        async with site.connect(A) as short:
+            assert await short.ask(0, "echo", "short") == "short"
+
+    async def nothing() -> bool:
+        return bool((await statistics(site))["heldBytes"] == 0)
+
+    await eventually(nothing)
 
 
 async def test_an_answer_that_is_longer_than_what_may_wait(serve: Serve) -> None:
