@@ -121,8 +121,8 @@ class Alarms:
                 await asyncio.sleep(0)
             asked_next = self._store.next_alarm(now, types=self._types)
             following = await answered(self._clock, asked_next)
-            if following is not None:
-                self._arm(following)
+            # Others set alarms too: gateways of new actors, and hosts that may be gone.
+            self._arm(now + LONGEST_WAIT if following is None else following)
         except Exception as error:
             unexpected = None if isinstance(error, StoreError) else error
             log.warning(

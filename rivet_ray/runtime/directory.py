@@ -24,6 +24,8 @@ from rivet_ray.errors import (
 from rivet_ray.protocol import values
 from rivet_ray.protocol.queries import ActorQuery, Create, GetById, GetByKey, GetOrCreate, check_key
 from rivet_ray.runtime.patience import Patience
+from rivet_ray.runtime.store_clock import clock_of
+from rivet_ray.runtime.unused import expire_unused
 from rivet_ray.store import ActorRecord, NewActor, Store, probe
 
 T = TypeVar("T")
@@ -54,7 +56,7 @@ class Directory:
         self._definitions = definitions
         self._secret = secret
         self._store = store
-        self._clock = clock
+        self._clock = clock_of(store, clock)
         self._patience = Patience(clock)
         self._namespace = namespace
         self._budget = Budget("directory", REMEMBERED)
@@ -190,7 +192,9 @@ class Directory:
             created_at=self._clock.now(),
         )
         if isinstance(query, GetOrCreate):
-            record, _ = await self._patience.again(lambda: self._store.create(actor))
+            record, created = await self._patience.again(lambda: self._store.create(actor))
+            if created:
+                await self._created(record)
             return record
         # Not tried again: a first try that came through would look like somebody else's actor.
         record, created = await self._patience.once(lambda: self._store.create(actor))
@@ -199,7 +203,11 @@ class Directory:
                 f"There is already a {query.name} with the key {list(key)}.",
                 outcome=Outcome.NOT_STARTED,
             )
+        await self._created(record)
         return record
+
+    async def _created(self, record: ActorRecord) -> None:
+        await expire_unused(self._store, self._clock, self.definition(record.name), record)
 
     def _input(self, query: GetOrCreate | Create) -> bytes | None:
         if isinstance(query.input, msgspec.UnsetType):

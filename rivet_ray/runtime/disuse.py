@@ -73,7 +73,7 @@ class Disuse:
         """`parts` is the snapshot of the actor; empty for a new one."""
         self._instance = instance
         self._after = after
-        self._slack = max(SLACK * after, SHORTEST_SLACK)
+        self._slack = _slack(after)
         self._reserve = RESERVE * self._slack
         self._timer: Timer | None = None
         self.expiry = 0.0
@@ -196,6 +196,16 @@ class Disuse:
                 extra=REPEATED,
             )
             instance.leaving.destroy()
+
+
+def _slack(after: float) -> float:
+    return max(SLACK * after, SHORTEST_SLACK)
+
+
+def first_expiry(now: float, after: float) -> tuple[float, bytes]:
+    """The expiry of an actor that is created `now`, and the part that says so."""
+    expiry = now + after + _slack(after)
+    return expiry, _encoder.encode(Saved(expiry, after))
 
 
 def _read(saved: bytes | None) -> Saved | None:

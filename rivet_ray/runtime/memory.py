@@ -13,6 +13,7 @@ from rivet_ray.errors import InvalidStateType, ReadonlyViolated
 from rivet_ray.protocol import values
 from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 from rivet_ray.runtime import connection, keys, schedule
+from rivet_ray.runtime.disuse import PART as DISUSE
 from rivet_ray.runtime.migration import does_not_fit, migrated
 from rivet_ray.store import Claim, Stamp
 
@@ -306,9 +307,12 @@ class Memory:
         raise ReadonlyViolated("a readonly action changed the state; the change is undone")
 
     def begin_again(self, parts: Mapping[str, bytes]) -> None:
-        """Creation was cut off after a save: what it had scheduled then is not kept."""
+        """Creation was cut off after a save: what it had scheduled then is not kept.
+
+        When it expires stays, since nobody has used it yet.
+        """
         for name in parts:
-            if not name.startswith(FIELD):
+            if not name.startswith(FIELD) and name != DISUSE:
                 self._instance.ledger.delete(name)
 
     def warn_of_size(self, changed: Mapping[str, bytes]) -> None:
