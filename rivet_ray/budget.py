@@ -26,6 +26,21 @@ KIB = 1_024
 MIB = 1_024 * KIB
 
 
+TEXT = 80
+"""Bytes that a text takes beside its characters, at the most."""
+
+
+def size_of_text(text: str | None) -> int:
+    """Bytes that a text takes at the most: the same whenever it is asked.
+
+    What `sys.getsizeof` says grows once a text that is not ASCII was encoded, and so would
+    give back more than was taken.
+    """
+    if text is None:
+        return 0
+    return TEXT + (len(text) if text.isascii() else 8 * len(text))
+
+
 class Budget:
     """A bound on the bytes held for one party, and for those below it.
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+
+import msgspec
 import pytest
 
-from rivet_ray.budget import Budget
+from rivet_ray.budget import Budget, size_of_text
 from rivet_ray.errors import Outcome, Overloaded
+from rivet_ray.protocol.port import Ask
 
 
 def test_what_fits_is_counted_and_given_back() -> None:
@@ -83,3 +88,16 @@ def test_who_is_below_whom() -> None:
     assert caller.below(process)
     assert caller.below(caller)
     assert not process.below(caller)
+
+
+@pytest.mark.parametrize("text", ["a", "é", "✓", "🎉", "\ud800", ""])
+def test_a_text_takes_the_same_before_and_after_it_was_encoded(text: str) -> None:
+    """`getsizeof` grows with the UTF-8 form that Python keeps: more was given back than taken."""
+    whole = "".join([text] * 1_000)
+    ask = Ask(1, whole, b"[]", "key")
+    before = ask.cost
+    with contextlib.suppress(UnicodeEncodeError):
+        msgspec.msgpack.encode(whole)
+    assert ask.cost == before
+    assert size_of_text(whole) >= sys.getsizeof(whole)
+    assert size_of_text(None) == 0

@@ -12,11 +12,11 @@ they are given, so nothing that happens later can change them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from sys import getsizeof
 from typing import Protocol
 
 import msgspec
 
+from rivet_ray.budget import size_of_text
 from rivet_ray.errors import Outcome, RivetError
 from rivet_ray.protocol import values
 from rivet_ray.protocol.caller import Caller, Message
@@ -73,7 +73,7 @@ class Ask(Message, frozen=True, tag="ask"):
     @property
     def cost(self) -> int:
         """Bytes that it counts for while it waits or runs."""
-        names = getsizeof(self.action) + getsizeof(self.key)
+        names = size_of_text(self.action) + size_of_text(self.key)
         return CALL_OVERHEAD + names + len(self.arguments)
 
 
@@ -86,7 +86,7 @@ class Want(Message, frozen=True, tag="want"):
 
 def subscription_cost(event: str) -> int:
     """Bytes that a connection's interest in an event counts for."""
-    return CALL_OVERHEAD + getsizeof(event)
+    return CALL_OVERHEAD + size_of_text(event)
 
 
 class Leave(Message, frozen=True, tag="leave"):
@@ -129,7 +129,7 @@ class Call(Message, frozen=True, tag="call"):
     @property
     def cost(self) -> int:
         """Bytes that it counts for while it waits or runs."""
-        names = getsizeof(self.action) + getsizeof(self.key)
+        names = size_of_text(self.action) + size_of_text(self.key)
         caller = 0 if self.caller is None else self.caller.cost
         return CALL_OVERHEAD + names + len(self.arguments) + caller
 
@@ -171,7 +171,12 @@ class Attach(Message, frozen=True, tag="attach"):
     @property
     def cost(self) -> int:
         """Bytes that it counts for while it waits."""
-        return CALL_OVERHEAD + getsizeof(self.connection) + getsizeof(self.token) + self.caller.cost
+        return (
+            CALL_OVERHEAD
+            + size_of_text(self.connection)
+            + size_of_text(self.token)
+            + self.caller.cost
+        )
 
 
 class Detach(Message, frozen=True, tag="detach"):

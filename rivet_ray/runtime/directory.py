@@ -5,13 +5,12 @@ from __future__ import annotations
 import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from sys import getsizeof
 from typing import TypeVar
 
 import msgspec
 
 from rivet_ray import ids
-from rivet_ray.budget import MIB, Budget
+from rivet_ray.budget import MIB, Budget, size_of_text
 from rivet_ray.clock import Clock
 from rivet_ray.definition import ActorDefinition
 from rivet_ray.errors import (
@@ -193,7 +192,8 @@ class Directory:
         )
         if isinstance(query, GetOrCreate):
             record, created = await self._patience.again(lambda: self._store.create(actor))
-            if created:
+            # An answer may have been lost, and the same creation repeated.
+            if created or record.created_at == actor.created_at:
                 await self._created(record)
             return record
         # Not tried again: a first try that came through would look like somebody else's actor.
@@ -222,4 +222,4 @@ class Directory:
 
 
 def _cost(record: ActorRecord) -> int:
-    return RECORD + sum(map(getsizeof, record.key)) + len(record.input or b"")
+    return RECORD + sum(map(size_of_text, record.key)) + len(record.input or b"")
