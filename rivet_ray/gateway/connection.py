@@ -275,7 +275,6 @@ class Connection(ABC):
         )
 
     def _answer(self, asked: Ask, answer: Reply | Failed) -> None:
-        self._asked.answered(asked)
         if isinstance(answer, Reply):
             message: v0.ActionResponse | v0.ErrorMessage
             message = v0.ActionResponse(asked.id, answer.output)
@@ -290,6 +289,7 @@ class Connection(ABC):
                 own_status(failure.code, failure.status),
             )
         self.tell(message)
+        self._asked.answered(asked)  # Once, also where an error takes the answer's place.
 
     # --- What the client is told ----------------------------------------------
 
