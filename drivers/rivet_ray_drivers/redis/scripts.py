@@ -77,6 +77,9 @@ generation = tonumber(generation or 0) + 1
 if generation > 1 then
   id = string.format('%s-%d', id, generation)
 end
+-- A key of another kind fails before anything is written.
+redis.call('ZCARD', index)
+redis.call('HLEN', sizes)
 redis.call('ZADD', ids, 0, id)
 redis.call('ZADD', index, 0, key .. '\0\0' .. id)
 redis.call('HINCRBY', sizes, 'n:' .. kind, 1)
