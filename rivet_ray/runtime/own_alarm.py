@@ -5,7 +5,8 @@ from __future__ import annotations
 from rivet_ray.clock import Clock, Timer
 from rivet_ray.errors import ActorNotFound
 from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
-from rivet_ray.runtime.alarms import LONGEST_WAIT, RETRY, Wakes
+from rivet_ray.runtime.alarms import LONGEST_WAIT, RETRY, RETRY_OF_OTHERS, TooNewHere, Wakes
+from rivet_ray.runtime.unloadable import CannotLoad
 
 log = logger_of_strangers("rivet_ray.runtime")
 
@@ -73,10 +74,13 @@ class OwnAlarm:
         self._waking = False
         if isinstance(error, ActorNotFound):
             return
+        self._alarm = None
+        if isinstance(error, (CannotLoad, TooNewHere)):  # The log has it already.
+            self._arm(self._clock.now() + RETRY_OF_OTHERS)
+            return
         log.warning(
             "actor %s could not be woken, trying again: %s", self._actor, error, extra=REPEATED
         )
-        self._alarm = None
         self._arm(self._clock.now() + RETRY)
 
     def abandon(self) -> None:

@@ -10,6 +10,7 @@ import pytest
 from runtime_worlds import quiet
 
 from rivet_ray import Actor, InternalError, Registry, action, use
+from rivet_ray.runtime import HostSettings
 from rivet_ray.testing import setup_test
 from rivet_ray_drivers.memory import MemoryStore
 
@@ -100,14 +101,18 @@ async def test_it_is_named_with_type_key_and_path(
         assert await test.client.thing.get("one").look() == before
 
 
-async def test_its_alarm_is_looked_at_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("alone", [False, True])
+async def test_its_alarm_is_looked_at_once_a_minute(
+    alone: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     """Before, it was claimed every five seconds, with a line in the log each time."""
     store = MemoryStore()
     async with setup_test(_app(Board), store=store) as test:
         await test.client.thing.get_or_create("k").look()
         await test.client.thing.get_or_create("k").look_later()
         actor = await test.client.thing.get("k").resolve()
-    async with setup_test(_app(TextBoard), store=store) as test:
+    settings = HostSettings(alone=actor if alone else None)
+    async with setup_test(_app(TextBoard), store=store, settings=settings) as test:
         before = await store.find_ownership(actor)
         for _ in range(60):
             await test.clock.advance(5)
