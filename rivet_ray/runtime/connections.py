@@ -71,6 +71,11 @@ class Connections:
         return len(self._attached)
 
     @property
+    def opening(self) -> bool:
+        """Whether a hook of a connection runs."""
+        return bool(self._hooks)
+
+    @property
     def any(self) -> bool:
         """Whether anybody is connected, or may come back."""
         return bool(self._attached or self._detached)

@@ -13,14 +13,13 @@ connection), a timer saves a later time before the reserve is used.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from rivet_ray.clock import Timer
-from rivet_ray.definition.user_code import settle
 from rivet_ray.repeated_lines import REPEATED, logger_of_strangers
 from rivet_ray.runtime.alarms import LONGEST_WAIT, RESOLUTION
 from rivet_ray.runtime.connection import PART as CONNECTION
@@ -127,7 +126,10 @@ class Disuse:
     def _in_use(self) -> bool:
         instance = self._instance
         return bool(
-            instance.turnstile.open or instance.connections.attached or instance.exchanges.any
+            instance.turnstile.open
+            or instance.connections.attached
+            or instance.connections.opening
+            or instance.exchanges.any
         )
 
     def _watch(self) -> None:
@@ -182,15 +184,17 @@ class Disuse:
             )
             instance.leaving.destroy()
 
-    async def last_start(self) -> None:
-        """Run `on_start` of an actor whose time is over: by failing it does not keep the actor."""
+    async def last(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Take a step of a start whose time is over: by failing it does not keep the actor."""
         instance = self._instance
+        settings = instance.host.settings
+        limit = min(settings.stop_grace, settings.start_timeout / 4)
         try:
-            async with within(instance.clock, instance.host.settings.stop_grace, "on_start"):
-                await settle(instance, instance.actor.on_start)
+            async with within(instance.clock, limit, "the last start"):
+                await step()
         except Exception:
             log.exception(
-                "%r: on_start failed, and nobody has used the actor for %s: it is destroyed",
+                "%r: its start failed, and nobody has used the actor for %s: it is destroyed",
                 instance,
                 timedelta(seconds=self._after),
                 extra=REPEATED,
@@ -234,9 +238,9 @@ def disuse_of(instance: Instance, parts: Mapping[str, bytes]) -> Disuse | None:
     return None
 
 
-async def on_start(instance: Instance) -> None:
-    """Run the hook. Raises what it raises, unless the actor is to be destroyed anyway."""
+async def in_time(instance: Instance, step: Callable[[], Awaitable[None]]) -> None:
+    """Take a step of a start. Raises what it raises, unless the actor is destroyed anyway."""
     if instance.disuse is not None and instance.disuse.over:
-        await instance.disuse.last_start()
+        await instance.disuse.last(step)
     else:
-        await settle(instance, instance.actor.on_start)
+        await step()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Generator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rivet_ray.clock import Clock, Timer
@@ -18,7 +19,7 @@ from rivet_ray.runtime.checkpoint import Checkpoint
 from rivet_ray.runtime.connections import Connections
 from rivet_ray.runtime.context import Context
 from rivet_ray.runtime.deadline import ended
-from rivet_ray.runtime.disuse import Disuse, disuse_of, on_start
+from rivet_ray.runtime.disuse import Disuse, disuse_of, in_time
 from rivet_ray.runtime.events import Events
 from rivet_ray.runtime.exchanges import Exchanges
 from rivet_ray.runtime.gate import COUNTED, OVERHEAD, Release
@@ -406,23 +407,17 @@ class Instance:
         Raises what the hooks raise; nothing of the actor is saved then.
         """
         hooks = self.definition.hooks
-        if CREATED not in claim.parts:
-            self.context.input = self.definition.decode("Input", self.record.input)
         turn = self._starting = Turn(self)
         with self.block(turn):
             if CREATED in claim.parts:
                 call(self, self._load, claim)
+                self.disuse = disuse_of(self, claim.parts)
             else:
                 self.memory.begin_again(claim.parts)
-                hook = self.actor.create_state
-                self.actor.state = await settle(self, hook, self.context.input)
-                self.memory.has_state = True
-                if "on_create" in hooks:
-                    await settle(self, self.actor.on_create, self.context.input)
-                call(self, self.memory.begins)
-            self.disuse = disuse_of(self, claim.parts)
-            if "on_start" in hooks:
-                await on_start(self)
+                self.disuse = disuse_of(self, claim.parts)
+                await in_time(self, self._create)
+            if "on_start" in hooks and self.memory.has_state:
+                await in_time(self, partial(settle, self, self.actor.on_start))
         self._starting = None
         self.state = after(self.state, Move.STARTED)
         if self.leaving.destroy_if_asked():
@@ -433,6 +428,16 @@ class Instance:
         else:
             self.checkpoint.gate.open_held()
         self.idleness.watch()
+
+    async def _create(self) -> None:
+        """Make the first state. Raises what the hooks raise."""
+        self.context.input = self.definition.decode("Input", self.record.input)
+        hook = self.actor.create_state
+        self.actor.state = await settle(self, hook, self.context.input)
+        self.memory.has_state = True
+        if "on_create" in self.definition.hooks:
+            await settle(self, self.actor.on_create, self.context.input)
+        call(self, self.memory.begins)
 
     def _load(self, claim: Claim) -> None:
         """Take over what is saved. Raises CannotLoad."""

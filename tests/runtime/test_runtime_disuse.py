@@ -610,7 +610,7 @@ async def test_no_hook_keeps_it(
     FAULTS.add(fault)
     await test.clock.advance(LATEST)
     assert not await lives(test, actor)
-    assert f"{'on_stop' if fault == 'on_stop' else 'on_start'} failed" in caplog.text
+    assert f"{'on_stop' if fault == 'on_stop' else 'its start'} failed" in caplog.text
     caplog.clear()
 
 

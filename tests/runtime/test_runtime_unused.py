@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from runtime_worlds import quiet
 
 from rivet_ray import Actor, Registry, action, use
-from rivet_ray.errors import StoreUnavailable
+from rivet_ray.errors import InternalError, StoreUnavailable
 from rivet_ray.runtime.unused import expire_unused
 from rivet_ray.store import ActorRecord, Claim, Claimant, Commit, CommitResult, NewActor, Store
 from rivet_ray.testing import ManualClock, setup_test
@@ -73,6 +74,75 @@ async def test_its_first_use_counts() -> None:
         assert await test.store.find_by_id(actor) is not None
         await test.clock.advance(LATEST - AFTER)
         assert await test.store.find_by_id(actor) is None
+
+
+class Refusing(Guest):
+    def on_create(self, input: Any) -> None:
+        TOLD.append("create")
+        raise ValueError("this key is not allowed")
+
+
+class Pausing(Guest):
+    async def on_create(self, input: Any) -> None:
+        await self.save()
+        TOLD.append("saved")
+        await asyncio.Event().wait()
+
+
+class Failing(Registry):
+    refusing = use(Refusing)
+    pausing = use(Pausing)
+
+
+async def test_one_whose_creation_fails_is_destroyed() -> None:
+    """And not created again every five seconds for ever."""
+    async with setup_test(Failing) as test:
+        guest = test.client.refusing.get_or_create("k")
+        with pytest.raises(InternalError):
+            await guest.greet()
+        actor = await guest.resolve()
+        TOLD.clear()
+        await test.clock.advance(LATEST + LOOK)
+        assert await test.store.find_by_id(actor) is None
+        assert TOLD.count("create") == 1
+
+
+async def test_a_crash_within_its_creation_leaves_its_expiry() -> None:
+    store = MemoryStore()
+    async with setup_test(Failing, store=store) as test:
+        guest = test.client.pausing.get_or_create("k")
+        call = asyncio.ensure_future(guest.greet())
+        await quiet(test)
+        assert TOLD == ["saved"]
+        actor = await guest.resolve()
+        test.backend.abandon()
+        call.cancel()
+    expiry = await store.next_alarm()
+    assert expiry is not None
+    async with setup_test(Failing, store=store) as test:
+        await test.clock.advance(LATEST + LOOK)
+        assert await store.find_by_id(actor) is None
+
+
+async def test_a_creation_whose_answer_was_lost() -> None:
+    class Losing(MemoryStore):
+        lost = False
+
+        async def create(self, actor: NewActor) -> tuple[ActorRecord, bool]:
+            found = await super().create(actor)
+            if not self.lost:
+                self.lost = True
+                raise StoreUnavailable("no answer")
+            return found
+
+    store = Losing()
+    async with setup_test(App, store=store) as test:
+        resolving = asyncio.ensure_future(test.client.guest.get_or_create("k").resolve())
+        await quiet(test)
+        await test.clock.advance(1)
+        actor = await resolving
+        await test.clock.advance(LATEST + LOOK)
+        assert await store.find_by_id(actor) is None
 
 
 async def test_another_host_finds_it() -> None:
