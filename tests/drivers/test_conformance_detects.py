@@ -28,6 +28,7 @@ from rivet_ray.store import (
 )
 from rivet_ray.testing import DurableStoreConformance
 from rivet_ray_drivers.memory import MemoryStore, Stored
+from rivet_ray_drivers.tombstones import Tombstones
 
 
 class NoFence(MemoryStore):
@@ -64,11 +65,11 @@ class OwnedFromBirth(MemoryStore):
     """A new actor is owned by epoch 0 and an empty token, or by the last one's owner."""
 
     async def create(self, actor: NewActor) -> tuple[ActorRecord, bool]:
-        before = self._by_key.get((actor.namespace, actor.name, actor.key))
+        before = self._tombstones.find((actor.namespace, actor.name, actor.key))
         record, created = await super().create(actor)
         if created:
-            fence = before.fence if before else None
-            self._living[record.id].fence = fence or Fence(0, "")
+            fences = [fence for fence, _ in before.lives.values()] if before else []
+            self._living[record.id].fence = fences[-1] if fences else Fence(0, "")
         return record, created
 
 
@@ -123,7 +124,7 @@ class ForgottenDestroys(MemoryStore):
 
     def _commit(self, commit: Commit) -> CommitResult:
         result = super()._commit(commit)
-        self._destroyed.clear()
+        self._tombstones._places.clear()
         return result
 
 
@@ -151,26 +152,27 @@ class ResurrectedIds(MemoryStore):
     """Gives a successor the id of the destroyed actor."""
 
     async def create(self, actor: NewActor) -> tuple[ActorRecord, bool]:
-        place = (actor.namespace, actor.name, actor.key)
-        previous = self._by_key.get(place)
-        if previous is not None and previous.record.id not in self._living:
-            self._by_key[place] = Stored(previous.record, 0, previous.epoch)
+        previous = self._tombstones.find((actor.namespace, actor.name, actor.key))
+        if previous is not None:
+            previous.generation = 0
         return await super().create(actor)
 
 
 class LeftOvers(MemoryStore):
     """Gives a successor the parts of the destroyed actor."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: dict[Any, dict[str, bytes]] = {}
+
     def _destroy(self, stored: Stored, commit: Commit) -> None:
-        kept = dict(stored.parts)
+        self.kept[stored.record.key] = dict(stored.parts)
         super()._destroy(stored, commit)
-        stored.parts.update(kept)
 
     async def create(self, actor: NewActor) -> tuple[ActorRecord, bool]:
-        previous = self._by_key.get((actor.namespace, actor.name, actor.key))
         record, created = await super().create(actor)
-        if created and previous is not None:
-            self._living[record.id].parts.update(previous.parts)
+        if created:
+            self._living[record.id].parts.update(self.kept.get(actor.key, {}))
         return record, created
 
 
@@ -378,12 +380,7 @@ class ForgetsTombstones(MemoryStore):
     """Keeps only what lives when it is closed."""
 
     async def close(self) -> None:
-        self._destroyed.clear()
-        self._by_key = {
-            place: stored
-            for place, stored in self._by_key.items()
-            if stored.record.id in self._living
-        }
+        self._tombstones = Tombstones()
 
 
 class ForgetsOwners(MemoryStore):
