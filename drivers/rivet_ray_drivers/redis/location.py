@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -114,8 +115,8 @@ def _text(address: Address) -> str:
 
 def location_of(url: str) -> Location:
     """Read a URL of one of FORMS. Raises StoreError, which never shows the URL."""
-    parts, kind, tls = _split(url)
-    (host, port), *others = _addresses(parts, kind)
+    parts, names, kind, tls = _split(url)
+    (host, port), *others = _addresses(names, kind)
     service, database = _path(parts, kind)
     options = _options(parts, kind, tls)
     return Location(
@@ -140,9 +141,14 @@ def _wrong(problem: str, kind: Kind = Kind.SERVER) -> StoreError:
     return StoreError(f"The URL of the store {problem}: write {FORMS[kind]}.")
 
 
-def _split(url: str) -> tuple[SplitResult, Kind, bool]:
+def _split(url: str) -> tuple[SplitResult, list[str], Kind, bool]:
+    """The URL with its first server alone, which newer Pythons insist on, and all servers."""
+    scheme, slashes, rest = url.partition("://")
+    servers = re.split("[/?#]", rest, maxsplit=1)[0]
+    login, at, hosts = servers.rpartition("@")
+    names = hosts.split(",")
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(scheme + slashes + login + at + names[0] + rest[len(servers) :])
     except ValueError:
         raise _wrong("cannot be read") from None
     if parts.scheme not in SCHEMES:
@@ -150,11 +156,10 @@ def _split(url: str) -> tuple[SplitResult, Kind, bool]:
     kind, tls = SCHEMES[parts.scheme]
     if parts.fragment:
         raise _wrong("has a fragment (write # as %23)", kind)
-    return parts, kind, tls
+    return parts, names, kind, tls
 
 
-def _addresses(parts: SplitResult, kind: Kind) -> list[Address]:
-    names = parts.netloc.rpartition("@")[2].split(",")
+def _addresses(names: list[str], kind: Kind) -> list[Address]:
     if len(names) > 1 and kind is Kind.SERVER:
         raise _wrong("names several servers (write redis+cluster:// or redis+sentinel://)")
     return [_address(name, kind) for name in names]
