@@ -62,13 +62,8 @@ class Budgets:
         self._clients: dict[Waiting, None] = {}
 
     def of(self, caller: Caller) -> Share:
-        """The bounds of a caller, to be kept for as long as something is held for them.
-
-        A caller without an identity is known by what `on_auth` returned and their address.
-        """
-        request = caller.request
-        address = None if request is None else request.client
-        who = (caller.identity,) if caller.identity is not None else (caller.auth, address)
+        """The bounds of a caller, to be kept for as long as something is held for them."""
+        who = caller.party
         share = self._shares.get(who)
         if share is None:
             share = self._shares[who] = Share(self, self._limit)

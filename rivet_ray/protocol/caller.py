@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 HEADER_OVERHEAD = 128
 """Bytes that a header counts for beside its own."""
+
+
+def cost_of_headers(headers: Sequence[tuple[str | bytes, str | bytes]]) -> int:
+    """Bytes that headers count for while they are held."""
+    return sum(len(name) + len(value) + HEADER_OVERHEAD for name, value in headers)
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -24,8 +31,7 @@ class RequestInfo(Message, frozen=True):
     @property
     def cost(self) -> int:
         """Bytes that it counts for while it is held."""
-        headers = sum(len(name) + len(value) + HEADER_OVERHEAD for name, value in self.headers)
-        return len(self.url) + headers
+        return len(self.url) + cost_of_headers(self.headers)
 
 
 SERVER = "server"
@@ -50,6 +56,13 @@ class Caller(Message, frozen=True):
         """Bytes that it counts for while it is held."""
         request = 0 if self.request is None else self.request.cost
         return len(self.params or b"") + len(self.auth or b"") + request
+
+    @property
+    def party(self) -> tuple[object, ...]:
+        """Who it is, for bounds: one without an identity is known by `on_auth` and address."""
+        if self.identity is not None:
+            return (self.identity,)
+        return self.auth, None if self.request is None else self.request.client
 
 
 def identity_of_actor(actor: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from rivet_ray.protocol import older, v0
-from rivet_ray.protocol.caller import HEADER_OVERHEAD, Caller, Message
+from rivet_ray.protocol.caller import Caller, Message, cost_of_headers
 
 RAW_WINDOW = 262_144
 """Bytes of a raw request or socket that may be under way in each direction."""
@@ -139,8 +139,7 @@ class RawOpen(Message, frozen=True, tag="raw_open"):
     def cost(self) -> int:
         """Bytes that it counts for while it waits."""
         request = self.request
-        headers = sum(len(name) + len(value) + HEADER_OVERHEAD for name, value in request.headers)
-        head = 1_024 + len(request.path) + len(request.query) + headers
+        head = 1_024 + len(request.path) + len(request.query) + cost_of_headers(request.headers)
         return head + len(self.body) + self.caller.cost
 
 

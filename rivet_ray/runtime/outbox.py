@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from rivet_ray.budget import Budget
 from rivet_ray.errors import Outcome, Overloaded
-from rivet_ray.protocol.caller import HEADER_OVERHEAD
+from rivet_ray.protocol.caller import cost_of_headers
 from rivet_ray.protocol.port import (
     INITIAL_CREDIT,
     Ask,
@@ -133,8 +133,7 @@ def _cost(message: ToGateway) -> int:
     if isinstance(message, Failed):
         return OVERHEAD + len(message.failure.message) + len(message.failure.metadata or b"")
     if isinstance(message, RawStart):
-        headers = sum(len(name) + len(value) + HEADER_OVERHEAD for name, value in message.headers)
-        return OVERHEAD + headers
+        return OVERHEAD + cost_of_headers(message.headers)
     if isinstance(message, Attached):
         return OVERHEAD + sum(map(subscription_cost, message.events))
     if isinstance(message, Handed):

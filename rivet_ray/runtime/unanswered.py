@@ -24,14 +24,8 @@ class Unanswered:
         self._shares: WeakValueDictionary[object, Budget] = WeakValueDictionary()
 
     def of(self, caller: Caller) -> Budget:
-        """The bound of a caller, to be kept for as long as something is held for them.
-
-        A caller without an identity is known by what `on_auth` returned and their address.
-        """
-        request = caller.request
-        address = None if request is None else request.client
-        known = caller.identity
-        return self._share((known,) if known is not None else (caller.auth, address))
+        """The bound of a caller, to be kept for as long as something is held for them."""
+        return self._share(caller.party)
 
     def of_connection(self, connection: str) -> Budget:
         """The bound of a connection that another process holds."""
