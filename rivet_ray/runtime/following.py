@@ -84,17 +84,27 @@ class FollowingClient(HostClient):
     # --- What goes out ------------------------------------------------------
 
     def _call(self, message: Call | Forward | RawOpen) -> None:
-        budget, size = self._budget_of(message), message.cost
-        try:
-            budget.take(size)
-        except Overloaded as full:
-            failure = failure_of(full, Outcome.NOT_STARTED, "call")
-            super()._receive(Failed(message.call, failure))
+        budget = self._budget_of(message)
+        size = self._counted(message, budget, "call")
+        if size is None:
             return
         limit = self._timeout if message.timeout is None else message.timeout
         waiting = Waiting(message, self._clock.monotonic() + limit, budget, size)
         self._waiting[message.call] = waiting
         self._try(waiting)
+
+    def _counted(
+        self, message: Call | Forward | RawOpen | Attach, budget: Budget, where: str
+    ) -> int | None:
+        """The bytes that a message holds now; None if they do not fit, and it has failed."""
+        size = message.cost
+        try:
+            budget.take(size)
+        except Overloaded as full:
+            failure = failure_of(full, Outcome.NOT_STARTED, where)
+            super()._receive(Failed(message.call, failure))
+            return None
+        return size
 
     def _budget_of(self, message: Call | Forward | RawOpen) -> Budget:
         """The bound that a call counts against."""
@@ -150,12 +160,9 @@ class FollowingClient(HostClient):
         self._received(number)
 
     def _attach(self, message: Attach) -> None:
-        budget, size = self.unanswered.of(message.caller), message.cost
-        try:
-            budget.take(size)
-        except Overloaded as full:
-            failure = failure_of(full, Outcome.NOT_STARTED, "connect")
-            super()._receive(Failed(message.call, failure))
+        budget = self.unanswered.of(message.caller)
+        size = self._counted(message, budget, "connect")
+        if size is None:
             return
         self._unfollow(message.connection)
         until = self._clock.monotonic() + self._timeout
