@@ -406,15 +406,15 @@ class Instance:
 
         Raises what the hooks raise; nothing of the actor is saved then.
         """
-        hooks = self.definition.hooks
+        hooks, created = self.definition.hooks, CREATED in claim.parts
         turn = self._starting = Turn(self)
         with self.block(turn):
-            if CREATED in claim.parts:
+            if created:
                 call(self, self._load, claim)
-                self.disuse = disuse_of(self, claim.parts)
             else:
                 self.memory.begin_again(claim.parts)
-                self.disuse = disuse_of(self, claim.parts)
+            self.disuse = disuse_of(self, claim.parts)
+            if not created:
                 await in_time(self, self._create)
             if "on_start" in hooks and self.memory.has_state:
                 await in_time(self, partial(settle, self, self.actor.on_start))
@@ -422,7 +422,7 @@ class Instance:
         self.state = after(self.state, Move.STARTED)
         if self.leaving.destroy_if_asked():
             return
-        changed = CREATED not in claim.parts or self.memory.needs_migration(claim)
+        changed = not created or self.memory.needs_migration(claim)
         if changed or hooks & {"on_start"} or self.ledger:
             self.touch()
         else:
