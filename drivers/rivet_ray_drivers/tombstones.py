@@ -11,7 +11,7 @@ from rivet_ray.store import TOMBSTONE_KEPT, TOMBSTONES, Commit, Fence
 
 @dataclass(slots=True)
 class Tombstone:
-    """What is known of a key whose actor was destroyed."""
+    """A key whose actor was destroyed, and the last lives that it had."""
 
     generation: int
     """Of the life that was destroyed last."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar, cast
 
 from rivet_ray.cli.looks import look
+from rivet_ray.cli.sizes import PAGE
 from rivet_ray.clock import Clock
 from rivet_ray.definition import ActorDefinition
 from rivet_ray.runtime.deadline import ended
@@ -19,8 +20,6 @@ from rivet_ray.store import ActorRecord, ActorSize, Finding, Snapshot, Store, Ve
 
 T = TypeVar("T")
 
-PAGE = 1000
-"""Actors whose sizes are asked for at once."""
 AT_ONCE = 16
 """Actors that are read at once."""
 BYTES_AT_ONCE = 16_000_000
@@ -51,7 +50,7 @@ class ActorMisfit(NamedTuple):
 
 @dataclass(slots=True)
 class ActorChecks:
-    """What was found of the actors of a namespace."""
+    """The actors of a namespace, as far as the command has read them."""
 
     complete: bool = False
     """Whether all of them were looked at."""

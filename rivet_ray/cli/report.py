@@ -27,7 +27,7 @@ SHORT = 3600.0
 
 @dataclass(slots=True)
 class Report:
-    """What was found, as far as it was looked at."""
+    """The results of the looks that came to their end."""
 
     findings: list[Finding] = field(default_factory=list[Finding])
     actors: ActorChecks | None = None
@@ -47,7 +47,7 @@ class Report:
         return not any(finding.alarming for finding in self.all_findings)
 
     def for_programs(self) -> str:
-        """One line of JSON. What was not looked at is null."""
+        """One line of JSON. A part is null if the command did not look at it."""
         told = {
             "ok": self.well,
             "findings": [asdict(finding) for finding in self.all_findings],

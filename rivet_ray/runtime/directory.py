@@ -32,7 +32,7 @@ T = TypeVar("T")
 REMEMBERED = 64 * MIB
 """Bytes of the actors that are remembered; the one that was used longest ago is forgotten."""
 SECRET = ("rivet_ray/secrets", "secret", ("gateways",))
-"""The namespace of what a store keeps for gateways; no actor is in it."""
+"""Namespace, name and key of what a store keeps for gateways; no actor is in that namespace."""
 RECORD = 512
 """Bytes that one counts for beside its key and its input."""
 LIVES = 16

@@ -126,7 +126,7 @@ local function tombstones_with(one, tombstone)
   return kept
 end
 
--- Leaves the fields of a tombstone alone.
+-- Removes every field but those of the tombstone, which expires.
 local function bury(one, kept)
   local stay, gone = {v = true, generation = true, epoch = true}, {}
   for at = 1, #kept, 2 do
