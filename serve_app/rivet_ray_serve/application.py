@@ -21,6 +21,7 @@ from ray.serve.schema import LoggingConfig
 from starlette.types import ASGIApp
 
 from rivet_ray.cluster import ClusterSpec, backend_of, start_spares
+from rivet_ray.definition import CORS
 from rivet_ray.gateway import GatewaySettings, create_app
 from rivet_ray.loading import load
 from rivet_ray.registry import settings_of
@@ -34,20 +35,26 @@ QUIET = LoggingConfig(log_level="WARNING")
 
 
 def application(
-    spec: ClusterSpec, *, replicas: int = 1, settings: GatewaySettings | None = None
+    spec: ClusterSpec,
+    *,
+    replicas: int = 1,
+    settings: GatewaySettings | None = None,
+    cors: CORS | None = None,
+    open: bool = False,
 ) -> Any:
     """The gateway of a deployment, for `serve.run`. Ray's `serve.Application`.
 
     The registries are imported in the replicas, where RIVET_CLUSTER_SECRET has
-    to be in the environment; their CORS holds where `settings` has none.
+    to be in the environment; their settings and their CORS hold where none are given.
+    `open` lets anybody use actor types that have no `on_auth`.
     """
 
     spec = replace(spec, release=spec.release or secrets.token_hex(8))
 
     def build() -> ASGIApp:
         start_spares(spec)
-        chosen = settings_of(load(spec.registries), settings)
-        return create_app(backend_of(spec), chosen)
+        chosen = settings_of(load(spec.registries), settings, cors)
+        return create_app(backend_of(spec), replace(chosen, open=open or chosen.open))
 
     return deployed(build, replicas=replicas)
 

@@ -23,7 +23,6 @@ import sys
 import tempfile
 import time
 import traceback
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +65,6 @@ def _serve(settings: dict[str, Any], directory: Path) -> None:
 
         from rivet_ray.cluster import ClusterSpec
         from rivet_ray.definition import CORS
-        from rivet_ray.loading import load
-        from rivet_ray.registry import settings_of
         from rivet_ray_serve.application import application
 
         spec = ClusterSpec(
@@ -80,9 +77,9 @@ def _serve(settings: dict[str, Any], directory: Path) -> None:
         serve.start(http_options={"host": settings["host"], "port": settings["port"]})
         origin = settings["cors_origin"]
         cors = None if origin is None else CORS(origin=origin)
-        gateway = settings_of(load(settings["registries"]), cors=cors)
-        gateway = replace(gateway, open=settings["open"] or gateway.open)
-        serve.run(application(spec, replicas=settings["replicas"], settings=gateway))
+        serve.run(
+            application(spec, replicas=settings["replicas"], cors=cors, open=settings["open"])
+        )
     except Exception as error:
         traceback.print_exc()
         _say({"error": f"{type(error).__name__}: {error}".partition("\n")[0]})
