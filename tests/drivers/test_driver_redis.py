@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -39,13 +39,6 @@ from rivet_ray_drivers.redis.layout import SHARDS, actor_name, first_shard
 COMMITTED = CommitResult.COMMITTED
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis")).start()
-    yield server
-    server.stop()
-
-
 class TestRedis(DurableStoreConformance):
     @pytest.fixture(autouse=True)
     def _place(self, server: RedisServer, request: pytest.FixtureRequest) -> None:
@@ -57,21 +50,6 @@ class TestRedis(DurableStoreConformance):
 
     async def age_leases(self, store: Store, seconds: float) -> None:
         await age_on_redis(self.ports, self.prefix, seconds)
-
-
-@pytest.fixture
-async def redis(server: RedisServer) -> AsyncIterator[Redis]:
-    async with Redis(port=server.port, protocol=2) as client:
-        await client.flushdb()
-        yield client
-
-
-@pytest.fixture
-async def store(server: RedisServer, redis: Redis) -> AsyncIterator[RedisStore]:
-    store = await open_redis(server.url())
-    assert isinstance(store, RedisStore)
-    yield store
-    await store.close()
 
 
 def counter(key: str, input: bytes | None = None) -> NewActor:

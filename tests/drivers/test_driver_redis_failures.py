@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,34 +24,12 @@ from rivet_ray_drivers.redis.location import Location
 COMMITTED, ALREADY_DONE = CommitResult.COMMITTED, CommitResult.ALREADY_DONE
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis")).start()
-    yield server
-    server.stop()
-
-
 @pytest.fixture
 def mortal(tmp_path: Path) -> Iterator[RedisServer]:
     """A server of one test, which may kill it."""
     server = RedisServer(tmp_path).start()
     yield server
     server.stop()
-
-
-@pytest.fixture
-async def redis(server: RedisServer) -> AsyncIterator[Redis]:
-    async with Redis(port=server.port, protocol=2) as client:
-        await client.flushdb()
-        yield client
-
-
-@pytest.fixture
-async def store(server: RedisServer, redis: Redis) -> AsyncIterator[RedisStore]:
-    store = await open_redis(server.url())
-    assert isinstance(store, RedisStore)
-    yield store
-    await store.close()
 
 
 def counter(key: str, input: Any = None) -> NewActor:

@@ -8,7 +8,6 @@ left alone is in `test_driver_redis_failures` and `test_driver_redis_lost`.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from redis.asyncio import Redis
@@ -88,20 +87,6 @@ GONE = "83117e213bb630e4"
 STAMP = Stamp(3, "5d41402abc4b2a76")
 PLACE = ("default", "counter", ("a", "b/c"))
 RECORD = ActorRecord("fe1ae08b8b82392c-2", *PLACE, b"\x81\xa1x\x01", "eu", 1700000000.25)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis")).start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-async def redis(server: RedisServer) -> AsyncIterator[Redis]:
-    async with Redis(port=server.port, protocol=2) as client:
-        await client.flushdb()
-        yield client
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["", "without identities"])
