@@ -226,6 +226,17 @@ class Raw:
         self.send(proof)
         return await self.receive()
 
+    async def prove_host(self) -> None:
+        """The handshake as a host."""
+        shake = Handshake("host", SECRET)
+        self.send(shake.hello())
+        for _ in range(2):
+            payload = await self.receive()
+            assert payload is not None
+            answer = shake.receive(payload)
+        assert answer is not None
+        self.send(answer)
+
     def stop_reading(self) -> None:
         transport: Any = self.writer.transport
         transport.pause_reading()

@@ -11,7 +11,6 @@ import msgspec
 import pytest
 from link_worlds import (
     PATIENCE,
-    SECRET,
     Connect,
     Counter,
     Gateway,
@@ -31,7 +30,6 @@ from rivet_ray.errors import (
 )
 from rivet_ray.link import LinkClient, LinkGarbled, LinkSettings
 from rivet_ray.link.frames import decode_to_gateway, decode_to_host
-from rivet_ray.link.handshake import Handshake
 from rivet_ray.protocol.caller import Caller, Message
 from rivet_ray.protocol.port import (
     Ask,
@@ -280,14 +278,7 @@ async def linked() -> AsyncIterator[tuple[LinkClient, Raw]]:
     async with fake_host(clock) as (link, arrived):
         connecting = asyncio.create_task(link.connect())
         raw = await arrived
-        shake = Handshake("host", SECRET)
-        raw.send(shake.hello())
-        for _ in range(2):
-            payload = await raw.receive()
-            assert payload is not None
-            answer = shake.receive(payload)
-        assert answer is not None
-        raw.send(answer)
+        await raw.prove_host()
         await connecting
         yield link, raw
         await link.close()

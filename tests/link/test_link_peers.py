@@ -8,7 +8,7 @@ import socket
 
 import msgspec
 import pytest
-from link_worlds import SECRET, Raw, Serve, World, eventually, fake_host
+from link_worlds import Raw, Serve, World, eventually, fake_host
 
 from rivet_ray.link import (
     LinkGarbled,
@@ -17,7 +17,6 @@ from rivet_ray.link import (
     LinkSilent,
 )
 from rivet_ray.link.frames import decode_to_gateway, frame
-from rivet_ray.link.handshake import Handshake
 from rivet_ray.protocol.port import Call, Reply
 from rivet_ray.testing import ManualClock
 from rivet_ray.testing.clock import settle
@@ -140,14 +139,7 @@ async def test_a_silent_host_is_noticed_by_the_gateway(serve: Serve) -> None:
         link.on_lost = lost.append
         connecting = asyncio.create_task(link.connect())
         raw = await arrived
-        shake = Handshake("host", SECRET)
-        raw.send(shake.hello())
-        for _ in range(2):
-            payload = await raw.receive()
-            assert payload is not None
-            answer = shake.receive(payload)
-        assert answer is not None
-        raw.send(answer)
+        await raw.prove_host()
         await connecting
         await clock.advance(20)
         [reason] = lost
