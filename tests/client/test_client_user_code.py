@@ -11,34 +11,19 @@ import pytest
 from client_servers import Counter, Played, socket_server, three
 from client_servers import connection_to_counter as connection
 from client_worlds import eventually
+from user_code_ends import Strange, raises, recurses
 
 from rivet_ray.client import Client
 from rivet_ray.client.handler_thread import HandlerThread
 from rivet_ray.definition.user_code import UserCodeFailed
 
-
-class Strange(BaseException):
-    pass
-
-
-def _raises(error: type[BaseException]) -> Callable[[], None]:
-    def fail() -> None:
-        raise error
-
-    return fail
-
-
-def _recurses() -> None:
-    _recurses()
-
-
 ENDS: dict[str, Callable[[], None]] = {
     "exit": lambda: sys.exit(3),
-    "cancelled": _raises(asyncio.CancelledError),
-    "interrupt": _raises(KeyboardInterrupt),
-    "generator": _raises(GeneratorExit),
-    "strange": _raises(Strange),
-    "recursion": _recurses,
+    "cancelled": raises(asyncio.CancelledError),
+    "interrupt": raises(KeyboardInterrupt),
+    "generator": raises(GeneratorExit),
+    "strange": raises(Strange),
+    "recursion": recurses,
 }
 each_end = pytest.mark.parametrize("end", ENDS)
 

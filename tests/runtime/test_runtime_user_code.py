@@ -14,16 +14,13 @@ import pydantic
 import pytest
 from runtime_worlds import Tap, started
 from starlette.websockets import WebSocket
+from user_code_ends import Strange, raises, recurses
 from websockets.exceptions import ConnectionClosed
 
 from rivet_ray import Actor, Event, Outcome, Registry, action, use
 from rivet_ray.errors import InternalError, RivetError, UserError
 from rivet_ray.testing import Setup, setup_test
 from rivet_ray.testing.clock import settle
-
-
-class Strange(BaseException):
-    pass
 
 
 def _parses_arguments() -> None:
@@ -36,25 +33,14 @@ def _takes_a_cancelled_result() -> None:
     gone.result()
 
 
-def _raises(error: type[BaseException]) -> Callable[[], None]:
-    def fail() -> None:
-        raise error
-
-    return fail
-
-
-def _recurses() -> None:
-    _recurses()
-
-
 ENDS: dict[str, Callable[[], None]] = {
     "exit": lambda: sys.exit(3),
     "argparse": _parses_arguments,
     "cancelled": _takes_a_cancelled_result,
-    "interrupt": _raises(KeyboardInterrupt),
-    "generator": _raises(GeneratorExit),
-    "strange": _raises(Strange),
-    "recursion": _recurses,
+    "interrupt": raises(KeyboardInterrupt),
+    "generator": raises(GeneratorExit),
+    "strange": raises(Strange),
+    "recursion": recurses,
 }
 
 
@@ -149,7 +135,7 @@ class Reckless(Actor[Count, None, Any]):
 
     @action
     async def in_a_thread(self, end: str) -> None:
-        await asyncio.to_thread(ENDS[end] if end != "cancelled" else _raises(SystemExit))
+        await asyncio.to_thread(ENDS[end] if end != "cancelled" else raises(SystemExit))
 
     @action
     def plan(self, end: str) -> None:
